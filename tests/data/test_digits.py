@@ -1,0 +1,27 @@
+import torch
+
+from vaebm.data import DigitsSettings
+
+
+def test_the_digits() -> None:
+    data = DigitsSettings().load()
+    assert (data.name, data.kind, data.shape) == ("digits", "image", (1, 8, 8))
+    assert (len(data.train), len(data.test)) == (1437, 360)
+    assert data.class_names == tuple("0123456789")
+    assert data.train.values.dtype == torch.uint8
+    assert data.train.values.unique().tolist() == list(range(17))
+    assert data.train.all().min().item() == -1.0
+    assert data.train.all().max().item() == 1.0
+    assert abs(data.saturated_share - 0.58) < 0.01
+    for word in ("1,797", "8 x 8", "1,437", "360", "0 to 16", "58%"):
+        assert word in data.found
+
+
+def test_the_split_is_fixed_stratified_and_disjoint() -> None:
+    first, again = DigitsSettings().load(), DigitsSettings().load()
+    assert torch.equal(first.test.values, again.test.values)
+    assert first.test.labels is not None
+    assert first.train.labels is not None
+    assert set(first.test.labels.bincount().tolist()) <= {35, 36, 37}
+    held_out = {row.numpy().tobytes() for row in first.test.values}
+    assert not any(row.numpy().tobytes() in held_out for row in first.train.values)

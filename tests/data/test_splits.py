@@ -1,0 +1,49 @@
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from vaebm.data import Data, DataSettings, DigitsSettings, FolderSettings, GaussiansSettings, Split
+from vaebm.errors import InputError
+
+SETTINGS: TypeAdapter[DataSettings] = TypeAdapter(Data)
+
+
+def test_images_come_out_in_model_range() -> None:
+    split = Split(torch.tensor([[[[0, 8, 16]]], [[[16, 16, 0]]]], dtype=torch.uint8), levels=16)
+    assert len(split) == 2
+    assert split.all().flatten().tolist() == [-1.0, 0.0, 1.0, 1.0, 1.0, -1.0]
+    assert torch.equal(split.batch(torch.tensor([1, 1, 0])), split.all()[[1, 1, 0]])
+
+
+def test_points_come_out_as_they_are() -> None:
+    points = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Split(points).all(), points)
+    assert torch.equal(Split(points).batch(torch.tensor([4, 0])), points[[4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "levels"),
+    [
+        (torch.zeros(3, 1, 8, 8), None, 255),
+        (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), None, None),
+        (torch.zeros(3, 2), None, 255),
+        (torch.zeros(3, 2, dtype=torch.float64), None, None),
+        (torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64), None),
+        (torch.zeros(3, 2), torch.zeros(3), None),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(values: torch.Tensor, labels: torch.Tensor, levels: int) -> None:
+    with pytest.raises(InputError, match="give"):
+        Split(values, labels, levels)
+
+
+def test_the_kind_chooses_the_settings() -> None:
+    assert SETTINGS.validate_python({"kind": "gaussians"}) == GaussiansSettings()
+    assert SETTINGS.validate_python({"kind": "digits"}) == DigitsSettings()
+    assert SETTINGS.validate_python({"kind": "folder", "root": "x", "size": 32}) == FolderSettings(root="x", size=32)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "cats"}, {"kind": "digits", "size": 3}, {"kind": "gaussians", "std": 0}])
+def test_unknown_kinds_keys_and_impossible_values_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        SETTINGS.validate_python(settings)

@@ -1,0 +1,147 @@
+"""A variational autoencoder whose samples an energy makes better: train, sample, measure, explain.
+
+The packages in the order in which data flows through them, each with the question that it answers:
+
+| package | question |
+| --- | --- |
+| `vaebm.data` | What is there to learn from, and what is held out? |
+| `vaebm.distributions` | Which densities can be written down? |
+| `vaebm.nn` | Which layers is everything made of? |
+| `vaebm.vae` | How does noise become data, and data a code? |
+| `vaebm.energy` | What does the VAE get wrong? |
+| `vaebm.hybrid` | What is the density of both together, and how is it pulled back to noise? |
+| `vaebm.sampling` | How are samples drawn from a density known up to a constant? |
+| `vaebm.training` | How are the VAE and then the energy learned? |
+| `vaebm.metrics` | How good are the samples, and how sure is that? |
+| `vaebm.experiment` | How do a recipe and a run directory tie it all together? |
+| `vaebm.report` | What happened, in pictures and sentences? |
+| `vaebm.cli` | How is each of these a command? |
+
+Imports only go down, from the command line to the distributions; `vaebm.errors` and `vaebm.progress` lie below all.
+The names below are those that a user needs; they are imported when first used, so that `import vaebm` and
+`vaebm --help` answer at once.
+
+    run = vaebm.train("digits", out="runs/digits", seed=1)
+    model = vaebm.load("runs/digits")
+    images = model.sample(64, seed=0)
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaebm import distributions, metrics, sampling
+    from vaebm.errors import Diverged, InputError
+    from vaebm.experiment.catalogue import list_recipes
+    from vaebm.experiment.evaluate import evaluate
+    from vaebm.experiment.recipe import Recipe, load_recipe
+    from vaebm.experiment.run_directory import Run
+    from vaebm.experiment.sample import write_samples
+    from vaebm.hybrid.vaebm import VAEBM
+    from vaebm.metrics.measurement import Measurement
+    from vaebm.report.page import write_report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VAEBM",
+    "Diverged",
+    "InputError",
+    "Measurement",
+    "Recipe",
+    "Run",
+    "distributions",
+    "evaluate",
+    "list_recipes",
+    "load",
+    "load_recipe",
+    "metrics",
+    "sampling",
+    "train",
+    "write_report",
+    "write_samples",
+]
+
+_HOMES = {
+    "Diverged": "vaebm.errors",
+    "InputError": "vaebm.errors",
+    "Measurement": "vaebm.metrics.measurement",
+    "Recipe": "vaebm.experiment.recipe",
+    "Run": "vaebm.experiment.run_directory",
+    "VAEBM": "vaebm.hybrid.vaebm",
+    "evaluate": "vaebm.experiment.evaluate",
+    "list_recipes": "vaebm.experiment.catalogue",
+    "load_recipe": "vaebm.experiment.recipe",
+    "write_report": "vaebm.report.page",
+    "write_samples": "vaebm.experiment.sample",
+}
+"""Where each name that is no package is defined."""
+
+
+def train(
+    recipe: str | Path,
+    out: str | Path | None = None,
+    *,
+    device: str | None = None,
+    quiet: bool = False,
+    **overrides: object,
+) -> Run:
+    """Train both stages of a recipe, or of a preset for a folder of images; an existing run is resumed.
+
+    Args:
+        recipe: The name of a recipe, a recipe file, a folder of images, or a run.
+        out: Where the run goes; `runs/` and the recipe's name unless given.
+        device: Such as "cpu" or "cuda:1"; the best one there is unless given.
+        quiet: No progress on standard error.
+        **overrides: Values of the recipe, nested as dicts (`energy_stage={"learning_rate": 1e-4}`) or by dotted
+            names (`**{"energy_stage.learning_rate": 1e-4}`).
+
+    Raises:
+        InputError: The recipe, an override, the data or `out` cannot be used; the message says why.
+        Diverged: Training was given up; the last good model is saved.
+    """
+    from vaebm.experiment.train import train as run_training
+    from vaebm.progress import on_terminal
+
+    return run_training(recipe, out, overrides=_as_words(overrides), device=device, progress=on_terminal(quiet))
+
+
+def load(run: str | Path) -> VAEBM:
+    """The trained model of a run, ready to sample."""
+    from vaebm.experiment.run_directory import Run
+
+    return Run.open(run).model()
+
+
+def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
+    """Overrides as the command line has them.
+
+    >>> _as_words({"seed": 1, "sampler": {"kind": "mala", "step_size": 1e-05}})
+    ['seed=1', 'sampler.kind="mala"', 'sampler.step_size=1e-05']
+    """
+    words = []
+    for name, value in overrides.items():
+        if isinstance(value, Mapping):
+            words += _as_words(value, f"{prefix}{name}.")
+        else:
+            words.append(f"{prefix}{name}={json.dumps(value, ensure_ascii=False, default=str)}")
+    return words
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in __all__:
+        return importlib.import_module(f"vaebm.{name}")
+    raise AttributeError(f"module 'vaebm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,37 @@
+"""`vaebm inspect`: what a recipe will cost before it is trained, or what happened in a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebm.cli.words import Device, Json, Overrides, name_and_overrides, no_overrides
+
+
+def inspect(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|RUN", help="A recipe by name or as a file, or a run.", show_default=False),
+    ],
+    overrides: Overrides = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a recipe will cost (parameters, memory, time), or what happened in a run."""
+    name, values = name_and_overrides(subject, overrides)
+    from vaebm.experiment.inspect import inspect_recipe, inspect_run
+    from vaebm.experiment.recipe import load_recipe
+    from vaebm.experiment.run_directory import Run
+
+    if Path(name).is_dir():
+        no_overrides(subject, overrides, "a run keeps the recipe it was trained by; inspect the recipe instead")
+        inspection = inspect_run(Run.open(name))
+    else:
+        inspection = inspect_recipe(load_recipe(name, values), device=device)
+    if as_json:
+        typer.echo(json.dumps(inspection.to_json(), indent=2))
+    else:
+        typer.echo("\n".join(inspection.lines()))

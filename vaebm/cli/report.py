@@ -1,0 +1,22 @@
+"""`vaebm report`: the story of a run in one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from vaebm.cli.failures import writing_to
+from vaebm.cli.words import Device, Overrides, Quiet, RunName, no_overrides
+
+
+def report(run: RunName, overrides: Overrides = None, device: Device = None, quiet: Quiet = False) -> None:
+    """Write the story of a run, with its pictures and measurements, into RUN/report.html, and print where it is."""
+    name = no_overrides(run, overrides, "a report tells what the run did, by the recipe that it keeps")
+    from vaebm.experiment.run_directory import Run
+    from vaebm.progress import on_terminal
+    from vaebm.report.page import write_report
+
+    with writing_to(Path(name)):
+        written = write_report(Run.open(name), device=device, progress=on_terminal(quiet))
+    typer.echo(written)

@@ -1,0 +1,29 @@
+"""Measurements on standard output: a table for a person, JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from vaebm.metrics.measurement import Measurement
+
+COLUMNS_OF_A_FILE = 160
+"""The width of a table that goes to a file or a pipe."""
+
+
+def show_measurements(measurements: Sequence[Measurement], as_json: bool) -> None:
+    """Print the measurements as `measurements.json` holds them, or as a table."""
+    if as_json:
+        typer.echo(json.dumps([measurement.to_json() for measurement in measurements], indent=2))
+        return
+    from rich.console import Console
+
+    from vaebm.report.tables import measurements_table
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else COLUMNS_OF_A_FILE)
+    console.print(measurements_table(measurements))

@@ -1,0 +1,60 @@
+"""`vaebm train`: both stages, then the measurements and the report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebm.cli.failures import writing_to
+from vaebm.cli.results import show_measurements
+from vaebm.cli.words import Device, Json, Overrides, Quiet, name_and_overrides
+
+
+def train(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|FOLDER|RUN",
+            help="A recipe by name or as a file, a folder of images, or a run to resume.",
+            show_default=False,
+        ),
+    ],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="The run to make; runs/NAME unless given.", show_default=False),
+    ] = None,
+    only_train: Annotated[bool, typer.Option("--only-train", help="Neither measure nor report.")] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a VAE, then the energy that sharpens it; measure both and write the report.
+
+    Training again into a run resumes it: interrupted with Ctrl-C, it has saved first.
+    """
+    name, values = name_and_overrides(subject, overrides)
+    from vaebm.experiment.train import train as run_training
+    from vaebm.progress import on_terminal
+
+    # Of several processes (torchrun, accelerate launch) the first one alone speaks, measures and reports.
+    first = int(os.environ.get("RANK", "0")) == 0
+    progress = on_terminal(quiet or not first)
+    with writing_to(Path("runs") if out is None else out):
+        run = run_training(name, out, overrides=values, device=device, progress=progress)
+        if not first:
+            return
+        if only_train:
+            typer.echo(run.path)
+            return
+        from vaebm.experiment.evaluate import evaluate
+        from vaebm.report.page import write_report
+
+        measurements = evaluate(run, device=device, progress=progress)
+        report = write_report(run, device=device, progress=progress)
+    show_measurements(measurements, as_json)
+    if not as_json:
+        typer.echo(f"report: {report}")

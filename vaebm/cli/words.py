@@ -1,0 +1,69 @@
+"""The words that command lines share: names, `key=value` overrides, and the options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebm.errors import InputError
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run: the folder made by training.", show_default=False)]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Values of the recipe, by their path in it: seed=1 energy_stage.learning_rate=1e-4",
+        show_default=False,
+    ),
+]
+
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Such as cpu or cuda:1; the best one there is unless given.", show_default=False),
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def name_and_overrides(first: str, rest: Sequence[str] | None) -> tuple[str, list[str]]:
+    """The one name among the words of a command, and its overrides; a name with an equals sign must exist as a path.
+
+    >>> name_and_overrides("seed=1", ["digits", "sampler.kind=mala"])
+    ('digits', ['seed=1', 'sampler.kind=mala'])
+    """
+    words = [first, *(rest or [])]
+    names = [word for word in words if "=" not in word] or [word for word in words if Path(word).exists()]
+    if not names:
+        raise InputError(f"only overrides were given ({' '.join(words)}): name what they apply to as well")
+    name, *others = names
+    if others:
+        raise InputError(f"'{others[0]}' is one name too many: write overrides as key=value, such as seed=1")
+    words.remove(name)
+    return name, words
+
+
+def no_overrides(first: str, rest: Sequence[str] | None, reason: str) -> str:
+    """The name, for commands to which overrides do not apply."""
+    name, overrides = name_and_overrides(first, rest)
+    if overrides:
+        raise InputError(f"{overrides[0]} cannot be applied: {reason}")
+    return name
+
+
+def whole_number(option: str, at_least: int) -> Callable[[str], int]:
+    """A parser for the value of `option` that says what it wants."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"[+-]?\d+", str(text)) else None
+        if number is None or number < at_least:
+            raise typer.BadParameter(f"{text!r} is not a whole number of at least {at_least}", param_hint=f"'{option}'")
+        return number
+
+    return parse

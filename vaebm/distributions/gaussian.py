@@ -1,0 +1,65 @@
+"""The diagonal Gaussian: N(x; mu, diag(sigma^2)), and the Kullback-Leibler divergence between two of them.
+
+    log N(x; mu, sigma) = sum_i [ -(x_i - mu_i)^2 / (2 sigma_i^2) - log sigma_i - log(2 pi) / 2 ]
+    KL(q || p) = sum_i [ log(sp_i / sq_i) + (sq_i^2 + (mq_i - mp_i)^2) / (2 sp_i^2) - 1/2 ]
+    T(eps) = mu + sigma eps,  eps ~ N(0, I)
+
+Everything is summed over all axes but the first, so a point may be a vector or an image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def sum_over_values(terms: Tensor) -> Tensor:
+    """Sums (B, ...) over everything but the first axis, to (B,)."""
+    return terms.flatten(1).sum(1)
+
+
+def standard_log_prob(eps: Tensor) -> Tensor:
+    """log N(eps; 0, I) of (B, ...), to (B,), in nats."""
+    return sum_over_values(-0.5 * eps.square() - HALF_LOG_TWO_PI)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(exp(log_scale)^2)); `log_scale` broadcasts to `mean`, which is (B, ...)."""
+
+    mean: Tensor
+    log_scale: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation, as `log_scale` is shaped."""
+        return self.log_scale.exp()
+
+    def transport(self, eps: Tensor) -> Tensor:
+        """T(eps) = mu + sigma eps, of standard normal `eps` shaped as the mean."""
+        return self.mean + self.scale * eps
+
+    def transport_inverse(self, x: Tensor) -> Tensor:
+        """eps = (x - mu) / sigma."""
+        return (x - self.mean) / self.scale
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One draw per row, shaped as the mean."""
+        return self.transport(
+            torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; mu, sigma) of (B, ...), to (B,), in nats."""
+        return sum_over_values(-0.5 * self.transport_inverse(x).square() - self.log_scale - HALF_LOG_TWO_PI)
+
+    def kl(self, other: DiagonalGaussian) -> Tensor:
+        """KL(self || other), (B,), in nats."""
+        log_ratio = other.log_scale - self.log_scale
+        spread = ((self.mean - other.mean) / other.scale).square() + torch.exp(-2.0 * log_ratio)
+        return sum_over_values(log_ratio + 0.5 * spread - 0.5)

@@ -1,0 +1,59 @@
+"""A mixture of full-covariance Gaussians: normalised, with exact samples.
+
+    log mix(z) = logsumexp_k [ log pi_k + log N(z; m_k, L_k L_k^T) ]
+    log N(z; m_k, L_k L_k^T) = -|L_k^{-1} (z - m_k)|^2 / 2 - sum_i log L_k,ii - d/2 log(2 pi)
+
+The inverse Cholesky factors are what is stored: a log-density is then one matrix product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
+
+
+class GaussianMixture(nn.Module):
+    """Mixture of K Gaussians in d dimensions; a module without trainable weights, so that it is saved with a model.
+
+    Args:
+        log_weights: (K,), normalised.
+        means: (K, d).
+        factors: (K, d, d), lower Cholesky factors of the covariances.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    factors: Tensor
+    whitening: Tensor
+
+    def __init__(self, log_weights: Tensor, means: Tensor, factors: Tensor) -> None:
+        super().__init__()
+        identity = torch.eye(means.shape[1], dtype=means.dtype, device=means.device)
+        self.register_buffer("log_weights", log_weights)
+        self.register_buffer("means", means)
+        self.register_buffer("factors", factors)
+        self.register_buffer("whitening", torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False))
+
+    @classmethod
+    def standard(cls, components: int, dim: int) -> GaussianMixture:
+        """Every component N(0, I): the place that a fit or a file fills."""
+        return cls(
+            torch.full((components,), 1.0 / components).log(),
+            torch.zeros(components, dim),
+            torch.eye(dim).repeat(components, 1, 1),
+        )
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log mix(z) of (B, d), to (B,), in nats."""
+        white = torch.einsum("kij,bkj->bki", self.whitening, z[:, None, :] - self.means)
+        log_volume = self.whitening.diagonal(dim1=1, dim2=2).log().sum(1)
+        log_components = -0.5 * white.square().sum(2) + log_volume - z.shape[1] * HALF_LOG_TWO_PI
+        return torch.logsumexp(self.log_weights + log_components, dim=1)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, d) exact draws."""
+        component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
+        eps = torch.randn(n, self.means.shape[1], 1, generator=generator, device=self.means.device)
+        return self.means[component] + (self.factors[component] @ eps).squeeze(2)

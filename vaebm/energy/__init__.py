@@ -1,0 +1,28 @@
+"""Energies: where does the VAE put too much mass, and where too little?"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vaebm.energy.base import Energy, ImageEnergy, LatentEnergy
+from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
+from vaebm.energy.mlp import MLPEnergySettings
+from vaebm.energy.residual import ResidualEnergySettings
+from vaebm.energy.total import TotalEnergy
+
+ImageEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
+LatentEnergySettings = Annotated[MixtureEnergySettings | CorrectionSettings, Field(discriminator="kind")]
+
+__all__ = [
+    "CorrectionSettings",
+    "Energy",
+    "ImageEnergy",
+    "ImageEnergySettings",
+    "LatentEnergy",
+    "LatentEnergySettings",
+    "MLPEnergySettings",
+    "MixtureEnergy",
+    "MixtureEnergySettings",
+    "ResidualEnergySettings",
+    "TotalEnergy",
+]

@@ -1,0 +1,62 @@
+"""What an energy is: a function of (x, z), low where the model should have more mass than the VAE gives it.
+
+    h(x, z) = p(x, z) exp(-E(x, z)) / Z,      low energy = likely, everywhere
+
+A term reads what it needs: E_x only x, E_z only z. Every net ends in a linear layer that starts at zero, so an untrained
+energy is exactly 0 and the model is the VAE.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Energy(nn.Module, ABC):
+    """One term of E(x, z); `reads_x` and `reads_z` say what it looks at."""
+
+    reads_x: bool = False
+    reads_z: bool = False
+
+    @abstractmethod
+    def forward(self, x: Tensor | None, z: Tensor | None) -> Tensor:
+        """(B,), in nats, up to a constant."""
+
+
+class ImageEnergy(Energy):
+    """A term E_x(x)."""
+
+    reads_x = True
+
+    @abstractmethod
+    def of_x(self, x: Tensor) -> Tensor:
+        """E_x(x) of (B, *data_shape), to (B,)."""
+
+    def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        if x is None:
+            raise ValueError("this energy reads x: pass the data points, not only their codes")
+        return self.of_x(x).float()
+
+
+class LatentEnergy(Energy):
+    """A term E_z(z)."""
+
+    reads_z = True
+
+    @abstractmethod
+    def of_z(self, z: Tensor) -> Tensor:
+        """E_z(z) of (B, latent_dim), to (B,)."""
+
+    def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        if z is None:
+            raise ValueError("this energy has a term on z: pass z, for example z = model.encode(x)")
+        return self.of_z(z).float()
+
+
+def linear_from_zero(in_features: int) -> nn.Linear:
+    """The last layer of an energy net: one output, 0 before training."""
+    layer = nn.Linear(in_features, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,52 @@
+"""E_x of a fully connected network, for points and small images, with optional random Fourier features in front.
+
+    E_x(x) = w^T mlp(phi(x)) + b,      phi = Fourier features, or the identity
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from vaebm.energy.base import ImageEnergy, linear_from_zero
+from vaebm.nn.activations import LipschitzSwish
+from vaebm.nn.initialise import initialise
+from vaebm.nn.mlp import FourierFeatures, mlp
+
+
+class MLPEnergy(ImageEnergy):
+    """(B, *data_shape) -> (B,)."""
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.body = body
+        self.out = linear_from_zero(width)
+
+    def of_x(self, x: Tensor) -> Tensor:
+        energy: Tensor = self.out(self.body(x.flatten(1)))
+        return energy.squeeze(1)
+
+
+class MLPEnergySettings(BaseModel):
+    """Fully connected E_x."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: list[int] = Field([256, 256, 256], min_length=1)
+    fourier_features: int = Field(0, ge=0, description="number of random frequencies; 0 for none")
+    fourier_scale: float = Field(3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x")
+
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ImageEnergy:
+        """E_x for data of this shape, weights drawn from `generator`."""
+        dim = torch.Size(data_shape).numel()
+        layers: list[nn.Module] = []
+        if self.fourier_features:
+            layers.append(FourierFeatures(dim, self.fourier_features, self.fourier_scale, generator))
+            dim += 2 * self.fourier_features
+        body = nn.Sequential(*layers, mlp([dim, *self.hidden], LipschitzSwish), LipschitzSwish())
+        initialise(body, generator)
+        return MLPEnergy(body, self.hidden[-1])

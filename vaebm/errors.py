@@ -1,0 +1,33 @@
+"""How the software fails: one class per exit status, each message one line that says what is wrong and what to do.
+
+| exception | exit status | meaning |
+| --- | --- | --- |
+| `InputError` | 2 | wrong input or environment: nothing was changed |
+| `Diverged` | 3 | training was given up; the best model is saved |
+| `Preempted` | 75 | SIGTERM or SIGUSR1 arrived; all is saved, run the same command again |
+| `Interrupted` | 130 | Ctrl-C; all is saved |
+"""
+
+
+class InputError(ValueError):
+    """Wrong input or environment, said in one line that also says what to do."""
+
+    exit_status = 2
+
+
+class Diverged(RuntimeError):
+    """Training left the region where its estimates mean anything; the last good model is kept."""
+
+    exit_status = 3
+
+
+class Preempted(RuntimeError):
+    """The machine asked for the process back; everything is saved."""
+
+    exit_status = 75
+
+
+class Interrupted(RuntimeError):
+    """The user pressed Ctrl-C; everything is saved."""
+
+    exit_status = 130

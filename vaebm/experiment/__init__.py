@@ -1,0 +1,1 @@
+"""Experiments: which recipe was run, where are its results, and what do they say?"""

@@ -1,0 +1,132 @@
+"""Recipes as files: which there are, how one extends another, and how `key=value` changes one.
+
+A recipe is a YAML mapping with a one-line `summary`. `extends: name` starts from another one. Mappings are merged key by
+key, except where `kind` changes: then what belonged to the other kind is dropped and the new kind's defaults hold. The
+same rule serves overrides, so `sampler.kind=mala` is enough to change the sampler.
+
+Nothing heavy is imported here: a list of recipes is there at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vaebm.errors import InputError
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RecipeSummary:
+    """A recipe's name and its line."""
+
+    name: str
+    summary: str
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def list_recipes() -> list[RecipeSummary]:
+    """The recipes that come with the package."""
+    return [RecipeSummary(name, str(_read(FOLDER / f"{name}.yaml").get("summary", ""))) for name in names()]
+
+
+def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tuple[str, Tree]:
+    """A recipe's name and its merged tree, overrides applied; not validated yet.
+
+    Raises:
+        InputError: no such recipe or file, no YAML mapping, or an override without a value.
+    """
+    path = _locate(str(name_or_path))
+    tree = _extended(path, [])
+    for override in overrides:
+        tree = merge(tree, override_tree(override))
+    return path.stem, tree
+
+
+def override_tree(override: str) -> Tree:
+    """The tree that an override `a.b=value` stands for: {a: {b: value}}, the value read as YAML.
+
+    Raises:
+        InputError: there is no value, or it cannot be read.
+    """
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"override {override!r} has no value: write key=value, such as seed=1")
+    return _nested(key.split("."), _parse(override, value))
+
+
+def merge(base: Tree, over: Tree) -> Tree:
+    """`over` laid on `base`: mappings key by key; all of `over` where it changes the `kind`."""
+    if over.get("kind", base.get("kind")) != base.get("kind") and "kind" in base:
+        return over
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _locate(name: str) -> Path:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise InputError(f"there is no recipe file {name}: check the path, or see `vaebm recipes`")
+        return path
+    known = FOLDER / f"{name}.yaml"
+    if not known.is_file():
+        near = get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+        raise InputError(f"there is no recipe, run or folder {name!r}: {hint}")
+    return known
+
+
+def _extended(path: Path, seen: list[Path]) -> Tree:
+    if path in seen:
+        raise InputError(f"recipe {path} extends itself: remove one `extends`")
+    tree = _read(path)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    beside = path.parent / f"{parent}.yaml"
+    base = _extended(beside if beside.is_file() else _locate(str(parent)), [*seen, path])
+    return merge(base, tree)
+
+
+def _read(path: Path) -> Tree:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" near line {where.line + 1}" if where else ""
+        raise InputError(f"recipe {path} is no valid YAML{line}: correct it") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"recipe {path} is no mapping of keys to values: see `vaebm recipes` for examples")
+    return {str(key): value for key, value in tree.items()}
+
+
+def _parse(override: str, value: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=True)["value"]  # type: ignore[index, call-overload]
+    except (YAMLError, OmegaConfBaseException):
+        raise InputError(f"the value of override {override!r} cannot be read: write it as in YAML") from None
+
+
+def _nested(keys: list[str], value: Any) -> Tree:
+    return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}

@@ -1,0 +1,156 @@
+"""A recipe, validated: everything that decides a run.
+
+It joins the settings that stand beside each part (the VAE's in vae/, the sampler's in sampling/, ...); the resolved recipe
+in a run is complete, so a later version's defaults do not change what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vaebm.data import Data
+from vaebm.errors import InputError
+from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
+from vaebm.hybrid.settings import ModelSettings
+from vaebm.training.guard import GuardSettings
+from vaebm.training.loop import CheckpointSettings
+from vaebm.training.phases import EnergyStageSettings
+from vaebm.training.vae_stage import VAEStageSettings
+
+__all__ = ["Recipe", "RecipeSummary", "list_recipes", "load_recipe", "validate"]
+
+
+class LoggingSettings(BaseModel):
+    """What is written while training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
+    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = None
+
+
+class EvaluationSettings(BaseModel):
+    """How a run is measured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
+    draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
+    seed: int = Field(0, ge=0)
+
+
+class Recipe(ModelSettings):
+    """One experiment, whole."""
+
+    name: str = ""
+    summary: str = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int | None = Field(None, ge=1, description="of the CPU; null: as PyTorch and OMP_NUM_THREADS say")
+    data: Data
+    vae_stage: VAEStageSettings = VAEStageSettings()
+    energy_stage: EnergyStageSettings = EnergyStageSettings()
+    guard: GuardSettings = GuardSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    logging: LoggingSettings = LoggingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def model_settings(self) -> ModelSettings:
+        """The part that is saved with the weights."""
+        return ModelSettings.model_validate({name: getattr(self, name) for name in ModelSettings.model_fields})
+
+    def to_yaml(self) -> str:
+        """All of it, as `recipe.yaml` holds it."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        return text
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or file, with `key=value` overrides.
+
+    Raises:
+        InputError: no such recipe, an unknown key (the nearest is offered), or a value of a wrong type or out of range.
+    """
+    name, tree = read_recipe(name_or_path, overrides)
+    return validate({**tree, "name": tree.get("name") or name}, str(name_or_path))
+
+
+def validate(tree: Tree, source: str) -> Recipe:
+    """The recipe that a tree of plain values describes; `source` is how messages call it.
+
+    Raises:
+        InputError: as in `load_recipe`.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"recipe {source}: {_first_problem(error, tree)}") from None
+
+
+def _first_problem(error: ValidationError, tree: Tree) -> str:
+    problem = error.errors(include_url=False)[0]
+    keys, parent = _keys_in_tree(problem["loc"], tree)
+    path = ".".join(keys)
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(keys[-1], sorted(_fields(Recipe.model_json_schema(), keys[:-1], parent)), n=1)
+        hint = f"did you mean {'.'.join([*keys[:-1], near[0]])}?" if near else "remove it"
+        return f"there is no key {path}: {hint}"
+    if problem["type"] == "missing":
+        return f"{path} is missing: set it"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        context = problem.get("ctx", {})
+        given = context.get("tag")
+        expected = context.get("expected_tags", "")
+        said = f"{path}.kind is {given!r}" if given else f"{path}.kind is missing"
+        return f"{said}: it is one of {expected}" if expected else f"{said}: set it"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str], Any]:
+    """The keys as the user wrote them: pydantic's location also names the kinds of tagged unions. With the last key's parent."""
+    keys: list[str] = []
+    node: Any = tree
+    parent: Any = tree
+    for i, part in enumerate(location):
+        if isinstance(node, dict) and part not in node and part == node.get("kind"):
+            continue
+        last = i == len(location) - 1
+        keys.append(str(part))
+        parent = node
+        node = node.get(part) if isinstance(node, dict) and not last else None if last else node[part] if isinstance(node, list) else None
+    return keys, parent
+
+
+def _fields(schema: dict[str, Any], keys: list[str], parent: Any) -> Iterator[str]:
+    """Names that the schema allows below `keys`, whichever kind is chosen there."""
+    definitions = schema["$defs"]
+    nodes = [schema]
+    for key in keys:
+        nodes = [
+            resolved
+            for node in nodes
+            for found in ([node.get("properties", {}).get(key)] if key in node.get("properties", {}) else [node.get("additionalProperties")])
+            if isinstance(found, dict)
+            for resolved in _resolve(found, definitions)
+        ]
+    kind = parent.get("kind") if isinstance(parent, dict) else None
+    for node in nodes:
+        properties = node.get("properties", {})
+        if kind is None or properties.get("kind", {}).get("const", kind) == kind:
+            yield from properties
+
+
+def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "$ref" in node:
+        yield from _resolve(definitions[node["$ref"].rsplit("/", 1)[1]], definitions)
+    for choice in [*node.get("anyOf", []), *node.get("oneOf", [])]:
+        yield from _resolve(choice, definitions)
+    if "properties" in node or "additionalProperties" in node:
+        yield node
+

@@ -1,0 +1,179 @@
+"""A run: the directory that training makes, and what is in it.
+
+    recipe.yaml           resolved, complete
+    metrics.jsonl         figures and events, a JSON object a line
+    checkpoints/          what a resume needs
+    model/                config.json, model.safetensors
+    samples/              pictures
+    measurements.json     a list of measurements
+    report.html           the story
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vaebm.data import DataSet
+from vaebm.errors import InputError
+from vaebm.experiment.catalogue import merge, override_tree
+from vaebm.experiment.recipe import Recipe, validate
+from vaebm.hybrid import VAEBM
+from vaebm.hybrid.pretrained import load_model
+from vaebm.metrics.measurement import Measurement
+from vaebm.training.checkpoint import write_synced
+from vaebm.training.engine import check_device
+
+RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
+CHANGEABLE = {"sampler", "start", "show", "target", "precision", "compile", "evaluation"}  # after training
+
+
+class Run:
+    """A run on disk. Reading is lazy; nothing is cached but the data."""
+
+    def __init__(self, path: Path, recipe: Recipe, data: DataSet | None = None) -> None:
+        self.path, self.recipe, self._data = path, recipe, data
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in a directory.
+
+        Raises:
+            InputError: there is none, or its recipe is damaged.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise InputError(f"there is no run {path}: train one with `vaebm train digits --out {path}`")
+        if not (path / RECIPE).is_file():
+            raise InputError(f"{path} is no run, it has no {RECIPE}: name a directory that `vaebm train` made")
+        try:
+            tree = yaml.safe_load((path / RECIPE).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise InputError(f"{path / RECIPE} is no valid YAML: restore it, or train again into another directory") from None
+        if not isinstance(tree, dict):
+            raise InputError(f"{path / RECIPE} is empty or cut short: restore it, or train again into another directory")
+        return cls(path, validate(tree, str(path / RECIPE)))
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, data: DataSet | None = None) -> Run:
+        """A new run, or the one of the same recipe that is there already; `data` where they have been read.
+
+        Raises:
+            InputError: the directory holds something else.
+        """
+        if (path / RECIPE).is_file():
+            run = cls.open(path)
+            difference = _first_difference(run.recipe.model_dump(), recipe.model_dump())
+            if difference:
+                raise InputError(
+                    f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
+                    f" `vaebm train {path}`"
+                )
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
+        path.mkdir(parents=True, exist_ok=True)
+        write_synced(path / RECIPE, recipe.to_yaml().encode())
+        return cls(path, recipe, data)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether training has ended and the model is there."""
+        return (self.path / "model" / "model.safetensors").is_file()
+
+    def data(self) -> DataSet:
+        """The data set of the recipe, read once."""
+        if self._data is None:
+            self._data = self.recipe.data.load()
+        return self._data
+
+    def model(self, device: str | None = None) -> VAEBM:
+        """The trained model.
+
+        Raises:
+            InputError: there is none yet, or it is damaged, or there is no such device.
+        """
+        check_device(device)
+        if not self.is_complete:
+            raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
+        return load_model(self.path / "model", device or "cpu")
+
+    def save_model(self, model: VAEBM) -> None:
+        """Writes `model/`, whole or not at all."""
+        draft, final = self.path / ".model-draft", self.path / "model"
+        shutil.rmtree(draft, ignore_errors=True)
+        model.save_pretrained(draft)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of figures, in order."""
+        return [row for row in self._log() if "event" not in row]
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, in order."""
+        return [row for row in self._log() if "event" in row]
+
+    def measurements(self) -> list[Measurement]:
+        """What was measured so far.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / MEASUREMENTS
+        if not path.exists():
+            return []
+        try:
+            return [Measurement.from_json(record) for record in json.loads(path.read_text())]
+        except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
+            raise InputError(f"{path} is damaged: delete it and run `vaebm evaluate {self.path}`") from None
+
+    def save_measurements(self, measurements: Sequence[Measurement]) -> None:
+        """Writes `measurements.json`."""
+        text = json.dumps([measurement.to_json() for measurement in measurements], indent=1)
+        write_synced(self.path / MEASUREMENTS, text.encode())
+
+    def with_overrides(self, overrides: Sequence[str]) -> Recipe:
+        """This run's recipe with `key=value` overrides of what sampling and measuring may change.
+
+        Raises:
+            InputError: an override of something that is fixed since training.
+        """
+        tree = self.recipe.model_dump(mode="json")
+        for override in overrides:
+            change = override_tree(override)
+            if not change.keys() <= CHANGEABLE:
+                raise InputError(
+                    f"{override!r} cannot change a trained run: override {', '.join(sorted(CHANGEABLE))}, or train anew"
+                )
+            tree = merge(tree, change)
+        return validate(tree, f"{self.path / RECIPE} with overrides")
+
+    def _log(self) -> list[dict[str, Any]]:
+        path = self.path / METRICS
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # the last line of a process that was killed while it wrote; a resume cuts it off
+        return rows
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    for key in [*old, *(key for key in new if key not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            inner = _first_difference(a, b, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif a != b and key != "summary":
+            return f"{prefix}{key} is {a!r} there, {b!r} here"
+    return None

@@ -1,0 +1,122 @@
+"""Training as one call: find out what to train, make or reopen the run, run both stages, save the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vaebm.data import DataSet, Split
+from vaebm.errors import Diverged, InputError
+from vaebm.experiment.preset import folder_recipe
+from vaebm.experiment.recipe import Recipe, load_recipe
+from vaebm.experiment.run_directory import METRICS, RECIPE, Run
+from vaebm.hybrid import VAEBM
+from vaebm.progress import Progress, silent
+from vaebm.training.checkpoint import Checkpoints
+from vaebm.training.energy_stage import build_phases
+from vaebm.training.engine import Engine
+from vaebm.training.guard import Guard
+from vaebm.training.latent_stage import LatentStage
+from vaebm.training.logbook import Logbook
+from vaebm.training.loop import Loop, Stage, Training
+from vaebm.training.vae_stage import VAEStage
+
+
+def train(
+    subject: str | Path,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Trains both stages, or goes on where an earlier call stopped.
+
+    Args:
+        subject: a recipe's name, a recipe file, a folder of images, or a run.
+        out: the run's directory; `runs/` and the recipe's name unless given.
+        overrides: `key=value`, by path in the recipe.
+        device: "cpu", "cuda", ...; None takes the fastest there is.
+
+    Raises:
+        InputError: wrong input; nothing was changed.
+        Diverged: given up; the last good model is saved in the run.
+        Preempted, Interrupted: a signal came; all is saved.
+    """
+    progress = progress or silent()
+    run = _open_or_create(Path(subject), out, overrides, progress)
+    recipe = run.recipe
+    if run.is_complete:
+        progress.say(f"{run.path} is complete: nothing left to train.")
+        return run
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    engine = Engine(device, recipe.seed, recipe.logging.tracker, run.path)
+    data = run.data()
+    progress.say(data.found)
+    training = Training(build_model(recipe, data, engine.device), _on_device(data, engine), engine, progress, recipe.seed)
+    logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
+    checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
+    loop = Loop(training, build_stages(training, recipe), checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
+    try:
+        if recipe.compile:
+            _compile(training, progress)
+        loop.run()
+    except Diverged:
+        _save(run, training)
+        raise
+    finally:
+        engine.close()
+    _save(run, training)
+    logbook.write(event="complete", message=f"trained in {loop.seconds:.0f} s", seconds=round(loop.seconds, 1))
+    return run
+
+
+def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> VAEBM:
+    """An untrained model for a recipe's data; its weights follow from the recipe's seed."""
+    return VAEBM(recipe.model_settings(), data.shape, torch.Generator().manual_seed(recipe.seed)).to(device)
+
+
+def build_stages(training: Training, recipe: Recipe) -> list[Stage]:
+    """VAE, then E_z where it has something to learn, then the phases of E_x."""
+    stages: list[Stage] = [VAEStage(training, recipe.vae_stage, recipe.code_mixture)]
+    latent = training.model.energy_net.latent
+    if latent is not None and latent.correction is not None:
+        stages.append(LatentStage(training, recipe.energy_stage.latent, latent))
+    return [*stages, *build_phases(training, recipe.energy_stage)]
+
+
+def _open_or_create(subject: Path, out: str | Path | None, overrides: Sequence[str], progress: Progress) -> Run:
+    if (subject / RECIPE).is_file():
+        if overrides or out not in (None, subject, str(subject)):
+            raise InputError(
+                f"{subject} is a run and keeps its recipe: leave the overrides and --out away to resume it, or train a recipe"
+            )
+        return Run.open(subject)
+    if subject.is_dir():
+        recipe, data = folder_recipe(subject, overrides, progress)
+    else:
+        recipe, data = load_recipe(str(subject), overrides), None
+    return Run.create(Path(out) if out is not None else Path("runs") / recipe.name, recipe, data)
+
+
+def _on_device(data: DataSet, engine: Engine) -> Split:
+    return replace(data.train, values=data.train.values.to(engine.device))
+
+
+def _save(run: Run, training: Training) -> None:
+    if training.engine.is_main:
+        run.save_model(training.model)
+    training.engine.wait()
+
+
+def _compile(training: Training, progress: Progress) -> None:
+    started = time.perf_counter()
+    training.model.compile_nets()
+    eps = training.model.noise.standard(2, training.engine.generator, training.engine.device)
+    training.model.chains(eps, training.engine.generator)
+    progress.say(f"torch.compile took {time.perf_counter() - started:.0f} s to start.")

@@ -1,0 +1,47 @@
+"""What a VAEBM consists of, as a validated configuration: the part of a recipe that is saved with the weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vaebm.energy import ImageEnergySettings, LatentEnergySettings
+from vaebm.sampling import Sampler
+from vaebm.vae import CodeMixtureSettings, VAESettings
+
+Show = Literal["sample", "mean", "denoised"]
+Subject = Literal["vaebm", "vae", "vae_mixture"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EnergySettings(_Settings):
+    """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
+
+    image: ImageEnergySettings | None = None
+    latent: LatentEnergySettings | None = None
+    joint: None = None
+
+
+class StartSettings(_Settings):
+    """Chains start from samples of the model without E_x, of which E_x may choose."""
+
+    proposals: int = Field(1, ge=1, description="draws per chain among which the energy's weights choose; 1 takes them all")
+
+
+class ModelSettings(_Settings):
+    """Everything that decides what a saved model computes."""
+
+    vae: VAESettings
+    energy: EnergySettings = EnergySettings()
+    code_mixture: CodeMixtureSettings = CodeMixtureSettings()
+    sampler: Sampler
+    start: StartSettings = StartSettings()
+    target: Literal["exact", "release"] = "exact"
+    show: Show = "sample"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
+

@@ -1,0 +1,250 @@
+"""The energy-corrected VAE (Xiao, Kreis, Kautz & Vahdat, VAEBM, ICLR 2021).
+
+    h(x, z) = p(x, z) exp(-E(x, z)) / Z                                                          # Eq. 3
+    z = T_z(eps_z), x = T_x(z, eps_x):   h(eps) = exp(-E(T(eps))) N(eps; 0, I) / Z               # Eq. 8, exact pull-back
+
+The second line is the first in the VAE's noise space, where chains mix: with E = 0 it is N(0, I), whatever the decoder.
+The published code differentiates log p(z) + log p(x | z) - E through eps instead, which leaves out the Jacobian of T and
+so keeps the decoder's -log sigma: `target: release` computes that for comparison. It does not leave the prior invariant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vaebm import sampling
+from vaebm.data import transforms
+from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.mixture import GaussianMixture
+from vaebm.energy import TotalEnergy
+from vaebm.errors import InputError
+from vaebm.hybrid.noise import Noise
+from vaebm.hybrid.pretrained import Pretrained
+from vaebm.hybrid.settings import ModelSettings, Show, Subject
+from vaebm.nn.weight_norm import folded
+from vaebm.sampling.resampling import systematic_resample
+from vaebm.vae import VAE
+
+CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
+CODES_PER_DRAW = 8  # of the mixture, among which a learned correction of E_z chooses
+
+
+class VAEBM(Pretrained, nn.Module):
+    """A VAE, an energy, and the mixture fitted to the VAE's codes.
+
+    Args:
+        settings: what to build; also what a saved folder's config.json holds.
+        data_shape: (C, H, W) for images in [-1, 1], (dim,) for points.
+        generator: source of the initial weights.
+    """
+
+    def __init__(self, settings: ModelSettings, data_shape: tuple[int, ...], generator: torch.Generator) -> None:
+        super().__init__()
+        self.settings, self.data_shape = settings, data_shape
+        self.vae: VAE = settings.vae.build(data_shape, generator)
+        components, latent_dim = settings.code_mixture.components, self.vae.latent_dim
+        self.mixture = GaussianMixture.standard(components, latent_dim)
+        image, latent = settings.energy.image, settings.energy.latent
+        self.energy_net = TotalEnergy(
+            None if image is None else image.build(data_shape, generator),
+            None if latent is None else latent.build(latent_dim, components, generator),
+        )
+        moves_pixels = self.vae.likelihood.reparameterised
+        if image is not None and not moves_pixels:
+            raise InputError(
+                f"energy.image needs a decoder whose samples have a gradient, but vae.likelihood.kind="
+                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian, or energy.image=null"
+            )
+        self.noise = Noise(latent_dim, data_shape if moves_pixels else None)
+
+    # The density, in data space and in noise space
+
+    def energy(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; z may be left out if no term reads it."""
+        with self.autocast():
+            return self.energy_net(x, z)
+
+    def log_density(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) - E(x, z), (B,), in nats: log h up to log Z."""
+        with self.autocast():
+            log_joint = self.vae.log_joint(x, z)
+        return log_joint - self.energy(x, z)
+
+    def noise_log_density(self, eps: Tensor) -> Tensor:
+        """-E(T(eps)) + log N(eps; 0, I) of (B, dim), to (B,), in nats: log h in noise space up to log Z."""
+        x, z = self.generate(eps)
+        if self.settings.target == "release":
+            return self.log_density(x, z)
+        return standard_log_prob(eps) - self.energy(x, z)
+
+    def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim). Without pixel noise, x is the decoder's center."""
+        eps_x, eps_z = self.noise.unpack(eps)
+        z = self.vae.latent(eps_z)
+        if self.energy_net.image is None and eps_x is None and self.settings.target == "exact":
+            return z.new_empty(z.shape[0], 0), z  # no term reads x: the decoder stays out of the loop
+        with self.autocast():
+            return (self.vae.decode(z).center if eps_x is None else self.vae.generate(eps_x, eps_z)[0]), z
+
+    def decode(self, eps: Tensor) -> Tensor:
+        """The sample x (B, *data_shape) that noise (B, dim) gives, pixel noise included, in the model's range."""
+        return self.generate(eps)[0]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means (B, latent_dim) of x."""
+        with self.autocast():
+            return self.vae.encode(x)
+
+    # Drawing
+
+    @torch.no_grad()
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, dim) positions where chains begin: `propose`, of which E_x chooses where `start.proposals` is above 1."""
+        proposals = self.settings.start.proposals
+        eps = self.propose(n * proposals, generator)
+        image = self.energy_net.image
+        if proposals == 1 or image is None:
+            return eps[:n]
+        with self.frozen(), self.autocast():
+            log_weights = torch.cat([-image(self.decode(part)) for part in eps.split(CHAINS_AT_ONCE)])
+        return eps[systematic_resample(log_weights, n, generator)]
+
+    @torch.no_grad()
+    def propose(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, dim) draws of the model without E_x: N(0, I), or E_z's codes and standard pixel noise.
+
+        Exact where E_z is the mixture; its learned correction comes in by importance resampling of the mixture's codes.
+        """
+        latent = self.energy_net.latent
+        if latent is None:
+            return self.noise.standard(n, generator, self.device)
+        if latent.correction is None:
+            return self._with_codes(self.mixture.sample(n, generator), generator)
+        codes = self.mixture.sample(CODES_PER_DRAW * n, generator)
+        return self._with_codes(codes[systematic_resample(-latent.net(codes), n, generator)], generator)
+
+    def _with_codes(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        eps = self.noise.standard(z.shape[0], generator, self.device)
+        return self.noise.with_latent(eps, self.vae.latent_noise(z))
+
+    def chains(
+        self,
+        eps: Tensor,
+        generator: torch.Generator,
+        sampler: sampling.SamplerSettings | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> sampling.Chains:
+        """Runs a sampler, by default the recipe's, from positions (B, dim)."""
+        sampler = sampler or self.settings.sampler
+        with self.frozen():
+            return sampling.sample_chains(
+                self.noise_log_density,
+                eps,
+                sampler.build(),
+                steps=sampler.steps,
+                warmup=sampler.warmup,
+                generator=generator,
+                keep_history=False,
+                progress=progress,
+            )
+
+    def draw(
+        self,
+        n: int,
+        generator: torch.Generator,
+        subject: Subject = "vaebm",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Noise (n, dim) of n samples: fresh chains for `vaebm`, exact draws for `vae` and `vae_mixture`.
+
+        `progress` gets (rows times steps done, in all).
+        """
+        if subject == "vae":
+            return self.noise.standard(n, generator, self.device)
+        if subject == "vae_mixture":
+            return self._with_codes(self.mixture.sample(n, generator), generator)
+        eps = self.start(n, generator)
+        total = self.settings.sampler.steps + self.settings.sampler.warmup
+        parts: list[Tensor] = []
+        done = 0
+        for part in eps.split(CHAINS_AT_ONCE):
+
+            def report(step: int, steps: int, before: int = done, rows: int = part.shape[0]) -> None:
+                if progress is not None:
+                    progress(before * total + step * rows, n * total)
+
+            parts.append(self.chains(part, generator, progress=report).position)
+            done += part.shape[0]
+        return torch.cat(parts)
+
+    def present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
+        """What is shown of positions (n, dim): x (n, *data_shape) in the model's range.
+
+        `sample` has the pixel noise in it, `mean` is the decoder's image without it, `denoised` the estimate of the clean
+        image under the energy-corrected model (mean where there is no energy on x).
+        """
+        with self.frozen():
+            return torch.cat([self._present(part, show, generator) for part in eps.split(CHAINS_AT_ONCE)])
+
+    def _present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
+        eps_x, eps_z = self.noise.unpack(eps)
+        z = self.vae.latent(eps_z)
+        with torch.no_grad(), self.autocast():
+            pixels = self.vae.decode(z)
+        if show == "sample":
+            return pixels.sample(generator) if eps_x is None else self.vae.pixels(z).transport(eps_x)
+        image = self.energy_net.image
+        if show == "mean" or image is None or eps_x is None:
+            return pixels.center
+        gaussian = self.vae.pixels(z)
+        x = gaussian.transport(eps_x).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(image(x).sum(), x)
+        return gaussian.denoise(x.detach(), gradient)
+
+    def sample(
+        self, n: int, *, seed: int = 0, subject: Subject = "vaebm", show: Show | None = None
+    ) -> Tensor:
+        """n samples: images (n, C, H, W) in [0, 1], or points (n, dim). The same seed gives the same samples."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        eps = self.draw(n, generator, subject)
+        x = self.present(eps, show or self.settings.show, generator)
+        return transforms.to_display(x) if len(self.data_shape) == 3 else x
+
+    # Housekeeping
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def set_mixture(self, mixture: GaussianMixture) -> None:
+        """Takes a mixture fitted to the codes, for the baseline and for an energy that is built on it."""
+        self.mixture.load_state_dict(mixture.state_dict())
+        if self.energy_net.latent is not None:
+            self.energy_net.latent.mixture.load_state_dict(mixture.state_dict())
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within: weights take no gradient and normalised ones are computed once. What chains run in."""
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        try:
+            for p in trainable:
+                p.requires_grad_(False)
+            with folded(self):
+                yield
+        finally:
+            for p in trainable:
+                p.requires_grad_(True)
+
+    def compile_nets(self) -> None:
+        """Compiles decoder and energy in place; the first steps after it are slow."""
+        self.vae.compile()
+        self.energy_net.compile()
+
+    def autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,0 +1,29 @@
+"""Measurements: how good are the samples, and how sure is that? Every function takes (generated, reference)."""
+
+from vaebm.metrics.classifier import Classifier, train_classifier
+from vaebm.metrics.features import Features, classifier_features, pixel_features
+from vaebm.metrics.frechet import frechet_distance, frechet_from_moments, repeated_frechet
+from vaebm.metrics.kernel_distance import kernel_distance
+from vaebm.metrics.measurement import Measurement
+from vaebm.metrics.modes import mode_kl, mode_measurements, modes_covered, within_three_sigma
+from vaebm.metrics.moments import Moments
+from vaebm.metrics.quadrature import PlaneQuadrature
+
+__all__ = [
+    "Classifier",
+    "Features",
+    "Measurement",
+    "Moments",
+    "PlaneQuadrature",
+    "classifier_features",
+    "frechet_distance",
+    "frechet_from_moments",
+    "kernel_distance",
+    "mode_kl",
+    "mode_measurements",
+    "modes_covered",
+    "pixel_features",
+    "repeated_frechet",
+    "train_classifier",
+    "within_three_sigma",
+]

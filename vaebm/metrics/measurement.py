@@ -1,0 +1,103 @@
+"""A measurement: a number that carries what it takes to read it.
+
+    value ± stderr, of `n` samples of `subject`, under `settings`
+
+`stderr` is the standard error of `value` over the randomness that the metric's docstring names (0 where there is none).
+As JSON it is one flat object, so that tables, notebooks and other projects read it without this library:
+
+    {"name": "frechet_distance", "subject": "vaebm", "value": 24.1, "stderr": 0.8, "n": 10000, "settings": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vaebm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number.
+
+    Args:
+        name: what was measured, such as "frechet_distance".
+        value: the number, finite.
+        stderr: its standard error, finite, at least 0.
+        n: how many samples it is of.
+        settings: the protocol: features and their hash, split, seed, ...; JSON values only.
+        subject: whose samples: "vaebm", "vae", "held_out", ...
+
+    Raises:
+        InputError: a number that is not finite, or settings that JSON cannot hold.
+    """
+
+    name: str
+    value: float
+    stderr: float
+    n: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    subject: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.stderr) and self.stderr >= 0):
+            raise InputError(
+                f"{self.name} came out as {self.value} ± {self.stderr}, which is no measurement: "
+                "check that the samples are finite and differ from each other"
+            )
+        try:
+            json.dumps(self.settings, allow_nan=False)
+        except (TypeError, ValueError) as reason:
+            raise InputError(
+                f"the settings of {self.name} do not fit into JSON ({reason}): give finite numbers, strings, lists"
+            ) from None
+
+    def with_subject(self, subject: str) -> Measurement:
+        """The same number, said of `subject`."""
+        return replace(self, subject=subject)
+
+    def with_settings(self, **settings: Any) -> Measurement:
+        """The same number with more of its protocol; a setting named again is replaced."""
+        return replace(self, settings=self.settings | settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The flat object of the module's docstring."""
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "value": float(self.value),
+            "stderr": float(self.stderr),
+            "n": int(self.n),
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Measurement:
+        """Reads such an object; further keys (a results file adds recipe, seed, hardware, ...) are left aside.
+
+        Raises:
+            InputError: a key is missing or has a value of another type.
+        """
+        try:
+            return cls(
+                name=str(record["name"]),
+                value=float(record["value"]),
+                stderr=float(record["stderr"]),
+                n=int(record["n"]),
+                settings=dict(record["settings"]),
+                subject=str(record["subject"]),
+            )
+        except KeyError as missing:
+            raise InputError(
+                f"a measurement lacks {missing}: it is damaged, or no measurement; measure again"
+            ) from None
+        except InputError:
+            raise
+        except (TypeError, ValueError):
+            raise InputError("a measurement holds a value of a wrong type: it is damaged; measure again") from None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:.4g} ± {self.stderr:.2g} (n = {self.n:,})"

@@ -1,0 +1,178 @@
+r"""Warm-up: in which order step size and mass are learned.
+
+    | phase  | share of the steps | learns                                                        |
+    | ------ | ------------------ | ------------------------------------------------------------- |
+    | early  | first 15 %         | step size, while the chains find the typical set              |
+    | middle | next 75 %          | step size; mass, at the ends of windows that double in length |
+    | late   | last 10 %          | step size, for the final mass                                 |
+
+In the early phase the harmonic mean of the chains' acceptances is brought to the goal, which a single chain that never
+moves keeps far below it: so no chain is left behind where the target is steep. Later it is the arithmetic mean.
+
+Before each phase and window the step size is brought to the right order: doubled or halved, from the same state, until
+the acceptance crosses the goal. Warm-ups of fewer than 20 steps leave the mass alone.
+
+An unadjusted kernel has no acceptance of its own. Its bias in each coordinate is governed by the variance of its energy
+error per dimension, $\epsilon$; an error of variance $\sigma^2 = \epsilon d$ in all would be accepted with probability
+$2 \Phi(-\sigma / 2)$, and that is its goal.
+
+Reference: the windows are those of the Stan reference manual, "Automatic parameter tuning", in proportion; the search
+is Algorithm 4 of Hoffman and Gelman, The No-U-Turn Sampler, JMLR 15, 2014, with the goal in place of 1/2; the energy
+error per dimension is the criterion of Robnik, De Luca, Silverstein and Seljak, Microcanonical Hamiltonian Monte Carlo,
+JMLR 24, 2023; acceptance by error: Neal, MCMC using Hamiltonian dynamics, 2011, section 5.4; the harmonic mean:
+Hoffman, Radul and Sountsov, An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte Carlo,
+AISTATS 2021.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from vaebm.sampling.adaptation.dual_averaging import DualAveraging
+from vaebm.sampling.adaptation.mass import Variance
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
+
+DOUBLINGS = 40
+LEAST_ACCEPTANCE = 1e-3
+
+
+class Tunable(Kernel, Protocol):
+    """A kernel (a dataclass) with a step size, an inverse mass and a goal for its acceptance.
+
+    A kinetic kernel's step size is a time, another's a time squared.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    kinetic: ClassVar[bool]
+
+    @property
+    def step_size(self) -> float | Tensor: ...
+    @property
+    def inverse_mass(self) -> float | Tensor: ...
+    def goal(self, dim: int) -> float:
+        """The mean acceptance to tune for."""
+        ...
+
+
+KernelT = TypeVar("KernelT", bound=Tunable)
+
+
+def tolerated_acceptance(energy_error: float, dim: int) -> float:
+    """2 Phi(-sigma / 2): acceptance of moves whose energy error has variance `energy_error` per dimension."""
+    return math.erfc(math.sqrt(energy_error * dim / 8))
+
+
+def pooled_acceptance(acceptance: Tensor, *, early: bool) -> Tensor:
+    """Mean over the chains (the first axis), harmonic in the early phase."""
+    return 1 / (1 / acceptance.clamp(min=LEAST_ACCEPTANCE)).mean(dim=0) if early else acceptance.mean(dim=0)
+
+
+def window_ends(steps: int) -> list[int]:
+    """The steps, from 1, after which a mass window closes; the first closes the early phase and sets no mass."""
+    if steps < 20:
+        return []
+    ends = [round(0.15 * steps)]
+    last = round(0.9 * steps)
+    length = max(10, round(0.05 * steps))
+    # A window closes only if the next, of twice its length, still fits; else it runs to the end of the middle phase.
+    while ends[-1] + 3 * length <= last:
+        ends.append(ends[-1] + length)
+        length *= 2
+    return [*ends, last]
+
+
+def search_step_size(
+    attempt: Callable[[Tensor], tuple[Tensor, int]], step_size: Tensor, goal: float
+) -> tuple[Tensor, int]:
+    """Step sizes of the right order: the largest power of two times the given that keeps the acceptance above the goal.
+
+    Args:
+        attempt: gives, for step sizes, their mean acceptances (same shape) and the gradient evaluations spent.
+        step_size: where to start, of any shape: one for each group of chains.
+        goal: the acceptance to cross.
+
+    Returns:
+        Step sizes, and the gradient evaluations spent by each chain.
+    """
+    acceptance, gradients = attempt(step_size)
+    grow = acceptance > goal
+    searching = torch.ones_like(grow)
+    for _ in range(DOUBLINGS):
+        step_size = torch.where(searching, torch.where(grow, 2 * step_size, step_size / 2), step_size)
+        acceptance, cost = attempt(step_size)
+        gradients += cost
+        searching = searching & ((acceptance > goal) == grow)
+        if not bool(searching.any()):
+            break
+    return torch.where(grow, step_size / 2, step_size), gradients
+
+
+class StepSizeWarmUp(Generic[KernelT]):
+    """Learns the step size by dual averaging, and the mass in windows.
+
+    Args:
+        kernel: where to start.
+        steps: how many steps there will be.
+    """
+
+    def __init__(self, kernel: KernelT, steps: int) -> None:
+        self.kernel = kernel
+        self.ends = window_ends(steps)
+        self.done = 0
+        self.variance = Variance()
+        self.averaging: DualAveraging | None = None
+
+    def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """One step of every chain with the kernel as learned so far."""
+        searched = 0
+        if self.averaging is None:
+            self.averaging, searched = self._search(state, target, generator)
+        state, info = self.advance(state, target, generator)
+        early = bool(self.ends) and self.done < self.ends[0]
+        acceptance = pooled_acceptance(info.acceptance, early=early)
+        self.kernel = replace(self.kernel, step_size=self.averaging.update(acceptance))
+        self.done += 1
+        if early:
+            # Momenta are drawn anew: what the chains gain on their way down leaves them at once.
+            state = state._replace(carried=())
+        elif self.ends and self.done <= self.ends[-1]:
+            self.variance.update(state.position)
+        if self.done in self.ends:
+            self.kernel = replace(self.kernel, step_size=self.averaging.average)
+            self.averaging = None
+            self.close_window()
+        return state, info._replace(gradients=info.gradients + searched)
+
+    def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """One step of the kernel."""
+        return self.kernel.step(state, target, generator)
+
+    def close_window(self) -> None:
+        """Takes the mass that the window has learned."""
+        inverse_mass = self.variance.inverse_mass()
+        if inverse_mass is not None:
+            self.kernel = replace(self.kernel, inverse_mass=inverse_mass)
+        self.variance = Variance()
+
+    def _search(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[DualAveraging, int]:
+        goal = self.kernel.goal(state.position.shape[1])
+
+        def attempt(step_size: Tensor) -> tuple[Tensor, int]:
+            _, info = replace(self.kernel, step_size=step_size).step(state, target, generator)
+            return info.acceptance.mean(), info.gradients
+
+        begin = torch.as_tensor(self.kernel.step_size, dtype=state.log_density.dtype, device=state.log_density.device)
+        step_size, gradients = search_step_size(attempt, begin, goal)
+        self.kernel = replace(self.kernel, step_size=step_size)
+        return DualAveraging(step_size, goal), gradients
+
+    def finish(self) -> Kernel:
+        """The kernel with the averaged step size, as a number."""
+        if self.averaging is not None:
+            self.kernel = replace(self.kernel, step_size=self.averaging.average)
+        self.kernel = replace(self.kernel, step_size=float(self.kernel.step_size))
+        return self.kernel

@@ -1,0 +1,126 @@
+r"""Replay buffer: where persistent chains wait between two training steps.
+
+A draw of n takes each position from the buffer with the reuse probability and starts it afresh otherwise; the caller
+moves them on and puts them back. A reused position returns to its own slot; a fresh one goes to a slot that is still
+empty, or, in a full buffer, replaces a waiting one at random. Only positions are kept: the energy has moved
+meanwhile, so its values would be stale.
+
+Reference: Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient, ICML 2008
+(persistent chains); Du and Mordatch, Implicit generation and modeling with energy-based models, NeurIPS 2019 (the
+buffer with restarts).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Draw(NamedTuple):
+    """Positions to move on.
+
+    Attributes:
+        position: (n, dim), the reused first.
+        slots: (n,) int64, where `put` will store them; all different.
+        reused: (n,) bool, whether the position came from the buffer.
+    """
+
+    position: Tensor
+    slots: Tensor
+    reused: Tensor
+
+
+class ReplayBuffer:
+    """Up to `capacity` positions.
+
+    Args:
+        capacity: how many.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"the buffer's capacity is {capacity}; it has to be at least 1")
+        self.capacity = capacity
+        self._positions: Tensor | None = None
+        self._filled = 0
+
+    def __len__(self) -> int:
+        """Positions stored."""
+        return self._filled
+
+    @property
+    def positions(self) -> Tensor | None:
+        """(stored, dim), or None while nothing is stored."""
+        return None if self._positions is None else self._positions[: self._filled]
+
+    def draw(
+        self, n: int, reuse_probability: float, fresh: Callable[[int], Tensor], generator: torch.Generator
+    ) -> Draw:
+        """Draws n positions to move on.
+
+        Args:
+            n: at most the capacity.
+            reuse_probability: in [0, 1]; as long as the buffer holds fewer than it asks for, more are fresh.
+            fresh: gives that many new positions, (count, dim).
+            generator: on the positions' device.
+
+        Raises:
+            ValueError: n or the probability is out of range.
+        """
+        if not 0 < n <= self.capacity:
+            raise ValueError(f"cannot draw {n} positions from a buffer with capacity {self.capacity}")
+        if not 0 <= reuse_probability <= 1:
+            raise ValueError(f"the reuse probability is {reuse_probability}; it has to be in [0, 1]")
+        device = generator.device
+        wanted = int((torch.rand(n, device=device, generator=generator) < reuse_probability).sum())
+        reused = min(wanted, self._filled)
+        waiting = torch.randperm(self._filled, device=device, generator=generator)
+        empty = torch.arange(self._filled, self.capacity, device=device)
+        slots = torch.cat([waiting[:reused], empty, waiting[reused:]])[:n]
+        parts = []
+        if self._positions is not None and reused:
+            parts.append(self._positions[slots[:reused]])
+        if reused < n:
+            parts.append(fresh(n - reused).detach())
+        return Draw(torch.cat(parts), slots, torch.arange(n, device=device) < reused)
+
+    def put(self, position: Tensor, slots: Tensor) -> None:
+        """Stores moved positions.
+
+        Args:
+            position: (n, dim).
+            slots: (n,), of the draw that they came from.
+
+        Raises:
+            ValueError: a position is not finite, or the dimension is another than that of the stored.
+        """
+        bad = (~position.isfinite()).any(dim=1).nonzero()[:, 0].tolist()
+        if bad:
+            raise ValueError(
+                f"{len(bad)} of {len(position)} positions are not finite ({bad[:10]}); put only finite ones back"
+            )
+        if self._positions is None:
+            self._positions = position.new_empty(self.capacity, position.shape[1])
+        if position.shape[1] != self._positions.shape[1]:
+            stored = self._positions.shape[1]
+            raise ValueError(f"positions have dimension {position.shape[1]}, the stored ones {stored}")
+        self._positions[slots] = position.detach()
+        self._filled = max(self._filled, int(slots.max()) + 1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The stored positions under "positions" (stored, dim); empty while nothing is stored."""
+        return {} if self._positions is None else {"positions": self._positions[: self._filled].clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes the positions of a `state_dict`.
+
+        Raises:
+            ValueError: it holds more than the capacity.
+        """
+        self._positions, self._filled = None, 0
+        if "positions" in state:
+            stored = state["positions"]
+            if len(stored) > self.capacity:
+                raise ValueError(f"{len(stored)} positions do not fit into a buffer with capacity {self.capacity}")
+            self.put(stored, torch.arange(len(stored), device=stored.device))

@@ -1,0 +1,93 @@
+r"""Microcanonical: a discrete trajectory of constant speed.
+
+Isokinetic dynamics moves the whitened position at unit speed, $|u| = 1$, and turns it towards the force
+$f = M^{-1/2} \nabla \log p$; with directions drawn anew now and then, its positions are distributed as $p$. One step
+of time $h$ is
+
+    B:  $u \leftarrow \dfrac{u + e\,(\sinh \delta + e \cdot u\,(\cosh \delta - 1))}{\cosh \delta + e \cdot u \sinh
+        \delta}$, with $e = f / |f|$, $\delta = \tfrac{h}{2} |f| / (d - 1)$
+    A:  $x \leftarrow x + h\, M^{-1/2} u$
+    B:  as before, with the force at the new $x$
+
+B is the exact flow at a fixed force, so half steps that meet are made as one, and n steps cost n gradients. Each B adds
+$(d - 1) \log(\cosh \delta + e \cdot u \sinh \delta)$ to the kinetic energy $K$ (which is also the logarithm of the
+change of volume), and
+
+    $$ \log \alpha = \Delta \log p - \Delta K $$
+
+is the error of a trajectory and its Metropolis ratio. It needs at least 2 dimensions.
+
+Reference: Robnik, De Luca, Silverstein and Seljak, Microcanonical Hamiltonian Monte Carlo, JMLR 24, 2023.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, standard_normal, start
+
+
+def start_on_sphere(position: Tensor, target: LogDensity) -> ChainState:
+    """The state of chains at `position`, (chain, dim).
+
+    Raises:
+        ValueError: besides what `start` refuses, there is only 1 dimension.
+    """
+    if position.ndim == 2 and position.shape[1] < 2:
+        raise ValueError("microcanonical dynamics needs at least 2 dimensions, here there is 1; take another kernel")
+    return start(position, target)
+
+
+def direction(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit vectors (chain, dim), uniform on the sphere."""
+    return torch.nn.functional.normalize(standard_normal(like, generator), dim=1)
+
+
+def turn(velocity: Tensor, force: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
+    """B for a time: the turned velocity (chain, dim), and the kinetic energy gained (chain,).
+
+    Numerator and denominator are divided by cosh(delta) + sinh(delta) = e^delta, so that large forces do not overflow.
+    """
+    dim = velocity.shape[1]
+    size = force.norm(dim=1, keepdim=True).clamp(min=torch.finfo(force.dtype).tiny)
+    towards = force / size
+    along = (towards * velocity).sum(dim=1, keepdim=True).clamp(-1, 1)
+    delta = time * size / (dim - 1)
+    decay = torch.exp(-delta)
+    turned = 2 * decay * velocity + (1 - decay) * (1 + decay + along * (1 - decay)) * towards
+    growth = (1 + along + (1 - along) * decay.square()).clamp(min=torch.finfo(force.dtype).tiny)
+    gained = (dim - 1) * (delta + growth.log() - math.log(2))
+    return torch.nn.functional.normalize(turned, dim=1), gained[:, 0]
+
+
+def isokinetic(
+    state: ChainState,
+    velocity: Tensor,
+    target: LogDensity,
+    step_size: float | Tensor,
+    inverse_mass: float | Tensor,
+    count: int,
+) -> tuple[ChainState, Tensor, Tensor]:
+    """Integrates for `count` steps.
+
+    Args:
+        state: where the chains start.
+        velocity: u, unit vectors (chain, dim).
+        target: (chain, dim) -> (chain,).
+        step_size: h; a number, or a tensor that broadcasts to (chain, 1).
+        inverse_mass: diagonal of M^-1.
+        count: at least 1.
+
+    Returns:
+        The end of the trajectory, the velocity (chain, dim) there, and the log Metropolis ratio (chain,).
+    """
+    scale = inverse_mass**0.5
+    position, log_density, score = state.position, state.log_density, state.score
+    velocity, kinetic = turn(velocity, scale * score, step_size / 2)
+    for done in range(1, count + 1):
+        position = position + step_size * scale * velocity
+        log_density, score = evaluate(target, position)
+        velocity, gained = turn(velocity, scale * score, step_size if done < count else step_size / 2)
+        kinetic = kinetic + gained
+    return ChainState(position, log_density, score), velocity, log_density - state.log_density - kinetic

@@ -1,0 +1,194 @@
+r"""Tempering: replica exchange on a ladder of temperatures, around any kernel.
+
+Each chain is a ladder of replicas; replica k samples a flatter target $p_k$ with inverse temperature $\beta_k$, where
+$1 = \beta_1 > \ldots > \beta_K > 0$, and only the first is the sample.
+
+    | path    | $\log p_k$                            | $\phi$                        |
+    | ------- | ------------------------------------- | ----------------------------- |
+    | density | $\beta_k \log p(x)$                   | $\log p(x)$                   |
+    | energy  | $-\tfrac12 |x|^2 + \beta_k \phi(x)$   | $\log p(x) + \tfrac12 |x|^2$  |
+
+On the second path, in noise space, only the energy is tempered, and towards the hot end stands the prior. After each
+step of the inner kernel neighbours may swap (see `replicas`), which leaves the product of the $p_k$ invariant. All
+replicas are one batch, and each rung has its own step size: the inner kernel's over $\beta$ (over $\sqrt\beta$ for a
+kinetic one), or after a warm-up what gives each rung its goal. The warm-up also moves the temperatures between the
+ends to equal swap rates (see `adaptation.ladder`).
+
+Reference: Geyer, Markov chain Monte Carlo maximum likelihood, 1991.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from vaebm.sampling.adaptation.ladder import LadderWarmUp
+from vaebm.sampling.adaptation.warmup import Tunable
+from vaebm.sampling.hmc import HMC
+from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo, WarmUp, check_positive, start
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.mala import MALA
+from vaebm.sampling.replicas import Exchange, Replicas, cold_info, exchange, replicate, swap, unpack
+from vaebm.sampling.settings import SamplerSettings
+from vaebm.sampling.underdamped import Underdamped
+
+GEOMETRIC = tuple(round(0.01 ** (k / 7), 4) for k in range(8))
+
+
+@dataclass(frozen=True, eq=False)
+class Tempering:
+    """Replica exchange; the state carries the replicas, and what the inner kernel carries of them.
+
+    Attributes:
+        kernel: moves the replicas; its own step size is the cold one where `step_sizes` is None.
+        betas: inverse temperatures, falling from 1, all above 0.
+        path: what is tempered, the whole density or the energy over N(0, I).
+        step_sizes: (rung,) or None.
+    """
+
+    kernel: Tunable = field(default_factory=MALA)
+    betas: tuple[float, ...] = GEOMETRIC
+    path: Literal["density", "energy"] = "density"
+    step_sizes: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_ladder(self.betas)
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the inner kernel is: the swaps are exact."""
+        return self.kernel.adjusted
+
+    @property
+    def gradients_per_step(self) -> float:
+        """The inner kernel's, of all replicas."""
+        return len(self.betas) * self.kernel.gradients_per_step
+
+    def init(self, position: Tensor, target: LogDensity) -> ChainState:
+        """The state of ladders whose replicas all start at `position`, (chain, dim); one gradient evaluation."""
+        state = start(position, target)
+        return state._replace(carried=tuple(replicate(state, len(self.betas))))
+
+    def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """One inner step of every replica, and one round of swaps."""
+        state, info = self.advance(state, target, generator)
+        return state, cold_info(info)
+
+    def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """As `step`, with what the inner kernel tells of each replica, (chain, rung)."""
+        replicas, inner = unpack(state)
+        betas = torch.tensor(self.betas, dtype=state.position.dtype, device=state.position.device)
+        replicas, inner, info = self._move(replicas, inner, betas, target, generator)
+        phi = replicas.log_density
+        if self.path == "energy":
+            phi = phi + replicas.position.square().sum(dim=2) / 2
+        replicas, inner = swap(replicas, inner, betas, phi, generator)
+        cold = replicas.position[:, 0], replicas.log_density[:, 0], replicas.score[:, 0]
+        shape = phi.shape
+        every = StepInfo(
+            info.acceptance.reshape(shape),
+            info.accepted.reshape(shape),
+            info.diverged.reshape(shape),
+            len(self.betas) * info.gradients,
+        )
+        return ChainState(*cold, carried=(*replicas, *inner)), every
+
+    def _move(
+        self,
+        replicas: Replicas,
+        inner: tuple[Tensor, ...],
+        betas: Tensor,
+        target: LogDensity,
+        generator: torch.Generator,
+    ) -> tuple[Replicas, tuple[Tensor, ...], StepInfo]:
+        chains, rungs, dim = replicas.position.shape
+        beta = betas.repeat(chains)
+        precision = 1.0 if self.path == "energy" else 0.0
+
+        def half_square(position: Tensor) -> Tensor:
+            return precision / 2 * position.square().sum(dim=1)
+
+        def tempered(position: Tensor) -> Tensor:
+            square = half_square(position)
+            return beta * (target(position) + square) - square
+
+        position = replicas.position.flatten(0, 1)
+        square, pull = half_square(position), precision * position
+        begin = ChainState(
+            position,
+            beta * (replicas.log_density.flatten() + square) - square,
+            beta[:, None] * (replicas.score.flatten(0, 1) + pull) - pull,
+            inner,
+        )
+        step_sizes = self.rung_step_sizes(position).repeat(chains)[:, None]
+        moved, info = replace(self.kernel, step_size=step_sizes).step(begin, tempered, generator)
+        # The untempered values follow from the tempered ones, which spares evaluating the target again.
+        square, pull = half_square(moved.position), precision * moved.position
+        replicas = replicas._replace(
+            position=moved.position.reshape(chains, rungs, dim),
+            log_density=((moved.log_density + square) / beta - square).reshape(chains, rungs),
+            score=((moved.score + pull) / beta[:, None] - pull).reshape(chains, rungs, dim),
+        )
+        return replicas, moved.carried, info
+
+    def rung_step_sizes(self, like: Tensor) -> Tensor:
+        """(rung,), of the type and device of `like`."""
+        if self.step_sizes is not None:
+            return self.step_sizes
+        betas = torch.tensor(self.betas, dtype=like.dtype, device=like.device)
+        return self.kernel.step_size / (betas.sqrt() if self.kernel.kinetic else betas)
+
+    def exchange(self, state: ChainState) -> Exchange:
+        """How well the replicas have travelled."""
+        return exchange(state)
+
+    def warm_up(self, steps: int) -> WarmUp:
+        """Learns the step size of each rung, and the temperatures between the ends."""
+        return LadderWarmUp(self, steps)
+
+
+def check_ladder(betas: tuple[float, ...]) -> None:
+    """Refuses a ladder that does not fall from 1 to a positive number.
+
+    Raises:
+        ValueError: says what is wrong with which rung.
+    """
+    if len(betas) < 2:
+        raise ValueError(f"betas has {len(betas)} rungs; a ladder needs at least 2")
+    if betas[0] != 1:
+        raise ValueError(f"betas begins with {betas[0]}; the cold end has to be 1")
+    for k, beta in enumerate(betas):
+        check_positive(**{f"betas[{k}]": beta})
+        if k and not beta < betas[k - 1]:
+            raise ValueError(f"betas[{k}] is {beta} after {betas[k - 1]}; inverse temperatures have to fall")
+
+
+class TemperingSettings(SamplerSettings):
+    """`sampler: {kind: tempering, ...}` in a recipe."""
+
+    kind: Literal["tempering"] = "tempering"
+    warmup: int = Field(100, ge=0, description="steps that learn step sizes and ladder and are not kept")
+    kernel: Literal["langevin", "underdamped", "mala", "hmc"] = Field("mala", description="moves the replicas")
+    step_size: float = Field(0.01, gt=0, description="the inner kernel's at beta = 1, where a warm-up starts")
+    betas: tuple[float, ...] = Field(GEOMETRIC, description="inverse temperatures, falling from 1")
+    path: Literal["density", "energy"] = Field(
+        "energy", description="what is tempered; energy: the hot end is the prior"
+    )
+
+    @field_validator("betas")
+    @classmethod
+    def _falls_from_one(cls, betas: tuple[float, ...]) -> tuple[float, ...]:
+        check_ladder(betas)
+        return betas
+
+    def build(self) -> Tempering:
+        """The kernel with these numbers."""
+        kernels: dict[str, type[Langevin] | type[Underdamped] | type[MALA] | type[HMC]] = {
+            "langevin": Langevin,
+            "underdamped": Underdamped,
+            "mala": MALA,
+            "hmc": HMC,
+        }
+        return Tempering(kernels[self.kernel](step_size=self.step_size), self.betas, self.path)

@@ -1,0 +1,163 @@
+"""Checkpoints: everything that a resumed run needs to equal the uninterrupted one bit for bit.
+
+A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
+`state-<rank>.json` (everything else, and the first file's sha256) per process. It is written under another name, synced to
+disk and renamed, so a folder of the right name is complete; what a killed process left half-written is swept away by the
+next one. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vaebm.errors import InputError
+from vaebm.training.engine import Engine
+
+Tree = dict[str, Any]  # nested dicts and lists of tensors and JSON values
+
+
+def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, Tensor):
+        tensors[name] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        return {str(key): _pack(value, f"{name}.{key}", tensors) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
+    return tree
+
+
+def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, dict):
+        if tree.keys() == {"tensor"}:
+            return tensors[tree["tensor"]]
+        return {key: _unpack(value, tensors) for key, value in tree.items()}
+    return [_unpack(value, tensors) for value in tree] if isinstance(tree, list) else tree
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Writes a file so that it is on disk, whole, when this returns: another name, sync, rename."""
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: `RUN/checkpoints`.
+        keep: how many of the newest stay.
+        engine: which process this is, of how many.
+    """
+
+    def __init__(self, folder: Path, keep: int, engine: Engine) -> None:
+        self.folder, self.keep, self._engine = folder, keep, engine
+
+    def names(self) -> list[str]:
+        """Complete checkpoints, oldest first."""
+        return sorted(path.name for path in self.folder.glob("[0-9]*") if path.is_dir())
+
+    def save(self, iteration: int, state: Tree) -> None:
+        """Writes the checkpoint of an iteration and drops the oldest beyond `keep`."""
+        draft, final = self.folder / f".draft-{iteration:08d}", self.folder / f"{iteration:08d}"
+        draft.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Tensor] = {}
+        rest = _pack(state, "state", tensors)
+        weights = draft / f"state-{self._engine.rank}.safetensors"
+        save_file(tensors, weights)
+        with weights.open("rb+") as file:
+            os.fsync(file.fileno())
+        manifest = {"sha256": sha256(weights), "processes": self._engine.world_size, "state": rest}
+        write_synced(weights.with_suffix(".json"), json.dumps(manifest).encode())
+        self._engine.wait()
+        if self._engine.is_main:
+            if final.exists():
+                shutil.rmtree(final)
+            draft.rename(final)
+            for name in self.names()[: -self.keep]:
+                shutil.rmtree(self.folder / name)
+        self._engine.wait()
+
+    def sweep(self) -> None:
+        """Removes what a killed process left half-written."""
+        if self._engine.is_main:
+            for draft in self.folder.glob(".draft-*"):
+                shutil.rmtree(draft)
+        self._engine.wait()
+
+    def load_newest(self) -> Tree | None:
+        """The newest checkpoint's state, or None where there is none.
+
+        Raises:
+            InputError: it is damaged, or of another number of processes; the message names the newest that is whole.
+        """
+        names = self.names()
+        if not names:
+            return None
+        try:
+            return self._load(names[-1])
+        except (OSError, KeyError, ValueError, SafetensorError) as damage:
+            if isinstance(damage, InputError):
+                raise
+            whole = next((name for name in reversed(names[:-1]) if self._is_whole(name)), None)
+            remedy = (
+                f"{self.folder / whole} is whole: delete {names[-1]} and run the same command again to go on from there"
+                if whole
+                else "no older one is whole: delete the checkpoints folder and run the same command again to start over"
+            )
+            raise InputError(f"checkpoint {self.folder / names[-1]} is damaged; {remedy}") from None
+
+    def _load(self, name: str) -> Tree:
+        weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
+        processes = len(list(weights.parent.glob("state-*.json")))
+        manifest = json.loads((weights.parent / "state-0.json").read_text())
+        if manifest["processes"] != self._engine.world_size and processes == manifest["processes"]:
+            raise InputError(
+                f"checkpoint {weights.parent} was written by {manifest['processes']} processes, this is "
+                f"{self._engine.world_size}: resume with the same number"
+            )
+        manifest = json.loads(weights.with_suffix(".json").read_text())
+        if sha256(weights) != manifest["sha256"]:
+            raise ValueError("sha256")
+        state: Tree = _unpack(manifest["state"], load_file(weights))
+        return state
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            self._load(name)
+        except (OSError, KeyError, ValueError, SafetensorError):
+            return False
+        return True
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> Tree:
+    """An optimiser's state with the names that JSON allows."""
+    state = optimiser.state_dict()
+    return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
+
+
+def load_optimiser_state(optimiser: torch.optim.Optimizer, state: Tree) -> None:
+    """The inverse of `optimiser_state`."""
+    optimiser.load_state_dict(
+        {"state": {int(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
+    )

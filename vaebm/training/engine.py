@@ -1,0 +1,116 @@
+"""The distributed engine: the only file that knows Hugging Face Accelerate.
+
+Every process holds the whole model, draws its own batches and chains from its own generator, and averages gradients
+with the others once a step, as one flat vector:  g <- (1 / P) sum_p g_p. Nothing is wrapped, so chains and contrasts run
+on the plain nets. Start several processes with `torchrun --nproc_per_node 2 -m vaebm train ...`
+(`accelerate launch --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor, nn
+
+from vaebm.errors import InputError
+
+
+def check_device(name: str | None) -> None:
+    """Refuses a device that this machine does not have, before anything is built for it.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name is None:
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        has = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+        others = f" or --device {has}" if has else ""
+        raise InputError(f"there is no device {name!r} on this machine: use --device cpu{others}") from None
+
+
+class Engine:
+    """Devices, processes and trackers.
+
+    Args:
+        device: "cpu", "cuda", ...; None takes the fastest that is there.
+        seed: of the processes' generators; process p draws from its own stream.
+        tracker: name of an Accelerate tracker such as "tensorboard", or None.
+        folder: where a tracker writes.
+    """
+
+    def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
+        check_device(device)
+        if PartialState._shared_state and PartialState().num_processes == 1:
+            for state in (AcceleratorState, GradientState, PartialState):
+                state._reset_state()  # a second training in one process may use another device
+        self._accelerator = Accelerator(cpu=device == "cpu", log_with=tracker, project_dir=folder)
+        self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
+        self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
+        self.generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + self.rank)
+        if tracker is not None:
+            self._accelerator.init_trackers("vaebm")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+        return self._accelerator.is_main_process
+
+    def share(self, batch_size: int) -> int:
+        """This process's part of a batch.
+
+        Raises:
+            InputError: the batch has fewer rows than there are processes.
+        """
+        if batch_size < self.world_size:
+            raise InputError(f"batch_size={batch_size} is less than the {self.world_size} processes: raise it")
+        return batch_size // self.world_size
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Averages gradients over the processes."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.world_size == 1 or not gradients:
+            return
+        flat = torch.cat([g.flatten() for g in gradients])
+        mean = self._reduce(flat)
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def average(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Averages numbers over the processes."""
+        if self.world_size == 1:
+            return dict(figures)
+        mean = self._reduce(torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device))
+        return dict(zip(figures, mean.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return self.average({"flag": float(flag)})["flag"] > 0
+
+    def synchronise(self, module: nn.Module) -> None:
+        """Gives every process the weights and buffers of the first."""
+        if self.world_size > 1:
+            for value in [*module.parameters(), *module.buffers()]:
+                torch.distributed.broadcast(value.data, 0)
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        self._accelerator.wait_for_everyone()
+
+    def track(self, figures: Mapping[str, float], step: int) -> None:
+        """Hands numbers to the tracker, where there is one."""
+        self._accelerator.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        """Ends the trackers."""
+        self._accelerator.end_training()
+
+    def _reduce(self, value: Tensor) -> Tensor:
+        mean: Tensor = self._accelerator.reduce(value, reduction="mean")
+        return mean

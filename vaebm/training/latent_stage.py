@@ -1,0 +1,67 @@
+"""Stage 2a: the learned part of E_z, as a density ratio of codes to the mixture; no decoder in the loop.
+
+    z+ ~ q(z | x) for data x,   z- ~ mix(z),   minimise  mean softplus(net(z+)) + mean softplus(-net(z-))
+
+At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that codes of real data have.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from vaebm.energy import MixtureEnergy
+from vaebm.hybrid.contrast import INDISTINGUISHABLE, density_ratio
+from vaebm.training.checkpoint import Tree
+from vaebm.training.descent import Descent
+from vaebm.training.loop import Stage, Training
+from vaebm.training.schedules import rise_and_fall
+
+
+class LatentStageSettings(BaseModel):
+    """How the learned part of E_z is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iterations: int = Field(1500, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    warmup_iterations: int = Field(20, ge=0)
+    clip_norm: float = Field(5.0, gt=0)
+    average: float = Field(0.99, ge=0, lt=1)
+
+
+class LatentStage(Stage):
+    """Trains the correction of `model.energy_net.latent`."""
+
+    name = "latent_energy"
+
+    def __init__(self, training: Training, settings: LatentStageSettings, energy: MixtureEnergy) -> None:
+        self.training, self.settings, self.energy = training, settings, energy
+        self.iterations = settings.iterations
+
+    def begin(self) -> None:
+        s = self.settings
+        self.descent = Descent(self.energy, self.training.engine, s.learning_rate, (0.9, 0.99), s.clip_norm, s.average)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        s, t = self.settings, self.training
+        x = t.batch(s.batch_size)
+        with torch.no_grad(), t.model.autocast():
+            positive = t.model.vae.infer(x, t.engine.generator).z
+        negative = self.energy.mixture.sample(positive.shape[0], t.engine.generator)
+        energies = self.energy.net(torch.cat([positive, negative]))
+        loss, gap = density_ratio(*energies.chunk(2))
+        norm = self.descent.step(loss, rise_and_fall(iteration, s.iterations, s.warmup_iterations))
+        excess = float(loss.detach()) - INDISTINGUISHABLE
+        return {"loss": float(loss.detach()), "gap": float(gap), "ratio_excess": excess, "gradient_norm": norm}
+
+    def end(self) -> None:
+        self.descent.average.replace_weights()
+
+    def state_dict(self) -> Tree:
+        return self.descent.state_dict()
+
+    def load_state_dict(self, state: Tree) -> None:
+        self.begin()
+        self.descent.load_state_dict(state)

@@ -1,0 +1,218 @@
+"""The loop: stages in order, each an iteration at a time, logged, guarded, checkpointed and stoppable.
+
+A stage is begun once, stepped `iterations` times and ended once. A checkpoint between two steps holds the model, the
+stage's own state (optimiser, averages, chains), the generator, the logbook's length and the position, so nothing that
+happens after a resume depends on whether there was an interruption, or when a checkpoint was taken.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from vaebm.data import Split
+from vaebm.errors import Diverged, Interrupted, Preempted
+from vaebm.hybrid import VAEBM
+from vaebm.progress import Progress
+from vaebm.training.checkpoint import Checkpoints, Tree
+from vaebm.training.engine import Engine
+from vaebm.training.guard import Guard
+from vaebm.training.logbook import Logbook
+
+
+class CheckpointSettings(BaseModel):
+    """When a run is saved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every_seconds: float = Field(30.0, ge=0)
+    keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every stage works with."""
+
+    model: VAEBM
+    data: Split
+    engine: Engine
+    progress: Progress
+    seed: int
+
+    def batch(self, size: int) -> torch.Tensor:
+        """This process's part of a batch of training data, drawn with replacement, as models see it."""
+        rows = self.engine.share(size)
+        indices = torch.randint(len(self.data), (rows,), generator=self.engine.generator, device=self.engine.device)
+        return self.data.batch(indices)
+
+
+class Stage(ABC):
+    """One part of training."""
+
+    name: str
+    iterations: int
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Prepares the first step; not called when a checkpoint inside the stage is resumed."""
+
+    @abstractmethod
+    def step(self, iteration: int) -> dict[str, float]:
+        """One iteration; returns figures for the logbook and the guard."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Leaves the model as the next stage finds it."""
+
+    @abstractmethod
+    def state_dict(self) -> Tree:
+        """All that is not in the model."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Tree) -> None:
+        """From a checkpoint."""
+
+
+class _Stop:
+    """Signals, noticed between two iterations."""
+
+    def __init__(self) -> None:
+        self.reason: type[Preempted] | type[Interrupted] | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.reason = Interrupted if number == signal.SIGINT else Preempted
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        try:
+            before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+        except ValueError:  # not the main thread: whoever owns it handles signals
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Loop:
+    """Runs stages; `run` may be called again after any interruption, in this process or another."""
+
+    def __init__(
+        self, training: Training, stages: Sequence[Stage], checkpoints: Checkpoints, logbook: Logbook, guard: Guard, every_seconds: float
+    ) -> None:
+        self.training, self.stages = training, stages
+        self.checkpoints, self.logbook, self.guard = checkpoints, logbook, guard
+        self.every_seconds = every_seconds
+        self._stage, self._iteration, self._begun = 0, 0, False
+        self._total, self._seconds = 0, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on iterations so far, all sessions together."""
+        return self._seconds
+
+    def run(self) -> None:
+        """Goes on from the newest checkpoint, or from the beginning, to the end.
+
+        Raises:
+            Diverged: the guard stopped it; the model is that of the last good checkpoint.
+            Preempted, Interrupted: a signal came; all is saved.
+        """
+        self._resume()
+        stop = _Stop()
+        with stop.listening():
+            try:
+                while self._stage < len(self.stages):
+                    self._run_stage(self.stages[self._stage], stop)
+            except Diverged as reason:
+                self._return_to_last_good(reason)
+                raise
+
+    def _run_stage(self, stage: Stage, stop: _Stop) -> None:
+        engine, started = self.training.engine, time.perf_counter()
+        if not self._begun:
+            stage.begin()
+            self._begun = True
+            engine.synchronise(self.training.model)
+            self.logbook.write(event="stage", stage=stage.name, iterations=stage.iterations)
+            self._save()
+        saved = time.perf_counter()
+        with self.training.progress.task(stage.name, stage.iterations, "iterations") as task:
+            task.advance(self._iteration)
+            while self._iteration < stage.iterations:
+                figures = stage.step(self._iteration)
+                self.guard.check(f"{stage.name}, iteration {self._iteration}", figures)
+                self._iteration += 1
+                self._total += 1
+                self.logbook.add(figures)
+                task.advance(1, **figures)
+                if self._iteration % self.logbook.every == 0 or self._iteration == stage.iterations:
+                    row = engine.average(self.logbook.means())
+                    seconds = self._seconds + time.perf_counter() - started
+                    self.logbook.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
+                    engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total)
+                if engine.any(stop.reason is not None):
+                    self._seconds += time.perf_counter() - started
+                    self._save()
+                    reason = stop.reason or Preempted
+                    raise reason(f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved: run the same command again to go on")
+                if engine.any(time.perf_counter() - saved > self.every_seconds):
+                    self._save(started)
+                    saved = time.perf_counter()
+        stage.end()
+        self._seconds += time.perf_counter() - started
+        self._stage, self._iteration, self._begun = self._stage + 1, 0, False
+        if self._stage == len(self.stages):
+            self._save()
+
+    def _save(self, started: float | None = None) -> None:
+        self.checkpoints.save(
+            self._total,
+            {
+                "stage": self._stage,
+                "iteration": self._iteration,
+                "total": self._total,
+                "seconds": self._seconds + (time.perf_counter() - started if started is not None else 0.0),
+                "model": self.training.model.state_dict(),
+                "generator": self.training.engine.generator.get_state(),
+                "logbook": self.logbook.state_dict(),
+                "guard": self.guard.state_dict(),
+                "begun": self.stages[self._stage].state_dict() if self._begun else None,
+            },
+        )
+
+    def _resume(self) -> None:
+        self.checkpoints.sweep()
+        state = self.checkpoints.load_newest()
+        if state is None:
+            return
+        self._stage, self._iteration = state["stage"], state["iteration"]
+        self._total, self._seconds = state["total"], state["seconds"]
+        self.training.model.load_state_dict(state["model"])
+        self.training.engine.generator.set_state(state["generator"])
+        self.logbook.load_state_dict(state["logbook"])
+        self.guard.load_state_dict(state["guard"])
+        if state["begun"] is not None:
+            self.stages[self._stage].load_state_dict(state["begun"])
+            self._begun = True
+
+    def _return_to_last_good(self, reason: Diverged) -> None:
+        state = self.checkpoints.load_newest()
+        if state is not None:
+            self.training.model.load_state_dict(state["model"])
+        self.logbook.write(event="diverged", message=str(reason))
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The weights of a module that take gradients."""
+    return [p for p in module.parameters() if p.requires_grad]

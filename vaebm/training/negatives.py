@@ -1,0 +1,154 @@
+"""Where samples of the model come from while an energy learns: x- for the contrast with data x+.
+
+    StartSamples     exact draws of the start's proposal (VAE, or VAE with the mixture), fresh each time
+    ChainSamples     short chains on h, fresh or from a replay buffer whose reuse probability ramps up (the paper's)
+    Pool             many chains kept in equilibrium under the energy as it was, moved on between rounds
+
+All of it runs in noise space on frozen, folded nets; only the decoded samples leave.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebm import sampling
+from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.training.checkpoint import Tree
+from vaebm.training.loop import Training
+from vaebm.training.schedules import ramp
+
+
+class Negatives(NamedTuple):
+    """Samples x- (B, *data_shape), and what their chains did: mean acceptance and the share that met non-finite values."""
+
+    x: Tensor
+    figures: dict[str, float]
+
+
+class StartSamples:
+    """Exact draws of the start's proposal."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @torch.no_grad()
+    def draw(self, n: int, iteration: int) -> Negatives:
+        """n samples."""
+        model = self.training.model
+        return Negatives(model.decode(model.propose(n, self.training.engine.generator)), {})
+
+    def state_dict(self) -> Tree:
+        """Nothing is kept."""
+        return {}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Nothing was kept."""
+
+
+class ChainSamples:
+    """Short chains, with persistent starts where `buffer` is given.
+
+    Args:
+        sampler: kernel and steps of each chain.
+        buffer: capacity; 0 starts every chain afresh.
+        reuse: probability with which a chain starts from the buffer, once the ramp is over.
+        ramp_iterations: length of the ramp from 0.
+    """
+
+    def __init__(
+        self, training: Training, sampler: sampling.SamplerSettings, buffer: int, reuse: float, ramp_iterations: int
+    ) -> None:
+        self.training, self.sampler = training, sampler
+        self.buffer = sampling.ReplayBuffer(buffer) if buffer else None
+        self.reuse, self.ramp_iterations = reuse, ramp_iterations
+
+    def draw(self, n: int, iteration: int) -> Negatives:
+        """n samples."""
+        model, generator = self.training.model, self.training.engine.generator
+
+        def fresh(count: int) -> Tensor:
+            return model.start(count, generator)
+
+        if self.buffer is None:
+            chains = model.chains(fresh(n), generator, self.sampler)
+        else:
+            start = self.buffer.draw(n, self.reuse * ramp(iteration, 0, self.ramp_iterations), fresh, generator)
+            chains = model.chains(start.position, generator, self.sampler)
+            self.buffer.put(chains.position, start.slots)
+        with torch.no_grad():
+            x = model.decode(chains.position)
+        figures = {"acceptance": float(chains.acceptance.mean()), "stuck_share": float(chains.diverged.float().mean())}
+        return Negatives(x, figures)
+
+    def state_dict(self) -> Tree:
+        """The waiting positions."""
+        return {"buffer": {} if self.buffer is None else self.buffer.state_dict()}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """From a checkpoint."""
+        if self.buffer is not None:
+            self.buffer.load_state_dict(state["buffer"])
+
+
+class Pool:
+    """Chains in equilibrium under the model of the last call of `equilibrate`.
+
+    Args:
+        chains: how many.
+        sampler: the kernel; its `steps` are what every chain moves on between rounds.
+        restart_share: share of the chains that begin anew each round.
+        restart_steps: steps of those, and of all in the first round.
+    """
+
+    def __init__(
+        self, training: Training, chains: int, sampler: sampling.SamplerSettings, restart_share: float, restart_steps: int
+    ) -> None:
+        self.training, self.sampler = training, sampler
+        self.chains = training.engine.share(chains)
+        self.restarts = max(1, round(restart_share * self.chains))
+        self.restart_steps = restart_steps
+        self.position: Tensor | None = None
+
+    def equilibrate(self) -> dict[str, float]:
+        """Moves the chains on under the model as it is now."""
+        model, generator = self.training.model, self.training.engine.generator
+        if self.position is None:
+            self.position, figures = self._run(model.start(self.chains, generator), self.restart_steps)
+        else:
+            order = torch.randperm(self.chains, generator=generator, device=self.position.device)
+            kept = self.position[order[self.restarts :]]
+            fresh, _ = self._run(model.start(self.restarts, generator), self.restart_steps)
+            moved, figures = self._run(kept, self.sampler.steps)
+            self.position = torch.cat([fresh, moved])
+        with torch.no_grad(), model.frozen():
+            self.x = torch.cat([model.decode(part) for part in self.position.split(CHAINS_AT_ONCE)])
+        return figures
+
+    def draw(self, n: int) -> Tensor:
+        """Indices (n,) of distinct chains."""
+        generator = self.training.engine.generator
+        return torch.randperm(self.chains, generator=generator, device=self.x.device)[:n]
+
+    def state_dict(self) -> Tree:
+        """Positions and samples."""
+        return {} if self.position is None else {"position": self.position, "x": self.x}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """From a checkpoint."""
+        if "position" in state:
+            device = self.training.engine.device
+            self.position, self.x = state["position"].to(device), state["x"].to(device)
+
+    def _run(self, position: Tensor, steps: int) -> tuple[Tensor, dict[str, float]]:
+        model, generator = self.training.model, self.training.engine.generator
+        sampler = self.sampler.model_copy(update={"steps": steps})
+        parts = position.split(CHAINS_AT_ONCE)
+        with self.training.progress.task("chains", len(parts) * (steps + sampler.warmup), "steps") as task:
+            runs = [model.chains(part, generator, sampler, lambda done, total: task.advance(1)) for part in parts]
+        acceptance = torch.cat([run.acceptance for run in runs])
+        diverged = torch.cat([run.diverged for run in runs])
+        figures = {"acceptance": float(acceptance.mean()), "stuck_share": float(diverged.float().mean())}
+        return torch.cat([run.position for run in runs]), figures

@@ -1,0 +1,15 @@
+"""Variational autoencoders: where is the data's mass, roughly, and how is noise turned into data?"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vaebm.vae.base import VAE, FlatVAE
+from vaebm.vae.code_mixture import CodeMixtureSettings, fit_code_mixture
+from vaebm.vae.conv import ConvSettings
+from vaebm.vae.elbo import ELBO, elbo
+from vaebm.vae.mlp import MLPSettings
+
+VAESettings = Annotated[MLPSettings | ConvSettings, Field(discriminator="kind")]
+
+__all__ = ["ELBO", "VAE", "CodeMixtureSettings", "ConvSettings", "FlatVAE", "MLPSettings", "VAESettings", "elbo", "fit_code_mixture"]

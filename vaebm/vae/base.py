@@ -1,0 +1,122 @@
+"""What a VAE is to the rest: a prior, a posterior and a reparameterised generator.
+
+    z = T_z(eps_z)                  prior p(z), the push-forward of N(0, I)
+    x = T_x(z, eps_x)               likelihood p(x | z), the push-forward of N(0, I) given z
+    q(z | x)                        posterior
+    log p(x, z) = log p(z) + log p(x | z)
+
+Codes z and their noise eps_z are flat, (B, latent_dim), whatever hierarchy is inside: a hierarchical VAE splits them into
+its groups. Samplers, mixtures and energies on z then need to know one shape only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
+from vaebm.distributions.pixel import GaussianPixels, PixelDistribution, PixelLikelihood
+
+
+class Inference(NamedTuple):
+    """A draw from q(z | x) and KL(q(z | x) || p(z)) by group of latents, each (B,), in nats."""
+
+    z: Tensor
+    kl: dict[str, Tensor]
+
+
+class VAE(nn.Module, ABC):
+    """The contract. `data_shape` is (C, H, W) or (dim,), without the batch."""
+
+    data_shape: tuple[int, ...]
+    latent_dim: int
+    likelihood: PixelLikelihood
+
+    @abstractmethod
+    def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
+        """z ~ q(z | x), reparameterised, with the KL divergences that the ELBO needs."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior mean, (B, latent_dim): the representation of x."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> PixelDistribution:
+        """p(x | z)."""
+
+    @abstractmethod
+    def latent(self, eps_z: Tensor) -> Tensor:
+        """T_z, (B, latent_dim) to (B, latent_dim)."""
+
+    @abstractmethod
+    def latent_noise(self, z: Tensor) -> Tensor:
+        """T_z^{-1}: the noise that gives z."""
+
+    @abstractmethod
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), (B,), in nats."""
+
+    def pixels(self, z: Tensor) -> GaussianPixels:
+        """p(x | z) as a differentiable generator; only for likelihoods with `reparameterised`."""
+        distribution = self.decode(z)
+        assert isinstance(distribution, GaussianPixels), "this likelihood has no differentiable generator"
+        return distribution
+
+    def generate(self, eps_x: Tensor, eps_z: Tensor) -> tuple[Tensor, Tensor]:
+        """T: noise (B, *data_shape) and (B, latent_dim) to (x, z)."""
+        z = self.latent(eps_z)
+        return self.pixels(z).transport(eps_x), z
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z), (B,), in nats."""
+        return self.log_prior(z) + self.decode(z).log_prob(x)
+
+
+class FlatVAE(VAE):
+    """One level: p(z) = N(0, I), q(z | x) a diagonal Gaussian, so that z = eps_z.
+
+    Args:
+        encoder: x to (B, 2 latent_dim), mean and log standard deviation.
+        decoder: z to the likelihood's raw output.
+    """
+
+    def __init__(
+        self,
+        data_shape: tuple[int, ...],
+        latent_dim: int,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: PixelLikelihood,
+    ) -> None:
+        super().__init__()
+        self.data_shape, self.latent_dim = data_shape, latent_dim
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian:
+        """q(z | x)."""
+        mean, log_scale = self.encoder(x).float().chunk(2, dim=1)
+        return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))  # a scale of e^3 or e^-7 is already no information, or all
+
+    def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
+        posterior = self.posterior(x)
+        prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
+        return Inference(posterior.sample(generator), {"z": posterior.kl(prior)})
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.posterior(x).mean
+
+    def decode(self, z: Tensor) -> PixelDistribution:
+        distribution: PixelDistribution = self.likelihood(self.decoder(z))
+        return distribution
+
+    def latent(self, eps_z: Tensor) -> Tensor:
+        return eps_z
+
+    def latent_noise(self, z: Tensor) -> Tensor:
+        return z
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        return standard_log_prob(z)

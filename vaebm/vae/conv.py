@@ -1,0 +1,120 @@
+"""A convolutional VAE with one flat latent vector, for images of any number of channels and any size from 8 up.
+
+    encoder: 3x3 stem, then per width a residual block and a 2x reduction, while the image is larger than 4 x 4; flatten, linear
+    decoder: linear, then the same sizes in reverse by nearest-neighbour enlargement to the exact size met on the way down
+
+Group normalisation throughout: it keeps no running statistics, so nothing has to be re-estimated for sampling.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebm.distributions.pixel import CensoredSettings, Likelihood
+from vaebm.errors import InputError
+from vaebm.nn.initialise import initialise
+from vaebm.vae.base import VAE, FlatVAE
+
+SMALLEST_SIDE = 8
+COARSEST_SIDE = 4
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+class _Block(nn.Module):
+    """x + conv(swish(norm(conv(swish(norm(x))))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _norm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            _norm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.body(x)
+        return y
+
+
+class _Enlarge(nn.Module):
+    """Nearest-neighbour enlargement to a given size, then a 3x3 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(functional.interpolate(x, size=self.size, mode="nearest"))
+        return y
+
+
+class _ChannelsLast(nn.Module):
+    """Lays pixels out as the fast convolution kernels want them; the values stay the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def _sizes(height: int, width: int, reductions: int) -> list[tuple[int, int]]:
+    """Sizes from the full image down, halving (rounding up) while a side exceeds the coarsest."""
+    sizes = [(height, width)]
+    while len(sizes) <= reductions and max(sizes[-1]) > COARSEST_SIDE:
+        h, w = sizes[-1]
+        sizes.append(((h + 1) // 2, (w + 1) // 2))
+    return sizes
+
+
+class ConvSettings(BaseModel):
+    """Convolutional encoder and decoder around one latent vector; `widths` are the channels from the full size down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["conv"] = "conv"
+    latent_dim: int = Field(24, ge=1)
+    widths: list[int] = Field([32, 64, 128], min_length=1)
+    likelihood: Likelihood = CensoredSettings()
+
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
+        """A VAE for images (C, H, W), weights drawn from `generator`."""
+        if len(data_shape) != 3 or min(data_shape[1:]) < SMALLEST_SIDE:
+            raise InputError(
+                f"vae.kind=conv needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, but the data have shape"
+                f" {data_shape}: use vae.kind=mlp"
+            )
+        channels, height, width = data_shape
+        likelihood = self.likelihood.build()
+        sizes = _sizes(height, width, len(self.widths) - 1)
+        widths = self.widths[: len(sizes)]
+        down: list[nn.Module] = [_ChannelsLast(), nn.Conv2d(channels, widths[0], 3, padding=1)]
+        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+            down += [_Block(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1)]
+        flat = widths[-1] * sizes[-1][0] * sizes[-1][1]
+        down += [_Block(widths[-1]), _norm(widths[-1]), nn.SiLU(), nn.Flatten(), nn.Linear(flat, 2 * self.latent_dim)]
+
+        up: list[nn.Module] = [
+            nn.Linear(self.latent_dim, flat),
+            nn.Unflatten(1, (widths[-1], *sizes[-1])),
+            _ChannelsLast(),
+            _Block(widths[-1]),
+        ]
+        for coarse, fine, size in zip(widths[:0:-1], widths[-2::-1], sizes[-2::-1], strict=True):
+            up += [_Enlarge(coarse, fine, size), _Block(fine)]
+        outputs = likelihood.outputs_per_value * channels
+        up += [_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], outputs, 3, padding=1)]
+
+        vae = FlatVAE(data_shape, self.latent_dim, nn.Sequential(*down), nn.Sequential(*up), likelihood)
+        initialise(vae, generator)
+        return vae
