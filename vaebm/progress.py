@@ -39,6 +39,9 @@ LINE_SECONDS = 10.0
 BAR_SECONDS = 0.2
 """The shortest time between two drawings of the bars."""
 
+SHORTEST_TIMED = 0.1
+"""Seconds below which a task's rate says nothing."""
+
 
 class Task(Protocol):
     """Work that is under way, counted in some unit."""
@@ -117,7 +120,7 @@ class _Row:
         parts = [f"{self.done:,} of {self.total:,} {self.unit} ({100 * self.done / max(self.total, 1):.0f} %)"]
         rate = self.rate(now)
         if rate > 0:
-            parts += [f"{_rate(rate)} {self.unit}/s", f"{self._left(rate)} left"]
+            parts += [_rate(rate, f" {self.unit}"), f"{self._left(rate)} left"]
         return ", ".join([*parts, *self._figures()])
 
     def state_beside_bar(self, now: float) -> str:
@@ -125,15 +128,15 @@ class _Row:
         parts = [f"{self.done:,}/{self.total:,}"]
         rate = self.rate(now)
         if rate > 0:
-            parts += [f"{_rate(rate)}/s", f"{self._left(rate)} left"]
+            parts += [_rate(rate, ""), f"{self._left(rate)} left"]
         return "  ".join([*parts, *self._figures()])
 
     def summary(self, now: float) -> str:
         """'vae: 4,000 iterations in 3.1 s, 1,290 iterations/s, loss 3.02'."""
         parts = [f"{self.name}: {self.done - self.done_before:,} {self.unit} in {_duration(now - self.start)}"]
         rate = self.rate(now)
-        if rate > 0:
-            parts.append(f"{_rate(rate)} {self.unit}/s")
+        if rate > 0 and now - self.start >= SHORTEST_TIMED:
+            parts.append(_rate(rate, f" {self.unit}"))
         return ", ".join([*parts, *self._figures()])
 
     def _left(self, rate: float) -> str:
@@ -190,7 +193,8 @@ class _Lines(_Display):
 
     def show(self, row: _Row, now: float) -> float:
         row.shown = True
-        self.say(f"{row.name}: {row.state(now)}")
+        if row.done < row.total:  # at its end the summary follows at once
+            self.say(f"{row.name}: {row.state(now)}")
         return LINE_SECONDS
 
     def leaves_summary(self, row: _Row) -> bool:
@@ -254,8 +258,11 @@ class _Bars(_Display):
         return bars
 
 
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+def _rate(rate: float, unit: str) -> str:
+    """'1,300 iterations/s', '2.5 iterations/s', or '15 s each' where that says more."""
+    if rate < 1:
+        return f"{_duration(1 / rate)} each"
+    return f"{rate:,.0f}{unit}/s" if rate >= 10 else f"{rate:.2g}{unit}/s"
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,9 @@ file must be as it was, and none be added.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -131,7 +133,7 @@ ROWS = [
         ["shots", "is empty"],
         lambda s: (photos(s, "shots"), s.images("shots", [])),
     ),
-    Row("too few", "train few", ["few", "only 3", "20"], lambda s: s.images("few", [(16, 16)] * 3)),
+    Row("too few", "train few", ["few", "3 readable images", "20"], lambda s: s.images("few", [(16, 16)] * 3)),
     Row(
         "mixed shapes",
         "train mixed",
@@ -267,3 +269,35 @@ def test_wrong_input(row: Row, stage: Stage, command: Any) -> None:
     for words in row.said:
         assert words in done.err
     assert stage.files() == before, "something was lost, changed or left behind"
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with 4 kB left, where the machine lets the test mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    try:
+        (disk / "filling").write_bytes(bytes(12 * 1024))
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("words", ["train tiny.yaml --out disk/run", "sample run --n 2000 --out disk/x.npz"])
+def test_a_full_disk(words: str, stage: Stage, full_disk: Path, command: Any) -> None:
+    done = command(*words.split(), "--quiet")
+    assert (done.status, done.out) == (2, "")
+    assert re.fullmatch(r"vaebm: the disk of \S*disk/\S+ is full: free some space, then run .* again\n", done.err), (
+        done.err
+    )
+
+
+def test_a_read_only_disk(stage: Stage, full_disk: Path, command: Any) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", full_disk], check=True)
+    for words in ("train tiny.yaml --out disk/run", "sample run --n 2 --out disk/x.npz"):
+        done = command(*words.split(), "--quiet")
+        assert (done.status, done.out) == (2, "")
+        assert re.fullmatch(r"vaebm: \S*disk/\S+ lies on a read-only disk: choose another place\n", done.err), done.err

@@ -77,7 +77,7 @@ TARGETS = {
 
 
 def kernels(case: Case) -> dict[str, Kernel]:
-    """Every kernel at a sensible step size; unadjusted ones at a smaller one, for a bias below the test's resolution."""
+    """Every kernel at a sensible step size; unadjusted ones at a smaller one, for a bias below the resolution."""
     mass, h = case.target.variance, case.time
     sphere = math.sqrt(case.target.dim)
     return {
@@ -109,7 +109,8 @@ def assert_moments(x: Tensor, mean: Tensor, variance: Tensor, slack: float = 0.0
     assert ((square.mean(dim=0) - variance).abs() <= quantile * error + slack * variance).all()
 
 
-@pytest.mark.parametrize("kernel", NAMES)
+# Tempering starts all replicas where the chains are, so only its whole ladder can start at its target: see below.
+@pytest.mark.parametrize("kernel", [name for name in NAMES if name != "tempering"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_started_at_the_target_it_stays_there(target: str, kernel: str) -> None:
     case = TARGETS[target]
@@ -135,7 +136,7 @@ def test_started_elsewhere_and_untuned_it_arrives(target: str, kernel: str) -> N
     case = TARGETS[target]
     generator = torch.Generator().manual_seed(1)
     # Far from every mean but that of the double well: at a fair distance from both of its modes.
-    begin = (target != "double_well") + 1.5 * torch.randn(400, case.target.dim, generator=generator)
+    begin = (target != "double_well") + 1.5 * torch.randn(250, case.target.dim, generator=generator)
     trajectories = kernel in ("hmc", "adjusted_mclmc")
     chains = sampling.sample_chains(
         case.target.log_prob,

@@ -8,7 +8,7 @@ no fit may touch. Where the density that the data were drawn from is known, `tru
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -70,6 +70,10 @@ class Split:
     def all(self) -> Tensor:
         """The whole split as models see it: (N, C, H, W) in [-1, 1] or (N, dim), float32."""
         return self._to_model(self.values)
+
+    def to(self, device: torch.device) -> Split:
+        """The same split with its values on a device; indices of `batch` then have to be there too."""
+        return replace(self, values=self.values.to(device))
 
     def _to_model(self, values: Tensor) -> Tensor:
         return values if self.levels is None else to_model(values, self.levels)

@@ -137,8 +137,9 @@ class LogisticMixturePixels(PixelDistribution):
         distance = x[:, None] - self.means
         upper = (distance + half_bin) * torch.exp(-self.log_scales)
         lower = (distance - half_bin) * torch.exp(-self.log_scales)
+        width = 2.0 * half_bin * torch.exp(-self.log_scales)  # u - l, which would cancel to 0 for a mean far away
         # log(sigmoid(u) - sigmoid(l)) = u - softplus(u) - softplus(l) + log(1 - e^(l - u)),  stable in float32
-        between = upper - functional.softplus(upper) - functional.softplus(lower) + torch.log(-torch.expm1(lower - upper))
+        between = upper - functional.softplus(upper) - functional.softplus(lower) + torch.log(-torch.expm1(-width))
         edge = 1.0 - half_bin
         first, last = functional.logsigmoid(upper), functional.logsigmoid(-lower)
         log_bin = torch.where(x[:, None] < -edge, first, torch.where(x[:, None] > edge, last, between))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -54,9 +55,17 @@ class LatentEnergy(Energy):
         return self.of_z(z).float()
 
 
+class _ToEnergy(nn.Linear):
+    """Float32 under an autocast too: eight bits would leave a step of a half between energies of 100."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 def linear_from_zero(in_features: int) -> nn.Linear:
     """The last layer of an energy net: one output, 0 before training."""
-    layer = nn.Linear(in_features, 1)
+    layer = _ToEnergy(in_features, 1)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

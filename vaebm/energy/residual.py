@@ -37,8 +37,8 @@ class ResidualEnergy(ImageEnergy):
 
     def of_x(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = self.act(self.blocks(self.stem(x))).sum((2, 3))
-        energy: Tensor = self.out(pooled.float())
+        pooled = self.act(self.blocks(self.stem(x))).sum((2, 3), dtype=torch.float32)
+        energy: Tensor = self.out(pooled)
         return energy.squeeze(1)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vaebm.data import DataSet, Split
+from vaebm.data import DataSet
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
@@ -58,7 +57,7 @@ def train(
     engine = Engine(device, recipe.seed, recipe.logging.tracker, run.path)
     data = run.data()
     progress.say(data.found)
-    training = Training(build_model(recipe, data, engine.device), _on_device(data, engine), engine, progress, recipe.seed)
+    training = Training(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, progress, recipe.seed)
     logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     loop = Loop(training, build_stages(training, recipe), checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
@@ -102,10 +101,6 @@ def _open_or_create(subject: Path, out: str | Path | None, overrides: Sequence[s
     else:
         recipe, data = load_recipe(str(subject), overrides), None
     return Run.create(Path(out) if out is not None else Path("runs") / recipe.name, recipe, data)
-
-
-def _on_device(data: DataSet, engine: Engine) -> Split:
-    return replace(data.train, values=data.train.values.to(engine.device))
 
 
 def _save(run: Run, training: Training) -> None:

@@ -1,7 +1,7 @@
 """Saved models: a folder with config.json and model.safetensors, or a name on the Hugging Face hub.
 
-config.json holds `data_shape`, the model's settings as a recipe writes them, and the version that wrote it. Nothing is
-unpickled. `save_pretrained(folder)`, `from_pretrained(folder or name)` and `push_to_hub(name)` come from huggingface_hub.
+config.json holds `data_shape` and the model's settings as a recipe writes them. Nothing is unpickled.
+`save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
-from pydantic import ValidationError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -39,17 +39,21 @@ class Pretrained(ModelHubMixin):
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, token: str | bool | None = None, device: str = "cpu", **download: Any
-    ) -> VAEBM:
-        folder = Path(model_id)
+    def from_pretrained(cls, name: str | Path, *, device: str = "cpu", **download: Any) -> VAEBM:  # type: ignore[override]
+        """The model saved in a folder, or under a name on the hub; `download` is what `hf_hub_download` takes.
+
+        Raises:
+            InputError: there is no such folder, and the hub has no such name or cannot be reached; a file is damaged.
+        """
+        folder = Path(name)
         if not folder.is_dir():
-            options = {
-                key: download[key]
-                for key in ("revision", "cache_dir", "force_download", "local_files_only")
-                if download.get(key) is not None
-            }
-            files = [hf_hub_download(model_id, name, token=token, **options) for name in (CONFIG, WEIGHTS)]
+            try:
+                files = [hf_hub_download(str(name), file, **download) for file in (CONFIG, WEIGHTS)]
+            except (OSError, EntryNotFoundError, HFValidationError) as failure:
+                raise InputError(
+                    f"{name} is no folder, and could not be had from the Hugging Face hub ({type(failure).__name__}):"
+                    " check the name and the connection"
+                ) from None
             folder = Path(files[0]).parent
         return load_model(folder, device)
 
@@ -69,7 +73,7 @@ def load_model(folder: Path, device: str = "cpu") -> VAEBM:
         weights = load_file(folder / WEIGHTS, device=device)
     except FileNotFoundError as missing:
         raise InputError(f"{folder} is no saved model: {missing.filename} is missing") from None
-    except (json.JSONDecodeError, KeyError, ValidationError) as damage:
+    except (ValueError, KeyError, TypeError, AttributeError) as damage:  # no JSON, or another shape than `config` has
         raise InputError(f"{folder / CONFIG} is damaged ({type(damage).__name__}): save the model again") from None
     except SafetensorError as damage:
         raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None

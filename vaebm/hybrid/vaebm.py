@@ -20,6 +20,7 @@ from vaebm import sampling
 from vaebm.data import transforms
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
+from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
 from vaebm.hybrid.noise import Noise
@@ -45,14 +46,16 @@ class VAEBM(Pretrained, nn.Module):
     def __init__(self, settings: ModelSettings, data_shape: tuple[int, ...], generator: torch.Generator) -> None:
         super().__init__()
         self.settings, self.data_shape = settings, data_shape
-        self.vae: VAE = settings.vae.build(data_shape, generator)
-        components, latent_dim = settings.code_mixture.components, self.vae.latent_dim
-        self.mixture = GaussianMixture.standard(components, latent_dim)
         image, latent = settings.energy.image, settings.energy.latent
-        self.energy_net = TotalEnergy(
-            None if image is None else image.build(data_shape, generator),
-            None if latent is None else latent.build(latent_dim, components, generator),
-        )
+        components = settings.code_mixture.components
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
+            self.vae: VAE = settings.vae.build(data_shape, generator)
+            latent_dim = self.vae.latent_dim
+            self.mixture = GaussianMixture.standard(components, latent_dim)
+            self.energy_net = TotalEnergy(
+                None if image is None else image.build(data_shape, generator),
+                None if latent is None else latent.build(latent_dim, components, generator),
+            )
         moves_pixels = self.vae.likelihood.reparameterised
         if image is not None and not moves_pixels:
             raise InputError(
@@ -63,8 +66,8 @@ class VAEBM(Pretrained, nn.Module):
 
     # The density, in data space and in noise space
 
-    def energy(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; z may be left out if no term reads it."""
+    def energy(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; what no term reads may be left out."""
         with self.autocast():
             return self.energy_net(x, z)
 
@@ -76,6 +79,8 @@ class VAEBM(Pretrained, nn.Module):
 
     def noise_log_density(self, eps: Tensor) -> Tensor:
         """-E(T(eps)) + log N(eps; 0, I) of (B, dim), to (B,), in nats: log h in noise space up to log Z."""
+        if self.settings.target == "exact" and not self.energy_net.reads_x:  # the decoder stays out of the loop
+            return standard_log_prob(eps) - self.energy(None, self.vae.latent(self.noise.unpack(eps)[1]))
         x, z = self.generate(eps)
         if self.settings.target == "release":
             return self.log_density(x, z)
@@ -84,11 +89,11 @@ class VAEBM(Pretrained, nn.Module):
     def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim). Without pixel noise, x is the decoder's center."""
         eps_x, eps_z = self.noise.unpack(eps)
-        z = self.vae.latent(eps_z)
-        if self.energy_net.image is None and eps_x is None and self.settings.target == "exact":
-            return z.new_empty(z.shape[0], 0), z  # no term reads x: the decoder stays out of the loop
         with self.autocast():
-            return (self.vae.decode(z).center if eps_x is None else self.vae.generate(eps_x, eps_z)[0]), z
+            if eps_x is not None:
+                return self.vae.generate(eps_x, eps_z)
+            z = self.vae.latent(eps_z)
+            return self.vae.decode(z).center, z
 
     def decode(self, eps: Tensor) -> Tensor:
         """The sample x (B, *data_shape) that noise (B, dim) gives, pixel noise included, in the model's range."""
@@ -192,18 +197,18 @@ class VAEBM(Pretrained, nn.Module):
 
     def _present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         eps_x, eps_z = self.noise.unpack(eps)
-        z = self.vae.latent(eps_z)
         with torch.no_grad(), self.autocast():
-            pixels = self.vae.decode(z)
-        if show == "sample":
-            return pixels.sample(generator) if eps_x is None else self.vae.pixels(z).transport(eps_x)
+            pixels = self.vae.decode(self.vae.latent(eps_z))
+        if eps_x is None or not isinstance(pixels, GaussianPixels):
+            return pixels.sample(generator) if show == "sample" else pixels.center
         image = self.energy_net.image
-        if show == "mean" or image is None or eps_x is None:
+        if show == "sample":
+            return pixels.transport(eps_x)
+        if show == "mean" or image is None:
             return pixels.center
-        gaussian = self.vae.pixels(z)
-        x = gaussian.transport(eps_x).detach().requires_grad_()
+        x = pixels.transport(eps_x).requires_grad_()
         (gradient,) = torch.autograd.grad(image(x).sum(), x)
-        return gaussian.denoise(x.detach(), gradient)
+        return pixels.denoise(x.detach(), gradient)
 
     def sample(
         self, n: int, *, seed: int = 0, subject: Subject = "vaebm", show: Show | None = None

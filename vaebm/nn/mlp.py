@@ -25,7 +25,8 @@ class FourierFeatures(nn.Module):
         self.out_features = dim + 2 * count
 
     def forward(self, x: Tensor) -> Tensor:
-        angles = x @ self.frequencies
+        with torch.autocast(x.device.type, enabled=False):  # half precision would round angles to tenths of a radian
+            angles = x.float() @ self.frequencies
         return torch.cat([x, angles.sin(), angles.cos()], dim=1)
 
 

@@ -156,12 +156,13 @@ def travel(
     for stage in stages:
         gained = (stage.beta - beta) * path.ratio(position).reshape(groups, size)
         beta = stage.beta
-        log_weights = log_weights + gained
         if resample:
-            taken = systematic_resample(gained, size, generator)
+            # A group that has wholly left the support counts 0 from here on, wherever its particles are.
+            dead = gained.isneginf().all(dim=1, keepdim=True)
+            taken = systematic_resample(torch.where(dead, 0, gained), size, generator)
             position = position.reshape(groups, size, dim).gather(1, taken[..., None].expand(-1, -1, dim)).flatten(0, 1)
-            mean = gained.logsumexp(dim=1, keepdim=True) - math.log(size)
-            log_weights = (log_weights - gained) + mean
+            gained = (gained.logsumexp(dim=1, keepdim=True) - math.log(size)).expand(-1, size)
+        log_weights = log_weights + gained
         if beta > 0:  # the reference needs no moves: the path ends there
             position, _, cost = path.move(position, stage, moves, generator)
             gradients += cost

@@ -89,7 +89,8 @@ class MCLMC:
         lengths = torch.as_tensor(
             self.step_size / (self.decoherence * math.sqrt(dim)), dtype=velocity.dtype, device=velocity.device
         )
-        spread = (torch.expm1(2 * lengths) / dim).sqrt()
+        # Far beyond the decoherence length nothing is left of the direction, and the exponential would overflow.
+        spread = (torch.expm1(2 * lengths.clamp(max=20.0)) / dim).sqrt()
         velocity = velocity + spread * standard_normal(velocity, generator)
         velocity = torch.nn.functional.normalize(velocity, dim=1)
         return unadjusted(state, end._replace(carried=(velocity,)), log_ratio)

@@ -56,9 +56,11 @@ def turn(velocity: Tensor, force: Tensor, time: float | Tensor) -> tuple[Tensor,
     delta = time * size / (dim - 1)
     decay = torch.exp(-delta)
     turned = 2 * decay * velocity + (1 - decay) * (1 + decay + along * (1 - decay)) * towards
-    growth = (1 + along + (1 - along) * decay.square()).clamp(min=torch.finfo(force.dtype).tiny)
-    gained = (dim - 1) * (delta + growth.log() - math.log(2))
-    return torch.nn.functional.normalize(turned, dim=1), gained[:, 0]
+    length = turned.norm(dim=1, keepdim=True)
+    growth = torch.logaddexp(torch.log1p(along), torch.log1p(-along) - 2 * delta)
+    gained = (dim - 1) * (delta + growth - math.log(2))
+    # Straight against a large force the direction stays, and all of `turned` underflows.
+    return torch.where(length > 0, turned / length, velocity), gained[:, 0]
 
 
 def isokinetic(

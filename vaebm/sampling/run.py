@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, select
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, WarmUp, select
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +94,16 @@ def sample_chains(
     divergences = torch.zeros_like(gradients)
     stopped = torch.zeros_like(gradients, dtype=torch.bool)
     done, interrupted = 0, False
-    learner = kernel.warm_up(warmup)
+    learner: WarmUp | None = None
     try:
-        for count in range(warmup):
-            state, info = learner.step(state, target, generator)
-            gradients += info.gradients
-            if progress is not None:
-                progress(count + 1, warmup + steps)
-        kernel = learner.finish()
+        if warmup:
+            learner = kernel.warm_up(warmup)
+            for count in range(warmup):
+                state, info = learner.step(state, target, generator)
+                gradients += info.gradients
+                if progress is not None:
+                    progress(count + 1, warmup + steps)
+            kernel = learner.finish()
         for count in range(steps):
             moved, info = kernel.step(state, target, generator)
             gradients += torch.where(stopped, 0, info.gradients)
@@ -121,7 +123,8 @@ def sample_chains(
                 progress(warmup + done, warmup + steps)
     except KeyboardInterrupt:
         interrupted = True
-        kernel = learner.finish()
+        if learner is not None:
+            kernel = learner.finish()
     return Chains(
         state=state,
         kernel=kernel,

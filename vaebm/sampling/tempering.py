@@ -166,7 +166,7 @@ def check_ladder(betas: tuple[float, ...]) -> None:
 
 
 class TemperingSettings(SamplerSettings):
-    """`sampler: {kind: tempering, ...}` in a recipe."""
+    """`sampler: {kind: tempering, ...}` in a recipe: its chains are in noise space, so the energy is tempered."""
 
     kind: Literal["tempering"] = "tempering"
     warmup: int = Field(100, ge=0, description="steps that learn step sizes and ladder and are not kept")

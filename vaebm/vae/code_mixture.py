@@ -8,7 +8,7 @@ decoder, for seconds of work (ex-post density estimation: Ghosh et al., From Var
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -23,6 +23,12 @@ class CodeMixtureSettings(BaseModel):
     components: int = Field(10, ge=1)
     covariance_floor: float = Field(1e-3, gt=0, description="added to the diagonal of every covariance")
     codes: int = Field(20_000, ge=100, description="draws from q(z | x) that the mixture is fitted to")
+
+    @model_validator(mode="after")
+    def _check_codes(self) -> CodeMixtureSettings:
+        if self.codes < 2 * self.components:
+            raise ValueError(f"codes is {self.codes}, but {self.components} components need at least twice as many")
+        return self
 
 
 def fit_code_mixture(codes: Tensor, settings: CodeMixtureSettings, seed: int) -> GaussianMixture:

@@ -109,6 +109,15 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
             return log_length
         return log_length + RATE * slope / math.sqrt(self.square / (1 - DECAY**self.climbed))
 
+    def close_window(self) -> None:
+        """Takes the mass that the window has learned, and puts the length into its units."""
+        before = torch.as_tensor(self.kernel.inverse_mass).log().mean()
+        super().close_window()
+        shift = float(before - torch.as_tensor(self.kernel.inverse_mass).log().mean()) / 2
+        if self.log_length is not None:
+            self.log_length += shift
+            self.lengths = [length + shift for length in self.lengths]
+
     def finish(self) -> Kernel:
         """The kernel with the averaged step size and length."""
         kernel = super().finish()

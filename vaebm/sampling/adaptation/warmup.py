@@ -7,7 +7,8 @@ r"""Warm-up: in which order step size and mass are learned.
     | late   | last 10 %          | step size, for the final mass                                 |
 
 In the early phase the harmonic mean of the chains' acceptances is brought to the goal, which a single chain that never
-moves keeps far below it: so no chain is left behind where the target is steep. Later it is the arithmetic mean.
+moves keeps far below it: so no chain is left behind where the target is steep. Later it is the arithmetic mean. The
+early goal is 0.8 at most: on the way in, speed is worth more than small errors.
 
 Before each phase and window the step size is brought to the right order: doubled or halved, from the same state, until
 the acceptance crosses the goal. Warm-ups of fewer than 20 steps leave the mass alone.
@@ -38,6 +39,7 @@ from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
 
 DOUBLINGS = 40
 LEAST_ACCEPTANCE = 1e-3
+EARLY_GOAL = 0.8
 
 
 class Tunable(Kernel, Protocol):
@@ -117,9 +119,17 @@ class StepSizeWarmUp(Generic[KernelT]):
     Args:
         kernel: where to start.
         steps: how many steps there will be.
+
+    Raises:
+        ValueError: the kernel has a step size for each chain, of which no single one can be learned.
     """
 
     def __init__(self, kernel: KernelT, steps: int) -> None:
+        if isinstance(kernel.step_size, Tensor) and kernel.step_size.numel() > 1:
+            shape = tuple(kernel.step_size.shape)
+            raise ValueError(
+                f"step_size is {shape}: a warm-up learns one for all chains; start it from a single number"
+            )
         self.kernel = kernel
         self.ends = window_ends(steps)
         self.done = 0
@@ -160,6 +170,8 @@ class StepSizeWarmUp(Generic[KernelT]):
 
     def _search(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[DualAveraging, int]:
         goal = self.kernel.goal(state.position.shape[1])
+        if self.ends and self.done < self.ends[0]:
+            goal = min(goal, EARLY_GOAL)
 
         def attempt(step_size: Tensor) -> tuple[Tensor, int]:
             _, info = replace(self.kernel, step_size=step_size).step(state, target, generator)

@@ -1,0 +1,174 @@
+"""Adaptation: the goal is met, the mass is the variance, the trajectory is of the right length, the ladder is even."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from vaebm import sampling
+from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllConditioned
+from vaebm.sampling.adaptation.dual_averaging import DualAveraging
+from vaebm.sampling.adaptation.ladder import equal_swaps
+from vaebm.sampling.adaptation.mass import Variance
+from vaebm.sampling.adaptation.warmup import Tunable, pooled_acceptance, tolerated_acceptance, window_ends
+from vaebm.sampling.hmc import HMC
+from vaebm.sampling.mala import MALA
+from vaebm.sampling.mclmc import MCLMC
+from vaebm.sampling.tempering import Tempering
+
+TUNABLE = [name for name in sampling.KERNELS if name != "tempering"]
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+@pytest.mark.parametrize("target", [IllConditioned(20, 100.0), DoubleWell(2), Banana()], ids=lambda t: type(t).__name__)
+def test_acceptance_meets_its_goal(name: str, target: IllConditioned | DoubleWell | Banana) -> None:
+    generator = torch.Generator().manual_seed(0)
+    trajectories = name in ("hmc", "adjusted_mclmc")
+    chains = sampling.sample_chains(
+        target.log_prob,
+        target.sample(200, generator),
+        sampling.KERNELS[name](),
+        steps=20 if trajectories else 60,
+        warmup=100 if trajectories else 250,
+        generator=generator,
+        keep_history=False,
+    )
+    kernel: Tunable = chains.kernel  # type: ignore[assignment]
+    assert abs(float(chains.acceptance.mean()) - kernel.goal(target.dim)) < 0.05
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+def test_mass_becomes_the_variance(name: str) -> None:
+    target, generator = IllConditioned(10, 1000.0), torch.Generator().manual_seed(1)
+    trajectories = name in ("hmc", "adjusted_mclmc")
+    chains = sampling.sample_chains(
+        target.log_prob,
+        torch.randn(100, 10, generator=generator),
+        sampling.KERNELS[name](),
+        steps=1,
+        warmup=100 if trajectories else 400,
+        generator=generator,
+    )
+    kernel: Tunable = chains.kernel  # type: ignore[assignment]
+    assert isinstance(kernel.inverse_mass, Tensor)
+    assert ((kernel.inverse_mass / target.variance).log().abs() < 0.5).all()
+    assert isinstance(kernel.step_size, float)
+
+
+def test_trajectories_grow_to_about_a_quarter_period() -> None:
+    target, generator = IllConditioned(30, 1.0), torch.Generator().manual_seed(2)
+    chains = sampling.sample_chains(
+        target.log_prob, target.sample(100, generator), HMC(leapfrogs=40), steps=1, warmup=200, generator=generator
+    )
+    kernel = chains.kernel
+    assert isinstance(kernel, HMC)
+    assert 1.0 < float(kernel.step_size) * kernel.leapfrogs < 1.8  # pi / 2 is a quarter period
+
+
+def test_decoherence_follows_the_autocorrelation() -> None:
+    target, generator = IllConditioned(30, 1.0), torch.Generator().manual_seed(3)
+    chains = sampling.sample_chains(
+        target.log_prob, target.sample(50, generator), MCLMC(decoherence=20.0), steps=1, warmup=300, generator=generator
+    )
+    kernel = chains.kernel
+    assert isinstance(kernel, MCLMC)
+    assert 0.3 < kernel.decoherence < 3
+
+
+def test_dual_averaging_finds_the_goal() -> None:
+    steps = torch.tensor([1e-3, 5.0])
+    averaging = DualAveraging(steps, 0.7)
+    assert torch.allclose(averaging.average, steps)
+    for _ in range(400):
+        steps = averaging.update(torch.exp(-steps))
+    assert torch.allclose(torch.exp(-averaging.average), torch.tensor(0.7), atol=0.02)
+
+
+def test_running_variance_is_that_of_all_positions() -> None:
+    history = torch.randn(7, 11, 3, generator=torch.Generator().manual_seed(4)) * torch.tensor([1.0, 5.0, 0.1]) + 3
+    variance = Variance()
+    for position in history:
+        variance.update(position)
+    everything = history.flatten(0, 1)
+    assert variance.mean is not None
+    assert torch.allclose(variance.mean, everything.mean(dim=0), rtol=1e-4)
+    exact = everything.var(dim=0)
+    found = variance.inverse_mass()
+    assert found is not None
+    assert torch.allclose(found, (77 * exact + 5 * exact.mean()) / 82, rtol=1e-4)
+
+
+def test_no_mass_from_too_little() -> None:
+    variance = Variance()
+    assert variance.inverse_mass() is None
+    variance.update(torch.zeros(4, 2))
+    assert variance.inverse_mass() is None
+    variance.update(torch.zeros(20, 2))
+    assert variance.inverse_mass() is None
+
+
+@pytest.mark.parametrize("steps", [0, 5, 19, 20, 33, 100, 400, 1000])
+def test_windows_double_and_fill_the_middle(steps: int) -> None:
+    ends = window_ends(steps)
+    if steps < 20:
+        assert ends == []
+        return
+    assert ends[0] == round(0.15 * steps)
+    assert ends[-1] == round(0.9 * steps)
+    lengths = [b - a for a, b in pairwise(ends)]
+    assert all(b >= 2 * a for a, b in pairwise(lengths))
+
+
+def test_tolerated_acceptance_is_the_mean_over_gaussian_errors() -> None:
+    error = 0.03 * torch.randn(200_000, generator=torch.Generator().manual_seed(5)) * math.sqrt(50)
+    error = error + (0.03**2 * 50) / 2
+    assert tolerated_acceptance(0.03**2, 50) == pytest.approx(float((-error).clamp(max=0).exp().mean()), abs=1e-3)
+
+
+def test_a_step_size_for_each_chain_is_kept_without_and_refused_with_a_warm_up() -> None:
+    generator = torch.Generator().manual_seed(8)
+    kernel = MALA(step_size=torch.tensor([[0.1], [0.2]]))
+    chains = sampling.sample_chains(Banana().log_prob, torch.zeros(2, 2), kernel, steps=2, generator=generator)
+    assert chains.kernel is kernel
+    with pytest.raises(ValueError, match="a warm-up learns one for all chains"):
+        sampling.sample_chains(Banana().log_prob, torch.zeros(2, 2), kernel, steps=2, warmup=2, generator=generator)
+
+
+def test_a_stuck_chain_rules_the_early_phase() -> None:
+    acceptance = torch.tensor([0.9] * 99 + [0.0])
+    assert float(pooled_acceptance(acceptance, early=True)) < 0.1
+    assert float(pooled_acceptance(acceptance, early=False)) == pytest.approx(0.891)
+
+
+def test_chains_in_a_steep_place_are_not_left_behind() -> None:
+    def quartic(x: Tensor) -> Tensor:
+        return -x.pow(4).sum(dim=1)
+
+    generator = torch.Generator().manual_seed(6)
+    begin = torch.cat([torch.randn(95, 2, generator=generator), torch.full((5, 2), 20.0)])
+    chains = sampling.sample_chains(quartic, begin, MALA(), steps=100, warmup=200, generator=generator)
+    assert (chains.position.abs() < 3).all()
+
+
+def test_the_ladder_becomes_even() -> None:
+    generator = torch.Generator().manual_seed(7)
+    target = GaussianGrid(side=2, scale=0.1)
+    kernel = Tempering(betas=(1.0, 0.9, 0.8, 0.02, 0.01))
+    chains = sampling.sample_chains(
+        target.log_prob, target.sample(200, generator), kernel, steps=60, warmup=150, generator=generator
+    )
+    assert isinstance(chains.kernel, Tempering)
+    exchange = chains.kernel.exchange(chains.state)
+    assert exchange.swap_rates.shape == (4,)
+    assert float(exchange.swap_rates.max() - exchange.swap_rates.min()) < 0.12
+    assert exchange.round_trips.sum() > 200
+    assert (chains.kernel.betas[0], chains.kernel.betas[-1]) == (1.0, 0.01)
+
+
+def test_equal_swaps_keep_an_even_ladder() -> None:
+    betas = (1.0, 0.3, 0.1)
+    assert equal_swaps(betas, torch.tensor([0.5, 0.5])) == pytest.approx(betas)
+    moved = equal_swaps(betas, torch.tensor([0.1, 0.9]))
+    assert 0.3 < moved[1] < 1.0

@@ -1,0 +1,69 @@
+"""Sampler settings: each kernel has its own, and what is out of range is refused by its path."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from vaebm import sampling
+from vaebm.sampling import Sampler, SamplerSettings
+from vaebm.sampling.hmc import HMC
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.mala import MALA
+from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
+from vaebm.sampling.tempering import Tempering
+from vaebm.sampling.underdamped import Underdamped
+
+ADAPTER: TypeAdapter[SamplerSettings] = TypeAdapter(Sampler)
+
+
+@pytest.mark.parametrize("kind", sampling.KERNELS)
+def test_every_kind_builds_its_kernel(kind: str) -> None:
+    settings = ADAPTER.validate_python({"kind": kind, "steps": 7, "step_size": 0.02})
+    kernel = settings.build()
+    assert type(kernel) is sampling.KERNELS[kind]
+    assert settings.steps == 7
+    assert getattr(kernel, "kernel", kernel).step_size == 0.02
+    assert ADAPTER.validate_python(settings.model_dump()) == settings
+    assert set(ADAPTER.json_schema()["discriminator"]["mapping"]) == set(sampling.KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    [
+        (("langevin", "step_size"), {"kind": "langevin", "step_size": 0.0}),
+        (("langevin", "step_size"), {"kind": "langevin", "step_size": float("inf")}),
+        (("langevin", "temperature"), {"kind": "langevin", "temperature": -1.0}),
+        (("underdamped", "friction"), {"kind": "underdamped", "friction": 0.0}),
+        (("hmc", "leapfrogs"), {"kind": "hmc", "leapfrogs": -3}),
+        (("hmc", "jitter"), {"kind": "hmc", "jitter": 1.5}),
+        (("mala", "steps"), {"kind": "mala", "steps": 0}),
+        (("mala", "acceptance_goal"), {"kind": "mala", "acceptance_goal": 1.0}),
+        (("mclmc", "decoherence"), {"kind": "mclmc", "decoherence": 0}),
+        (("tempering", "betas"), {"kind": "tempering", "betas": [1.0, 0.5, 0.7]}),
+        (("tempering", "betas"), {"kind": "tempering", "betas": [0.9, 0.5]}),
+        (("tempering", "betas"), {"kind": "tempering", "betas": [1.0]}),
+        (("tempering", "betas"), {"kind": "tempering", "betas": [1.0, 0.0]}),
+        (("langevin", "leapfrogs"), {"kind": "langevin", "leapfrogs": 3}),
+    ],
+)
+def test_out_of_range_is_refused_by_its_path(path: tuple[str, ...], settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as failure:
+        ADAPTER.validate_python(settings)
+    assert failure.value.errors()[0]["loc"] == path
+
+
+def test_kernels_refuse_the_same_from_python() -> None:
+    for make in (Langevin, Underdamped, MALA, HMC, MCLMC, AdjustedMCLMC):
+        with pytest.raises(ValueError, match=r"step_size is 0\.0; it has to be a finite number above 0"):
+            make(step_size=0.0)
+    with pytest.raises(ValueError, match="noise_scale is -1"):
+        Langevin(noise_scale=-1)
+    with pytest.raises(ValueError, match=r"acceptance_goal is 1\.0"):
+        MALA(acceptance_goal=1.0)
+    with pytest.raises(ValueError, match="jitter is 2"):
+        HMC(jitter=2)
+    with pytest.raises(ValueError, match=r"betas\[2\] is 0.7 after 0.5"):
+        Tempering(betas=(1.0, 0.5, 0.7))
+
+
+def test_detuned_noise_says_the_temperature_it_implies() -> None:
+    assert Langevin(temperature=2.0, noise_scale=0.5).implied_temperature == 0.5
