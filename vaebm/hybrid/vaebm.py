@@ -247,8 +247,8 @@ class VAEBM(Pretrained, nn.Module):
 
     def compile_nets(self) -> None:
         """Compiles decoder and energy in place; the first steps after it are slow."""
-        self.vae.compile()
-        self.energy_net.compile()
+        for net in (*self.vae.children(), *self.energy_net.children()):  # what is called, as a VAE itself never is
+            net.compile()
 
     def autocast(self) -> torch.autocast:
         enabled = self.settings.precision == "bfloat16"
