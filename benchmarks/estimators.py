@@ -26,7 +26,7 @@ from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, build_stages
-from vaebm.progress import on_terminal, silent
+from vaebm.progress import silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
 from vaebm.training.guard import Guard
@@ -93,7 +93,7 @@ def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, An
         ended = str(reason).split(". ")[0]
     seconds = time.perf_counter() - started
     run.save_model(training.model)
-    measured = {m.name: [m.value, m.stderr] for m in evaluate(run, progress=on_terminal(), device="cpu") if m.subject == "vaebm"}
+    measured = {m.name: [m.value, m.stderr] for m in evaluate(run, subjects=["vaebm"], device="cpu")}
     return {"recipe": recipe_name, "plan": plan, "seed": seed, "seconds": round(seconds, 1), "ended": ended, **measured}
 
 

@@ -48,7 +48,7 @@ class GaussianMixture(nn.Module):
     def log_prob(self, z: Tensor) -> Tensor:
         """log mix(z) of (B, d), to (B,), in nats."""
         with torch.autocast(z.device.type, enabled=False):  # a density is never left to half precision
-            white = torch.einsum("kij,bkj->bki", self.whitening, z.float()[:, None, :] - self.means)
+            white = torch.einsum("kij,bkj->bki", self.whitening, z[:, None, :] - self.means)
         log_volume = self.whitening.diagonal(dim1=1, dim2=2).log().sum(1)
         log_components = -0.5 * white.square().sum(2) + log_volume - z.shape[1] * HALF_LOG_TWO_PI
         return torch.logsumexp(self.log_weights + log_components, dim=1)

@@ -21,9 +21,10 @@ they serve a VAE and an energy on z, not an energy on x.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,6 +34,32 @@ from torch.nn import functional
 from vaebm.distributions.gaussian import DiagonalGaussian, sum_over_values
 
 SMALLEST_SCALE = 0.01  # of sigma, in units of x: keeps a density finite where the data hardly vary
+
+
+class _LogNormalCDF(torch.autograd.Function):
+    """log Phi(a), with the gradient sqrt(2 / pi) / erfcx(-a / sqrt 2).
+
+    PyTorch's own gradient is the exponential of a difference of large numbers: in float32 it is a seventh off at
+    a = -2,000 and infinite or 0 soon after.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        value: Tensor = torch.special.log_ndtr(a)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        result: Tensor = gradient * math.sqrt(2.0 / math.pi) / torch.special.erfcx(-a / math.sqrt(2.0))
+        return result
+
+
+def log_normal_cdf(a: Tensor) -> Tensor:
+    """log Phi(a), element-wise, with a gradient that is right however far out."""
+    value: Tensor = _LogNormalCDF.apply(a)  # type: ignore[no-untyped-call]
+    return value
 
 
 class PixelDistribution(ABC):
@@ -91,8 +118,8 @@ class CensoredPixels(GaussianPixels):
 
     def log_prob(self, x: Tensor) -> Tensor:
         mu, sigma = self.gaussian.mean, self.gaussian.scale
-        below = torch.special.log_ndtr((-1.0 - mu) / sigma)
-        above = torch.special.log_ndtr((mu - 1.0) / sigma)
+        below = log_normal_cdf((-1.0 - mu) / sigma)
+        above = log_normal_cdf((mu - 1.0) / sigma)
         between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
         return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
 

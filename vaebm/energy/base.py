@@ -60,7 +60,7 @@ class _ToEnergy(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
+            return super().forward(input.to(self.weight.dtype))
 
 
 def linear_from_zero(in_features: int) -> nn.Linear:

@@ -47,6 +47,7 @@ def evaluate(
     run: Run,
     *,
     only: Sequence[str] | None = None,
+    subjects: Sequence[str] | None = None,
     n: int | None = None,
     overrides: Sequence[str] = (),
     device: str | None = None,
@@ -56,6 +57,7 @@ def evaluate(
 
     Args:
         only: names of measurements; all that apply unless given.
+        subjects: whose; all unless given.
         n: samples in a draw; the recipe's, or as many as are held out, unless given.
         overrides: of the sampler, what is shown, or the evaluation.
 
@@ -72,6 +74,7 @@ def evaluate(
     evaluation = Evaluation(run, recipe, data, model, n, progress)
     done = run.measurements()
     jobs = evaluation.image_jobs() if data.kind == "image" else evaluation.point_jobs()
+    jobs = [(subject, job) for subject, job in jobs if subjects is None or subject in subjects]
     with progress.task("evaluation", len(jobs), "subjects") as task:
         for subject, job in jobs:
             protocol = evaluation.protocol(subject)

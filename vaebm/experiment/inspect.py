@@ -75,6 +75,7 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
         torch.set_num_threads(recipe.threads)
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(device, recipe.seed, None, Path(folder))
+    recipe = recipe.for_device(engine.device)
     data = recipe.data.load()
     training = Training(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed)
     model = training.model

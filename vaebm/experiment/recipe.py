@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +19,7 @@ from vaebm.data import Data
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
 from vaebm.hybrid.settings import ModelSettings
+from vaebm.training.engine import has_bfloat16
 from vaebm.training.guard import GuardSettings
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.phases import EnergyStageSettings
@@ -63,6 +65,12 @@ class Recipe(ModelSettings):
     def model_settings(self) -> ModelSettings:
         """The part that is saved with the weights."""
         return ModelSettings.model_validate({name: getattr(self, name) for name in ModelSettings.model_fields})
+
+    def for_device(self, device: torch.device) -> Recipe:
+        """The recipe with `precision: auto` settled: bfloat16 where `device` multiplies it natively, else float32."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bfloat16" if has_bfloat16(device) else "float32"})
 
     def to_yaml(self) -> str:
         """All of it, as `recipe.yaml` holds it."""

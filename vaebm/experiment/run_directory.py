@@ -130,7 +130,7 @@ class Run:
             return []
         try:
             return [Measurement.from_json(record) for record in json.loads(path.read_text())]
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
+        except (ValueError, TypeError):  # no JSON, no list of measurements, or numbers that are none
             raise InputError(f"{path} is damaged: delete it and run `vaebm evaluate {self.path}`") from None
 
     def save_measurements(self, measurements: Sequence[Measurement]) -> None:

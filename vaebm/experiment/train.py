@@ -17,7 +17,7 @@ from vaebm.hybrid import VAEBM
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.energy_stage import build_phases
-from vaebm.training.engine import Engine
+from vaebm.training.engine import Engine, fastest_device
 from vaebm.training.guard import Guard
 from vaebm.training.latent_stage import LatentStage
 from vaebm.training.logbook import Logbook
@@ -47,7 +47,7 @@ def train(
         Preempted, Interrupted: a signal came; all is saved.
     """
     progress = progress or silent()
-    run = _open_or_create(Path(subject), out, overrides, progress)
+    run = _open_or_create(Path(subject), out, overrides, fastest_device(device), progress)
     recipe = run.recipe
     if run.is_complete:
         progress.say(f"{run.path} is complete: nothing left to train.")
@@ -89,7 +89,9 @@ def build_stages(training: Training, recipe: Recipe) -> list[Stage]:
     return [*stages, *build_phases(training, recipe.energy_stage)]
 
 
-def _open_or_create(subject: Path, out: str | Path | None, overrides: Sequence[str], progress: Progress) -> Run:
+def _open_or_create(
+    subject: Path, out: str | Path | None, overrides: Sequence[str], device: torch.device, progress: Progress
+) -> Run:
     if (subject / RECIPE).is_file():
         if overrides or out not in (None, subject, str(subject)):
             raise InputError(
@@ -99,8 +101,9 @@ def _open_or_create(subject: Path, out: str | Path | None, overrides: Sequence[s
     if subject.is_dir():
         recipe, data = folder_recipe(subject, overrides, progress)
     else:
-        recipe, data = load_recipe(str(subject), overrides), None
-    return Run.create(Path(out) if out is not None else Path("runs") / recipe.name, recipe, data)
+        recipe = load_recipe(str(subject), overrides)
+        data = recipe.data.load()  # before anything is written: data that cannot be read leave no run behind
+    return Run.create(Path(out) if out is not None else Path("runs") / recipe.name, recipe.for_device(device), data)
 
 
 def _save(run: Run, training: Training) -> None:
@@ -111,7 +114,8 @@ def _save(run: Run, training: Training) -> None:
 
 def _compile(training: Training, progress: Progress) -> None:
     started = time.perf_counter()
-    training.model.compile_nets()
-    eps = training.model.noise.standard(2, training.engine.generator, training.engine.device)
-    training.model.chains(eps, training.engine.generator)
+    model, device = training.model, training.engine.device
+    model.compile_nets()
+    generator = torch.Generator(device).manual_seed(0)  # of its own: compiling must not change what is trained
+    model.chains(model.noise.standard(2, generator, device), generator)
     progress.say(f"torch.compile took {time.perf_counter() - started:.0f} s to start.")

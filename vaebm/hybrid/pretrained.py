@@ -66,13 +66,14 @@ def load_model(folder: Path, device: str = "cpu") -> VAEBM:
     """
     from vaebm.hybrid.vaebm import VAEBM
 
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} is no saved model: {folder / name} is missing")
     try:
         config = json.loads((folder / CONFIG).read_text())
         data_shape = tuple(config.pop("data_shape"))
         settings = ModelSettings.model_validate(config)
         weights = load_file(folder / WEIGHTS, device=device)
-    except FileNotFoundError as missing:
-        raise InputError(f"{folder} is no saved model: {missing.filename} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError) as damage:  # no JSON, or another shape than `config` has
         raise InputError(f"{folder / CONFIG} is damaged ({type(damage).__name__}): save the model again") from None
     except SafetensorError as damage:

@@ -42,6 +42,8 @@ class ModelSettings(_Settings):
     start: StartSettings = StartSettings()
     target: Literal["exact", "release"] = "exact"
     show: Show = "sample"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="of convolutions and products; auto is settled when a run is made, by its device"
+    )
     compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
 

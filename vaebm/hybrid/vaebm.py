@@ -62,6 +62,11 @@ class VAEBM(Pretrained, nn.Module):
                 f"energy.image needs a decoder whose samples have a gradient, but vae.likelihood.kind="
                 f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian, or energy.image=null"
             )
+        if settings.target == "release" and not moves_pixels:
+            raise InputError(
+                f"target=release needs log p(x | z) of a sample with a gradient, but vae.likelihood.kind="
+                f"{settings.vae.likelihood.kind} has none: set target=exact"
+            )
         self.noise = Noise(latent_dim, data_shape if moves_pixels else None)
 
     # The density, in data space and in noise space
@@ -69,7 +74,8 @@ class VAEBM(Pretrained, nn.Module):
     def energy(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; what no term reads may be left out."""
         with self.autocast():
-            return self.energy_net(x, z)
+            energy: Tensor = self.energy_net(x, z)
+        return energy
 
     def log_density(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) - E(x, z), (B,), in nats: log h up to log Z."""
@@ -214,6 +220,8 @@ class VAEBM(Pretrained, nn.Module):
         self, n: int, *, seed: int = 0, subject: Subject = "vaebm", show: Show | None = None
     ) -> Tensor:
         """n samples: images (n, C, H, W) in [0, 1], or points (n, dim). The same seed gives the same samples."""
+        if n < 1:
+            raise InputError(f"n is {n}: ask for at least one sample")
         generator = torch.Generator(self.device).manual_seed(seed)
         eps = self.draw(n, generator, subject)
         x = self.present(eps, show or self.settings.show, generator)
@@ -246,8 +254,9 @@ class VAEBM(Pretrained, nn.Module):
                 p.requires_grad_(True)
 
     def compile_nets(self) -> None:
-        """Compiles decoder and energy in place; the first steps after it are slow."""
-        for net in (*self.vae.children(), *self.energy_net.children()):  # what is called, as a VAE itself never is
+        """Compiles encoder, decoder and E_x in place; the first steps after it are slow."""
+        nets = [net for net in self.vae.children() if net is not self.vae.likelihood]
+        for net in [*nets, *([] if self.energy_net.image is None else [self.energy_net.image])]:
             net.compile()
 
     def autocast(self) -> torch.autocast:

@@ -26,7 +26,7 @@ class FourierFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # half precision would round angles to tenths of a radian
-            angles = x.float() @ self.frequencies
+            angles = x.to(self.frequencies.dtype) @ self.frequencies
         return torch.cat([x, angles.sin(), angles.cos()], dim=1)
 
 

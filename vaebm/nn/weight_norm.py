@@ -84,14 +84,16 @@ def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
         layer.gain.fill_(1.0)
         out = layer.apply_weight(args[0].float(), layer.normalised_weight(), None)
         axes = [axis for axis in range(out.dim()) if axis != 1]
-        std = out.std(axes).clamp(min=1e-3)
+        std = out.std(axes, correction=min(1, out.numel() // out.shape[1] - 1))
+        std = torch.where(std > 1e-3, std, 1.0)  # an output that does not vary yet keeps its gain
         layer.gain.copy_(1.0 / std)
         layer.bias.copy_(-out.mean(axes) / std)
         layer.initialised.fill_(True)
 
     hooks = [layer.register_forward_pre_hook(set_from_input) for layer in weight_norm_layers(module)]
     try:
-        module(*inputs)
+        with torch.compiler.set_stance("force_eager"):  # one pass with hooks: nothing that is worth compiling
+            module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -28,8 +28,9 @@ Tree = dict[str, Any]  # nested dicts and lists of tensors and JSON values
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, Tensor):
-        tensors[name] = tree.detach().cpu().contiguous().clone()
-        return {"tensor": name}
+        unique = f"{len(tensors)}.{name}"  # keys hold dots themselves, so two paths can read the same
+        tensors[unique] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": unique}
     if isinstance(tree, dict):
         return {str(key): _pack(value, f"{name}.{key}", tensors) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -91,19 +92,26 @@ class Checkpoints:
         write_synced(weights.with_suffix(".json"), json.dumps(manifest).encode())
         self._engine.wait()
         if self._engine.is_main:
-            if final.exists():
-                shutil.rmtree(final)
+            if final.exists():  # set aside and not emptied: a killed process must not leave a part of it
+                final.rename(self._aside(final.name))
             draft.rename(final)
             for name in self.names()[: -self.keep]:
-                shutil.rmtree(self.folder / name)
+                (self.folder / name).rename(self._aside(name))
+            self._sweep()
         self._engine.wait()
+
+    def _aside(self, name: str) -> Path:
+        return self.folder / f".draft-dropped-{name}"
 
     def sweep(self) -> None:
         """Removes what a killed process left half-written."""
         if self._engine.is_main:
-            for draft in self.folder.glob(".draft-*"):
-                shutil.rmtree(draft)
+            self._sweep()
         self._engine.wait()
+
+    def _sweep(self) -> None:
+        for draft in self.folder.glob(".draft-*"):
+            shutil.rmtree(draft)
 
     def load_newest(self) -> Tree | None:
         """The newest checkpoint's state, or None where there is none.
@@ -161,3 +169,7 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, state: Tree) -> None:
     optimiser.load_state_dict(
         {"state": {int(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
     )
+    for weight, moments in optimiser.state.items():  # laid out in memory as the weight is: fused steps rely on it
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -58,6 +58,7 @@ class EnergyPhase(Stage):
 
     def begin(self) -> None:
         initialise_from_data(self.energy, self.training.batch(self.batch_size))
+        self.training.engine.synchronise(self.energy)  # each process saw a batch of its own
         self._prepare()
 
     def _prepare(self) -> None:

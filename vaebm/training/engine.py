@@ -35,6 +35,25 @@ def check_device(name: str | None) -> None:
         raise InputError(f"there is no device {name!r} on this machine: use --device cpu{others}") from None
 
 
+def fastest_device(name: str | None) -> torch.device:
+    """The device of that name, or the one that training takes without a name.
+
+    Raises:
+        InputError: no such device here.
+    """
+    check_device(name)
+    if name is not None:
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, so that autocast makes it faster and not slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 class Engine:
     """Devices, processes and trackers.
 

@@ -1,9 +1,11 @@
 """The logbook: `RUN/metrics.jsonl`, one JSON object a line.
 
 Figures: {"stage": ..., "iteration": ..., "seconds": ..., name: mean since the last line, ...}.
-Events:  {"event": "stage" | "resumed" | "diverged" | "complete" | ..., "message": a sentence, ...}.
+Events:  {"event": "stage", "stage": ..., "iterations": ...},
+         {"event": "diverged" | "complete", "message": a sentence, ...}.
 
-A checkpoint remembers how long the file was; a resumed run cuts it there, so no iteration is told twice.
+A checkpoint remembers how long the file was; a resumed run cuts it there, so no iteration is told twice. Numbers that
+are not finite are left out, since JSON has no word for them.
 """
 
 from __future__ import annotations
@@ -36,16 +38,17 @@ class Logbook:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Means since the last call; those that are not finite are left out, since JSON has no word for them."""
+        """Means since the last call."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
-        return {name: value for name, value in means.items() if math.isfinite(value)}
+        return means
 
     def write(self, **row: Any) -> None:
         """Appends a line."""
         if self._writes:
+            finite = {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
             with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(finite) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -55,6 +58,14 @@ class Logbook:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From a checkpoint: cuts what was written after it."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
-        if self._writes and self.path.exists() and self.path.stat().st_size > state["length"]:
+        self._cut(state["length"])
+
+    def begin(self) -> None:
+        """Starts the file afresh: what is in it was written before there was any checkpoint."""
+        self._sums, self._counts = {}, {}
+        self._cut(0)
+
+    def _cut(self, length: int) -> None:
+        if self._writes and self.path.exists() and self.path.stat().st_size > length:
             with self.path.open("rb+") as file:
-                file.truncate(state["length"])
+                file.truncate(length)

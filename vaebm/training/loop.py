@@ -17,7 +17,6 @@ from types import FrameType
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
 from vaebm.data import Split
 from vaebm.errors import Diverged, Interrupted, Preempted
@@ -142,16 +141,16 @@ class Loop:
         engine, started = self.training.engine, time.perf_counter()
         if not self._begun:
             stage.begin()
+            self.guard.begin_stage()
             self._begun = True
             engine.synchronise(self.training.model)
             self.logbook.write(event="stage", stage=stage.name, iterations=stage.iterations)
             self._save()
         saved = time.perf_counter()
-        with self.training.progress.task(stage.name, stage.iterations, "iterations") as task:
-            task.advance(self._iteration)
+        with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
             while self._iteration < stage.iterations:
                 figures = stage.step(self._iteration)
-                self.guard.check(f"{stage.name}, iteration {self._iteration}", figures)
+                self._check(f"{stage.name}, iteration {self._iteration}", figures)
                 self._iteration += 1
                 self._total += 1
                 self.logbook.add(figures)
@@ -175,6 +174,16 @@ class Loop:
         if self._stage == len(self.stages):
             self._save()
 
+    def _check(self, where: str, figures: dict[str, float]) -> None:
+        """The guard, in all processes: what trips it in one stops them all."""
+        trip: Diverged | None = None
+        try:
+            self.guard.check(where, figures)
+        except Diverged as reason:
+            trip = reason
+        if self.training.engine.any(trip is not None):
+            raise trip or Diverged(f"training diverged in {where}, in another process, which says why")
+
     def _save(self, started: float | None = None) -> None:
         self.checkpoints.save(
             self._total,
@@ -195,6 +204,7 @@ class Loop:
         self.checkpoints.sweep()
         state = self.checkpoints.load_newest()
         if state is None:
+            self.logbook.begin()
             return
         self._stage, self._iteration = state["stage"], state["iteration"]
         self._total, self._seconds = state["total"], state["seconds"]
@@ -211,8 +221,3 @@ class Loop:
         if state is not None:
             self.training.model.load_state_dict(state["model"])
         self.logbook.write(event="diverged", message=str(reason))
-
-
-def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The weights of a module that take gradients."""
-    return [p for p in module.parameters() if p.requires_grad]

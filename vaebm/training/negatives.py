@@ -4,7 +4,8 @@
     ChainSamples     short chains on h, fresh or from a replay buffer whose reuse probability ramps up (the paper's)
     Pool             many chains kept in equilibrium under the energy as it was, moved on between rounds
 
-All of it runs in noise space on frozen, folded nets; only the decoded samples leave.
+All of it runs in noise space on frozen, folded nets; only the decoded samples leave. Where the energy has run away so far
+that chains cannot even start, they stay at their starts and count as stuck, which the guard takes for what it is.
 """
 
 from __future__ import annotations

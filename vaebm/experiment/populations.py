@@ -1,0 +1,136 @@
+r"""Populations: samplers without chains, from the model without E_x to the model.
+
+    importance    as many proposals a sample as there are gradients, and of them samples in proportion to their weights,
+                  by `POPULATIONS` separate resamplings; an energy counts as a gradient
+    smc           particles that go from the model without E_x to the model, moved by MALA and resampled on the way, and
+                  back again for the upper bound; as many moves as the budget has room for
+
+Both estimate log Z. Their `acceptance` is the effective share of their weighted population.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from vaebm import sampling
+from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.experiment.contender import MARKS, Course, LogZ, Terms
+from vaebm.experiment.mixing import POPULATIONS, between_populations
+from vaebm.experiment.spending import Advance
+from vaebm.hybrid import VAEBM
+from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.sampling.resampling import effective_sample_size, systematic_resample
+
+
+class Reference:
+    """The model without E_x, in noise: normalised where E_z is the mixture or there is none."""
+
+    def __init__(self, model: VAEBM, generator: torch.Generator) -> None:
+        self.model, self.generator = model, generator
+
+    def log_prob(self, eps: Tensor) -> Tensor:
+        """(n, dim) to (n,), in nats."""
+        latent = self.model.energy_net.latent
+        if latent is None:
+            return standard_log_prob(eps)
+        return standard_log_prob(eps) - latent(None, self.model.vae.latent(self.model.noise.unpack(eps)[1]))
+
+    def sample(self, shape: tuple[int]) -> Tensor:
+        """(n,) to (n, dim)."""
+        return self.model.propose(shape[0], self.generator)
+
+
+class ImportanceContender:
+    """Resamples proposals; round b draws one for every sample, from its own seed, so that none need be kept."""
+
+    def work(self, terms: Terms) -> int:
+        return terms.gradients * len(terms.start)
+
+    @torch.no_grad()
+    def run(self, terms: Terms, advance: Advance) -> Course:
+        began = time.perf_counter()
+        n, rounds = len(terms.start), terms.gradients
+        log_weights = torch.stack([self._weigh(terms, b, advance) for b in range(rounds)])
+        marks = sorted({max(1, round(share * rounds)) for share in MARKS} | {rounds})
+        generator = terms.generator("importance", rounds)
+        taken = torch.stack([self._choose(log_weights[:mark], generator) for mark in marks])  # (mark, n) of flat weights
+        chosen = torch.empty(len(marks), n, terms.start.shape[1], device=terms.start.device)
+        for b in range(rounds):
+            here = taken // n == b
+            if bool(here.any()):
+                chosen[here] = self._propose(terms, b)[taken[here] % n]
+        seconds = time.perf_counter() - began
+        flat = log_weights.double().flatten()
+        ess = float(effective_sample_size(flat))
+        log_z = LogZ(float(flat.logsumexp(0)) - math.log(len(flat)), math.sqrt(max(0.0, 1 / ess - 1 / len(flat))))
+        mixing = between_populations(terms.watch(chosen[-1]), _energies(terms, chosen[-1]), terms.watch, rounds)
+        settings = {"proposals": rounds, "populations": POPULATIONS, "effective_proposals": ess}
+        words = [f"start.proposals={rounds}"]
+        return Course(list(zip(marks, chosen, strict=True)), ess / len(flat), mixing, seconds, settings, words, log_z)
+
+    def _propose(self, terms: Terms, b: int) -> Tensor:
+        return terms.model.propose(len(terms.start), terms.generator("importance", b))
+
+    def _weigh(self, terms: Terms, b: int, advance: Advance) -> Tensor:
+        reference = Reference(terms.model, terms.generator("importance", b))
+        parts = self._propose(terms, b).split(CHAINS_AT_ONCE)
+        log_weights = torch.cat([terms.target(part) - reference.log_prob(part) for part in parts])
+        advance(len(log_weights))
+        return log_weights
+
+    def _choose(self, log_weights: Tensor, generator: torch.Generator) -> Tensor:
+        """Indices (n,) into the flattened weights (round, n), population by population."""
+        n = log_weights.shape[1]
+        taken = []
+        for columns in torch.arange(n, device=log_weights.device).tensor_split(min(POPULATIONS, n)):
+            picked = systematic_resample(log_weights[:, columns].flatten(), len(columns), generator)
+            taken.append(picked // len(columns) * n + columns[picked % len(columns)])
+        return torch.cat(taken)
+
+
+class SMCContender:
+    """Sequential Monte Carlo with MALA moves, of which there are as many as the budget has room for."""
+
+    def work(self, terms: Terms) -> int:
+        return terms.gradients * len(terms.start)
+
+    def run(self, terms: Terms, advance: Advance) -> Course | None:
+        n, kernel = len(terms.start), sampling.MALA(step_size=0.1)
+        generator = terms.generator("smc")
+        trial = self._anneal(terms, kernel, 1, max(50, n // 20), generator)
+        stages = max(1.0, (trial.gradients - 12) / 4.5)  # a stage of m moves: m + 1 there, as many back, a quarter to plan
+        samples: list[tuple[int, Tensor]] = []
+        seconds, last, moves = 0.0, trial, 1
+        for mark in (0.5, 1.0):
+            moves = int((mark * terms.gradients - 12) / (2.25 * (stages + 0.5))) - 1
+            if moves < 1:
+                continue
+            began = time.perf_counter()
+            last = self._anneal(terms, kernel, moves, n, generator)
+            seconds = time.perf_counter() - began
+            samples.append((math.ceil(last.gradients + trial.gradients / 20), last.position[:n]))
+            advance(round(mark * n * terms.gradients / 1.5))
+        if not samples:
+            return None
+        end = samples[-1][1]
+        with torch.no_grad():
+            mixing = between_populations(terms.watch(end), _energies(terms, end), terms.watch, samples[-1][0])
+        settings = {"particles": n, "moves": moves, "kernel": "mala", "stages": round(stages)}
+        log_z = LogZ(last.value, last.stderr, last.lower, last.upper)
+        return Course(samples, last.ess / n, mixing, seconds, settings, [], log_z)
+
+    def _anneal(
+        self, terms: Terms, kernel: sampling.MALA, moves: int, particles: int, generator: torch.Generator
+    ) -> sampling.LogNormaliser:
+        reference = Reference(terms.model, terms.generator("smc", particles))
+        return sampling.log_normaliser(
+            terms.target, reference, "smc", particles=particles, kernel=kernel, moves=moves, generator=generator
+        )
+
+
+def _energies(terms: Terms, position: Tensor) -> Tensor:
+    return torch.cat([-terms.target(part) for part in position.split(CHAINS_AT_ONCE)])

@@ -1,0 +1,137 @@
+"""Exhibits: everything that a report shows of a model, drawn once.
+
+The VAE, the VAE with the code mixture and the chains' start share their pixel noise: chain i starts from a
+position, and image i of the mixture and of the VAE is the same position with its codes replaced. Where the chains
+start from exact draws of the mixture (E_z is the mixture), or from the prior, that subject *is* the start, so that
+its image i and image i of the VAEBM are the two ends of one chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaebm.data import DataSet
+from vaebm.hybrid import VAEBM, Show, Subject
+from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.progress import Progress
+from vaebm.report.chains import WatchedChains, film_steps, milestones, watch
+
+SEED = 0  # of everything that a report draws
+FRAMES = 16
+POINT_CHAINS = 2000
+IMAGE_VALUES = 300_000  # in all images of one subject together, between the limits below
+FEWEST_IMAGES, MOST_IMAGES = 64, 512
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibits:
+    """What was drawn.
+
+    Args:
+        model: the model, on its device.
+        held_out: held-out data (n, *data_shape), as models see them.
+        noise: by subject, positions (n, dim), on the CPU; `vaebm` only where the chains ran.
+        starts_from: the subject whose positions the chains start from; None where they have a start of their own.
+        chains: their run, or None.
+        refusal: why there are no chains; "" where there are.
+        energies: E_x of data and samples, (n,) each, less its mean over held-out data; empty without an energy on x.
+        broken: by subject, the share of energies that are not finite, where there are any.
+    """
+
+    model: VAEBM
+    held_out: Tensor
+    noise: dict[Subject, Tensor]
+    starts_from: Subject | None
+    chains: WatchedChains | None
+    refusal: str
+    energies: dict[str, Tensor]
+    broken: dict[str, float]
+
+    def shown(self, eps: Tensor, show: Show | None = None) -> Tensor:
+        """What positions (n, dim) look like, on the CPU, (n, *data_shape); as the recipe shows them unless said."""
+        device = self.model.device
+        generator = torch.Generator(device).manual_seed(SEED)  # the same pixel noise each time, where it is not in eps
+        return self.model.present(eps.to(device), show or self.model.settings.show, generator).cpu()
+
+    @property
+    def total_steps(self) -> int:
+        """Of each chain, warm-up included."""
+        return self.model.settings.sampler.steps + self.model.settings.sampler.warmup
+
+
+def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
+    """Draws them; a few seconds for small images."""
+    generator = torch.Generator(model.device).manual_seed(SEED)
+    n = _how_many(data)
+    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(SEED))[:n]
+    held_out = data.test.batch(order)
+    start = model.start(n, generator)
+    starts_from = _start_of(model)
+    noise: dict[Subject, Tensor] = {}
+    with torch.no_grad():
+        prior = torch.randn(n, model.noise.latent_dim, generator=generator, device=model.device)
+        codes = model.vae.latent_noise(model.mixture.sample(n, generator))
+        noise["vae"] = start if starts_from == "vae" else model.noise.with_latent(start, prior)
+        noise["vae_mixture"] = start if starts_from == "vae_mixture" else model.noise.with_latent(start, codes)
+    chains, refusal = _run(model, start, generator, progress)
+    noise = {key: eps.cpu() for key, eps in noise.items()}
+    if chains is not None:
+        noise["vaebm"] = chains.end
+    energies, broken = _energies(model, held_out, noise)
+    return Exhibits(model, held_out, noise, starts_from, chains, refusal, energies, broken)
+
+
+def _how_many(data: DataSet) -> int:
+    if data.kind == "points":
+        return min(POINT_CHAINS, len(data.test))
+    values = torch.Size(data.shape).numel()
+    return min(len(data.test), max(FEWEST_IMAGES, min(MOST_IMAGES, IMAGE_VALUES // values)))
+
+
+def _start_of(model: VAEBM) -> Subject | None:
+    """The subject that chains start from, where they do so exactly."""
+    latent, image = model.energy_net.latent, model.energy_net.image
+    if model.settings.start.proposals > 1 and image is not None:
+        return None
+    if latent is None:
+        return "vae"
+    return "vae_mixture" if latent.correction is None else None
+
+
+def _run(
+    model: VAEBM, start: Tensor, generator: torch.Generator, progress: Progress
+) -> tuple[WatchedChains | None, str]:
+    sampler = model.settings.sampler
+    total = sampler.steps + sampler.warmup
+    wanted = {*milestones(total), *film_steps(total, FRAMES)}
+    try:
+        with progress.task("chains", total, "steps") as task:
+            return watch(model, start, generator, wanted, lambda _done, _total: task.advance(1)), ""
+    except ValueError as reason:  # a model whose density is not finite: the report says so and shows the rest
+        return None, str(reason)
+
+
+def _energies(
+    model: VAEBM, held_out: Tensor, noise: dict[Subject, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    image = model.energy_net.image
+    if image is None:
+        return {}, {}
+
+    def of(rows: Tensor, to_x: Callable[[Tensor], Tensor]) -> Tensor:
+        parts = rows.split(CHAINS_AT_ONCE)
+        return torch.cat([image(to_x(part.to(model.device))).float().cpu() for part in parts])
+
+    with torch.no_grad(), model.frozen(), model.autocast():
+        energies = {"held_out": of(held_out, lambda x: x)}
+        energies |= {str(key): of(eps, model.decode) for key, eps in noise.items()}
+    finite = {key: e[e.isfinite()] for key, e in energies.items()}
+    broken = {key: 1.0 - len(finite[key]) / len(e) for key, e in energies.items() if len(finite[key]) < len(e)}
+    if not len(finite["held_out"]):
+        return {}, broken
+    middle = finite["held_out"].mean()
+    return {key: e - middle for key, e in finite.items() if len(e)}, broken

@@ -1,0 +1,150 @@
+"""The table of measurements: one row a measure and protocol, one column a subject, the floor first.
+
+    value     of the subject, in the row's unit
+    ±stderr   below it; a difference of less than about two of them is none
+
+It fits 80 columns of a terminal. Below it stand the verdict in words and, row by row, the protocol.
+`measurement_rows` is the same table as data, for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vaebm.metrics.measurement import Measurement
+from vaebm.report.measures import Measure, decimals, measure, written
+from vaebm.report.subjects import in_order, subject
+from vaebm.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
+LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
+SHOWN_AS = {"sample": "shown with the pixel noise", "mean": "shown as decoder means", "denoised": "shown denoised"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measurements of one name by one protocol.
+
+    Args:
+        measure: what was measured.
+        cells: by subject, each the number and its standard error as they are written.
+        measurements: by subject, as they were stored.
+    """
+
+    measure: Measure
+    cells: dict[str, tuple[str, str]]
+    measurements: dict[str, Measurement]
+
+    @property
+    def title(self) -> str:
+        """What was measured, and which way is better: 'Fréchet distance ↓'."""
+        return f"{self.measure.title} {self.measure.arrow}".strip()
+
+    @property
+    def detail(self) -> str:
+        """Unit and features: 'classifier features'."""
+        features = {str(m.settings["features"]) for m in self.measurements.values() if "features" in m.settings}
+        return ", ".join(
+            word for word in (self.measure.unit, *(f"{name} features" for name in sorted(features))) if word
+        )
+
+    @property
+    def best(self) -> str | None:
+        """Of the models in the row, the one with the best number; None where there is nothing to choose."""
+        models = {key: m.value for key, m in self.measurements.items() if key in ("vae", "vae_mixture", "vaebm")}
+        if len(models) < 2 or self.measure.better is None:
+            return None
+        return (min if self.measure.better == "lower" else max)(models, key=lambda key: models[key])
+
+    @property
+    def protocol(self) -> str:
+        """How the numbers came about, in words."""
+        return "; ".join([*_settings_in_words(self), *_sizes(self.measurements)])
+
+
+def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
+    """Rows in the order of measuring; measurements that differ in features or in what is shown are apart."""
+    groups: dict[tuple[str, Any], list[Measurement]] = {}
+    for measured in measurements:
+        groups.setdefault((measured.name, measured.settings.get("features")), []).append(measured)
+    rows = []
+    for (name, _), group in groups.items():
+        what = measure(name)
+        for show in list(dict.fromkeys(m.settings["show"] for m in group if "show" in m.settings)) or [None]:
+            chosen = {m.subject: m for m in group if m.settings.get("show", show) == show}
+            rows.append(Row(what, _cells(what, chosen), chosen))
+    return rows
+
+
+def _cells(what: Measure, chosen: dict[str, Measurement]) -> dict[str, tuple[str, str]]:
+    """Numbers as they are written, with equally many digits in all of a row."""
+    found = [digits for m in chosen.values() if (digits := decimals(m.stderr * what.factor)) is not None]
+    digits = 0 if what.whole else max(found, default=None)
+    return {key: written(m.value * what.factor, m.stderr * what.factor, digits) for key, m in chosen.items()}
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Subjects that have a number in any of the rows, in order."""
+    return in_order({key for row in rows for key in row.cells})
+
+
+def measurements_table(measurements: Sequence[Measurement]) -> Table:
+    """The table for a terminal, at least 80 columns wide."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = measurement_rows(measurements)
+    keys = columns(rows)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
+    table.min_width = NARROWEST
+    table.add_column("", ratio=1)
+    for key in keys:
+        table.add_column(subject(key).heading, justify="right", vertical="bottom", no_wrap=True)
+    for row in rows:
+        cells = []
+        for key in keys:
+            value, stderr = row.cells.get(key, ("–", ""))
+            style = "bold" if key == row.best else ""
+            cells.append(Text.assemble((value, style), "\n", (f"±{stderr}" if stderr else "", "dim")))
+        table.add_row(Text.assemble(row.title, "\n", (row.detail, "dim")), *cells)
+    notes = [LEGEND, *(f"{row.measure.title}: {row.protocol}." for row in rows)] if rows else []
+    table.caption = Text.assemble((verdict(measurements).sentence, "bold"), *((f"\n{note}", "dim") for note in notes))
+    return table
+
+
+def _settings_in_words(row: Row) -> list[str]:
+    """The settings of a row, as far as people want to read them."""
+    settings = [m.settings for m in row.measurements.values()]
+    words = []
+    if sizes := {s["reference_n"] for s in settings if "reference_n" in s}:
+        words.append(f"against {max(sizes):,} images of the training split")
+    if any(s.get("method") == "quadrature" for s in settings):
+        error = max(float(s.get("error", 0.0)) for s in settings)
+        words.append("exact, by quadrature" + (f" with an error below {error:.1g} nats" if error else ""))
+    shows = {s["show"] for s in settings if "show" in s}
+    if shows and row.measure.of_samples:
+        words.append(SHOWN_AS.get(min(shows), min(shows)))
+    if devices := {s["device"] for s in settings if "device" in s}:
+        words.append(f"on {', '.join(sorted(devices))}")
+        if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:
+            words[-1] += f" with {max(threads)} thread{'s' if max(threads) > 1 else ''}"
+    if seeds := {s["seed"] for s in settings if "seed" in s}:
+        words.append(f"seed {min(seeds)}")
+    return words
+
+
+def _sizes(measurements: dict[str, Measurement]) -> list[str]:
+    """n, and the number of draws, for all subjects at once where they agree."""
+    said: dict[str, list[str]] = {}
+    for key, m in measurements.items():
+        draws = int(m.settings.get("draws", 1)) if m.settings.get("stderr_over") == "draws" else 1
+        said.setdefault(f"n = {m.n:,}" + (f", mean of {draws} draws" if draws > 1 else ""), []).append(key)
+    if len(said) == 1:
+        return list(said)
+    return [f"{words} ({', '.join(subject(key).label for key in in_order(set(keys)))})" for words, keys in said.items()]
