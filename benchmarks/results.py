@@ -1,7 +1,7 @@
 """Results as the documentation quotes them: trains a recipe with several seeds, measures it, writes results/NAME.json.
 
     python benchmarks/results.py digits --seeds 0 1 2
-    python benchmarks/results.py digits --seeds 0 1 2 --name digits-gaussian vae.likelihood.kind=gaussian
+    python benchmarks/results.py digits vae.likelihood.kind=gaussian --name digits-gaussian --seeds 0 1 2
     python benchmarks/results.py gaussians25 --seeds 0 1 2
 
 Runs go to runs/results/NAME-SEED and are resumed if they are there. Each line of the file is a measurement with the recipe,

@@ -217,3 +217,40 @@ def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Pr
     return Result(
         run.history, gradients, meter.read()[0] / MANY / steps, warm[0] / CHAINS, f"{settings}, acceptance {run.acceptance.mean():.2f}"
     )
+
+
+class CountedNUTS(ebm.NUTS):
+    """Counts the leaves that a chain alone would have evaluated; in lockstep, chains that have ended wait for the rest."""
+
+    leaves = 0
+
+    def _build_tree(self, *arguments: Any) -> Any:
+        depth, active = arguments[5], arguments[8]
+        if depth == 0:
+            self.leaves += int(active.sum())
+        return super()._build_tree(*arguments)
+
+
+def energy_of(target: Counted) -> Callable[[Tensor], Tensor]:
+    return lambda x: -target(x)
+
+
+def timed_ebmkit(sampler: ebm.samplers.Sampler, problem: Problem, generator: torch.Generator, draws: int) -> float:
+    """CPU seconds for one draw of one chain, at 1,000 chains; the sampler is as learned."""
+    energy, begin = energy_of(Counted(problem.log_prob)), problem.draw(MANY, generator)
+    sampler.sample(energy, begin, steps=2)
+    started = time.process_time()
+    sampler.sample(energy, begin, steps=draws)
+    return (time.process_time() - started) / MANY / draws
+
+
+def ebmkit_nuts(warmup: int, draws: int, problem: Problem, seed: int) -> Result:
+    generator, target = torch.Generator().manual_seed(seed), Counted(problem.log_prob)
+    torch.manual_seed(seed)
+    sampler, draws = CountedNUTS(warmup=warmup), round(draws * problem.length)
+    begin = sampler.sample(energy_of(target), problem.draw(CHAINS, generator), steps=0)
+    warmup_gradients, sampler.warmup, sampler.leaves = sampler.leaves / CHAINS + warmup, 0, 0
+    history = sampler.sample(energy_of(target), begin, steps=draws, return_trajectory=True)[1:]
+    gradients = 1 + sampler.leaves / CHAINS / draws
+    seconds = timed_ebmkit(sampler, problem, generator, max(3, round(100 / gradients)))
+    return Result(history, gradients, seconds, warmup_gradients, f"step_size {sampler.step_size:.3g}")

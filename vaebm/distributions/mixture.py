@@ -34,7 +34,9 @@ class GaussianMixture(nn.Module):
         self.register_buffer("log_weights", log_weights)
         self.register_buffer("means", means)
         self.register_buffer("factors", factors)
-        self.register_buffer("whitening", torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False))
+        self.register_buffer(
+            "whitening", torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
+        )
 
     @classmethod
     def standard(cls, components: int, dim: int) -> GaussianMixture:

@@ -14,9 +14,9 @@ logistic mixture    M discretised logistics on `levels` steps, each value on its
 
 Half of the pixels of small images are exactly black or white. A Gaussian cannot say "exactly -1" and leaves a jitter
 that every feature distance sees; the censored one can, and since the clamp *is* its generator, the pull-back of an
-energy to noise space stays exact. The scale is one number (`scale: global`) or the decoder's, per value, within a factor
-e^2 of a learned base (`scale: pixel`). Bernoulli and logistic mixture have no differentiable generator T_x(z, eps_x):
-they serve a VAE and an energy on z, not an energy on x.
+energy to noise space stays exact. The scale is one number (`scale: global`) or the decoder's, per value, within a
+factor e^2 of a learned base (`scale: pixel`). Bernoulli and logistic mixture have no differentiable generator T_x(z,
+eps_x): they serve a VAE and an energy on z, not an energy on x.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class BernoulliPixels(PixelDistribution):
         return torch.tanh(0.5 * self.logits)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return sum_over_values(-functional.binary_cross_entropy_with_logits(self.logits, (x + 1.0) / 2.0, reduction="none"))
+        return sum_over_values(
+            -functional.binary_cross_entropy_with_logits(self.logits, (x + 1.0) / 2.0, reduction="none")
+        )
 
     def sample(self, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(torch.sigmoid(self.logits), generator=generator) * 2.0 - 1.0
@@ -245,7 +247,9 @@ class LogisticMixtureLikelihood(PixelLikelihood):
         batch, channels, *space = raw.shape
         parts = raw.float().reshape(batch, 3, self.components, channels // self.outputs_per_value, *space)
         logits, means, log_scales = parts.unbind(1)
-        return LogisticMixturePixels(functional.log_softmax(logits, dim=1), means, log_scales.clamp(-7.0, 3.0) - 1.0, self.levels)
+        return LogisticMixturePixels(
+            functional.log_softmax(logits, dim=1), means, log_scales.clamp(-7.0, 3.0) - 1.0, self.levels
+        )
 
 
 class _Settings(BaseModel):

@@ -2,8 +2,8 @@
 
     h(x, z) = p(x, z) exp(-E(x, z)) / Z,      low energy = likely, everywhere
 
-A term reads what it needs: E_x only x, E_z only z. Every net ends in a linear layer that starts at zero, so an untrained
-energy is exactly 0 and the model is the VAE.
+A term reads what it needs: E_x only x, E_z only z. Every net ends in a linear layer that starts at zero, so an
+untrained energy is exactly 0 and the model is the VAE.
 """
 
 from __future__ import annotations

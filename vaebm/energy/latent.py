@@ -3,7 +3,8 @@
     mixture      E_z(z) = log p(z) - log mix(z)                  p(z) exp(-E_z(z)) = mix(z): normalised, exact samples
     correction   E_z(z) = log p(z) - log mix(z) + net(z)         the mixture is the reference of a density ratio for net
 
-mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py). This form is for p(z) = N(0, I), as a flat VAE has.
+mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py). This form is for p(z) = N(0, I), as a flat VAE
+has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """E_x of a fully connected network, for points and small images, with optional random Fourier features in front.
 
-    E_x(x) = w^T mlp(phi(x)) + b,      phi = Fourier features, or the identity
+E_x(x) = w^T mlp(phi(x)) + b,      phi = Fourier features, or the identity
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class MLPEnergySettings(BaseModel):
     kind: Literal["mlp"] = "mlp"
     hidden: list[int] = Field([256, 256, 256], min_length=1)
     fourier_features: int = Field(0, ge=0, description="number of random frequencies; 0 for none")
-    fourier_scale: float = Field(3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x")
+    fourier_scale: float = Field(
+        3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x"
+    )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ImageEnergy:
         """E_x for data of this shape, weights drawn from `generator`."""

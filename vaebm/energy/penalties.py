@@ -1,7 +1,7 @@
 """What keeps an energy net in bounds while it learns.
 
-    energy-square    mean(E(x+)^2) + mean(E(x-)^2)           keeps the free constant, and the scale, near 0 (Du & Mordatch 2019)
-    spectral         sum over layers of the largest singular value      (Vahdat & Kautz 2020; the paper's alpha_s)
+energy-square    mean(E(x+)^2) + mean(E(x-)^2): keeps the free constant, and the scale, near 0 (Du & Mordatch 2019)
+spectral         sum over layers of the largest singular value (Vahdat & Kautz 2020; the paper's alpha_s)
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ class ResidualEnergy(ImageEnergy):
         super().__init__()
         self.stem = WeightNormConv2d(channels, stem, 3)
         self.blocks = nn.Sequential(
-            *(ResidualBlock(a, b, i in halve) for i, (a, b) in enumerate(zip([stem, *widths[:-1]], widths, strict=True)))
+            *(
+                ResidualBlock(a, b, i in halve)
+                for i, (a, b) in enumerate(zip([stem, *widths[:-1]], widths, strict=True))
+            )
         )
         self.act = LipschitzSwish()
         self.out = linear_from_zero(widths[-1])
@@ -62,7 +65,9 @@ class ResidualEnergySettings(BaseModel):
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ImageEnergy:
         """E_x for images (C, H, W), weights drawn from `generator`."""
         if len(data_shape) != 3:
-            raise InputError(f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp")
+            raise InputError(
+                f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp"
+            )
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)

@@ -1,8 +1,8 @@
 """Recipes as files: which there are, how one extends another, and how `key=value` changes one.
 
-A recipe is a YAML mapping with a one-line `summary`. `extends: name` starts from another one. Mappings are merged key by
-key, except where `kind` changes: then what belonged to the other kind is dropped and the new kind's defaults hold. The
-same rule serves overrides, so `sampler.kind=mala` is enough to change the sampler.
+A recipe is a YAML mapping with a one-line `summary`. `extends: name` starts from another one. Mappings are merged key
+by key, except where `kind` changes: then what belonged to the other kind is dropped and the new kind's defaults hold.
+The same rule serves overrides, so `sampler.kind=mala` is enough to change the sampler.
 
 Nothing heavy is imported here: a list of recipes is there at once.
 """
@@ -46,10 +46,15 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tupl
         InputError: no such recipe or file, no YAML mapping, or an override without a value.
     """
     path = _locate(str(name_or_path))
-    tree = _extended(path, [])
+    return path.stem, merge(_extended(path, []), overrides_tree(overrides))
+
+
+def overrides_tree(overrides: Sequence[str]) -> Tree:
+    """The tree that all overrides stand for together, so that `kind` may come after what belongs to the new kind."""
+    tree: Tree = {}
     for override in overrides:
         tree = merge(tree, override_tree(override))
-    return path.stem, tree
+    return tree
 
 
 def override_tree(override: str) -> Tree:

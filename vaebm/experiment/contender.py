@@ -1,8 +1,9 @@
 r"""Contenders: samplers of one model's noise, each with the same number of gradient evaluations a sample.
 
-Chains of a kernel all start at the same positions, from the model's own start, of which each proposal's energy counts as
-a gradient. A pilot learns the kernel's numbers (see `spending`), and its gradients are counted too; the contender `recipe`
-is the recipe's own kernel as it stands. Positions on the way are kept at the shares `MARKS` of a chain's gradients.
+Chains of a kernel all start at the same positions, samples of the model without E_x. A pilot learns the kernel's numbers
+(see `spending`), and its gradients are counted too. The contender `recipe` is the recipe's own sampler: its kernel,
+learned only if the recipe gives it a warm-up, and its start, each of whose proposals counts as a gradient. Positions on
+the way are kept at the shares `MARKS` of a chain's gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.experiment.mixing import Mixing, Watch, between_starts
-from vaebm.experiment.spending import Advance, learn, spend, with_room
+from vaebm.experiment.spending import Advance, Trace, learn, spend, with_room
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
 from vaebm.sampling.kernel import Kernel, LogDensity
@@ -38,9 +39,8 @@ class Terms:
 
     Attributes:
         model: frozen while they run.
-        start: (n, dim), where chains begin.
-        start_cost: evaluations that a start cost.
-        probes: (2 p, dim), where the chains that tell about mixing begin: p of the model's starts, then p from data.
+        start: (n, dim), where chains begin: samples of the model without E_x.
+        probes: (2 p, dim), where the chains that tell about mixing begin: p such samples, then p from data.
         gradients: to spend on a sample.
         watch: what is looked at of the probes.
         seed: of all draws.
@@ -48,7 +48,6 @@ class Terms:
 
     model: VAEBM
     start: Tensor
-    start_cost: int
     probes: Tensor
     gradients: int
     watch: Watch
@@ -119,54 +118,99 @@ def short_ladder(gradients: int) -> Kernel:
 
 
 class KernelContender:
-    """Chains of a kernel that `make` builds for so many gradients a sample."""
+    """Chains of a kernel that `make` builds for so many gradients a sample.
 
-    def __init__(self, name: str, make: Callable[[int], Kernel], *, learns: bool = True) -> None:
-        self.name, self.make, self.learns = name, make, learns
+    Args:
+        name: of the sampler.
+        make: gives the kernel.
+        learns: whether a pilot learns its numbers.
+        own_start: whether chains begin as the recipe says instead of where those of the others do.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[int], Kernel], *, learns: bool = True, own_start: bool = False
+    ) -> None:
+        self.name, self.make, self.learns, self.own_start = name, make, learns, own_start
 
     def work(self, terms: Terms) -> int:
         return terms.gradients * (len(terms.start) + len(terms.probes))
 
-    def run(self, terms: Terms, advance: Advance) -> Course:
+    def run(self, terms: Terms, advance: Advance) -> Course | None:
+        cost = start_cost(terms.model) if self.own_start else 0
+        if cost >= terms.gradients:
+            return None
         began = time.perf_counter()
         generator = terms.generator(self.name)
-        kernel, shared, learning = self.make(terms.gradients), 0.0, {}
-        if self.learns:
-            kernel, shared, learning = self._learn(kernel, terms, generator, advance)
-        overhead = terms.start_cost + math.ceil(shared)
+        start = terms.model.start(len(terms.start), generator) if self.own_start else terms.start
+        kernel, shared, learning = self._learn(self.make(terms.gradients), start, terms, generator, advance)
+        overhead = cost + math.ceil(shared)
         own = max(1, terms.gradients - overhead)
         kernel = with_room(kernel, own)
         marks = [max(1, round(share * terms.gradients)) for share in MARKS]
         traces = [
             spend(kernel, terms.target, part, own, generator, marks=marks, advance=advance)
-            for part in terms.start.split(CHAINS_AT_ONCE)
+            for part in start.split(CHAINS_AT_ONCE)
         ]
         seconds = time.perf_counter() - began
-        looks = zip(*(trace.marks for trace in traces), strict=False)
-        samples = [(overhead + round(sum(g for g, _ in look) / len(look)), torch.cat([x for _, x in look])) for look in looks]
-        samples.append((overhead + max(trace.gradients for trace in traces), torch.cat([trace.position for trace in traces])))
-        rows = [len(trace.position) for trace in traces]
-        acceptance = sum(trace.acceptance * n for trace, n in zip(traces, rows, strict=True)) / sum(rows)
-        diverged = sum(trace.diverged * n for trace, n in zip(traces, rows, strict=True)) / sum(rows)
-        probe = spend(kernel, terms.target, terms.probes, own, generator, watch=terms.watch, advance=advance)
-        mixing = None
-        if probe.history is not None and probe.energies is not None:
-            mixing = between_starts(probe.history, probe.energies, terms.watch, samples[-1][0])
-        steps = 0 if probe.history is None else len(probe.history)
-        settings = {"steps": steps, **_numbers(kernel), **learning, "start": terms.start_cost, "diverged": diverged}
-        kind = terms.model.settings.sampler.kind if self.name == "recipe" else self.name
-        return Course(samples, acceptance, mixing, seconds, settings, _words(kind, kernel, steps))
+        settings = {**_numbers(kernel), **learning, "start_cost": cost, "diverged": _mean(traces, "diverged")}
+        probe, mixing = self._probe(kernel, own, start, terms, generator, advance)
+        words = _words(terms.model.settings.sampler.kind if self.name == "recipe" else self.name, kernel, probe.steps)
+        if not self.own_start and start_cost(terms.model):
+            words.append("start.proposals=1")
+        return Course(
+            _looks(traces, overhead),
+            _mean(traces, "acceptance"),
+            mixing,
+            seconds,
+            {"steps": probe.steps, **settings},
+            words,
+        )
+
+    def _probe(
+        self, kernel: Kernel, own: int, start: Tensor, terms: Terms, generator: torch.Generator, advance: Advance
+    ) -> tuple[Trace, Mixing | None]:
+        half = len(terms.probes) // 2
+        probes = torch.cat([start[-half:], terms.probes[half:]])
+        trace = spend(kernel, terms.target, probes, own, generator, watch=terms.watch, advance=advance)
+        if trace.history is None or trace.energies is None:
+            return trace, None
+        return trace, between_starts(trace.history, trace.energies, terms.watch, trace.gradients / trace.steps)
 
     def _learn(
-        self, kernel: Kernel, terms: Terms, generator: torch.Generator, advance: Advance
+        self, kernel: Kernel, start: Tensor, terms: Terms, generator: torch.Generator, advance: Advance
     ) -> tuple[Kernel, float, dict[str, Any]]:
         """The kernel, gradients a sample that it cost, and what to say of it."""
-        n = len(terms.start)
+        if not self.learns:
+            return kernel, 0.0, {}
+        n = len(start)
         most = PILOT_SHARE * terms.gradients * n
         chains = int(min(PILOT_CHAINS, n, max(FEWEST_PILOTS, most / (2 * terms.gradients))))
         gradients = int(max(FEWEST_PILOT_GRADIENTS, min(most / chains, 4 * terms.gradients)))
-        kernel, spent = learn(kernel, terms.target, terms.start[:chains], gradients, generator, advance)
+        kernel, spent = learn(kernel, terms.target, start[:chains], gradients, generator, advance)
         return kernel, spent * chains / n, {"pilot_chains": chains, "pilot_gradients": spent}
+
+
+def start_cost(model: VAEBM) -> int:
+    """Energies that the recipe's own start evaluates for a chain."""
+    proposals = model.settings.start.proposals
+    return proposals if proposals > 1 and model.energy_net.image is not None else 0
+
+
+def _looks(traces: list[Trace], overhead: int) -> list[tuple[int, Tensor]]:
+    """Of all batches of chains together: gradients spent on a sample, and positions."""
+    ends = [[*trace.marks, (trace.gradients, trace.position)] for trace in traces]
+    fewest = min(len(looks) for looks in ends)  # trajectories of random length may pass over a mark
+    together = [looks[: fewest - 1] + looks[-1:] for looks in ends]
+    return [
+        (overhead + round(sum(spent for spent, _ in look) / len(look)), torch.cat([x for _, x in look]))
+        for look in zip(*together, strict=True)
+    ]
+
+
+def _mean(traces: list[Trace], name: str) -> float:
+    """Over all chains."""
+    rows = [len(trace.position) for trace in traces]
+    return float(sum(getattr(trace, name) * n for trace, n in zip(traces, rows, strict=True)) / sum(rows))
 
 
 def _numbers(kernel: Kernel) -> dict[str, Any]:

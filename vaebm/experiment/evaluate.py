@@ -7,9 +7,9 @@ Images: Frechet and kernel distance to the training images, on the recipe's own 
     vae, vae_mixture the same VAE without the energy, z from the prior, or from the mixture fitted to its codes
     vaebm            fresh chains
 
-A set of few held-out images is measured as the mean over several draws of as many samples. Points: modes and, exactly by
-quadrature, the log-likelihood of held-out points, for vae, vaebm and the truth. What is in measurements.json by the same
-protocol is not measured again, so a stopped evaluation goes on.
+A set of few held-out images is measured as the mean over several draws of as many samples. Points: modes and, exactly
+by quadrature, the log-likelihood of held-out points, for vae, vaebm and the truth. What is in measurements.json by the
+same protocol is not measured again, so a stopped evaluation goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,15 @@ LARGEST_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
 IMAGE_NAMES = ("frechet_distance", "kernel_distance", "elbo", "seconds_per_thousand")
-POINT_NAMES = ("log_likelihood", "log_z", "modes_covered", "within_three_sigma", "mode_kl", "elbo", "seconds_per_thousand")
+POINT_NAMES = (
+    "log_likelihood",
+    "log_z",
+    "modes_covered",
+    "within_three_sigma",
+    "mode_kl",
+    "elbo",
+    "seconds_per_thousand",
+)
 
 Job = tuple[str, Callable[[], list[Measurement]]]
 
@@ -62,8 +70,10 @@ def evaluate(
         overrides: of the sampler, what is shown, or the evaluation.
 
     Raises:
-        InputError: an unknown name, or no model.
+        InputError: an unknown name, too few samples, or no model.
     """
+    if n is not None and n < 2:
+        raise InputError(f"n is {n}: measure at least 2 samples")
     progress = progress or silent()
     recipe, data = run.with_overrides(overrides), run.data()
     names = _known_names(only, IMAGE_NAMES if data.kind == "image" else POINT_NAMES)
@@ -78,7 +88,11 @@ def evaluate(
     with progress.task("evaluation", len(jobs), "subjects") as task:
         for subject, job in jobs:
             protocol = evaluation.protocol(subject)
-            missing = [name for name in evaluation.names_of(subject) if name in names and not _has(done, name, subject, protocol)]
+            missing = [
+                name
+                for name in evaluation.names_of(subject)
+                if name in names and not _has(done, name, subject, protocol)
+            ]
             if missing:
                 fresh = [measured.with_settings(**protocol) for measured in job() if measured.name in missing]
                 replaced = {(measured.name, measured.subject) for measured in fresh}
@@ -158,7 +172,9 @@ class Evaluation:
     def _distances(self, subject: str, draws: Sequence[Tensor]) -> list[Measurement]:
         features, reference = self.features(), self.reference()
         rows = [features(draw) for draw in draws]
-        frechet = metrics.repeated_frechet(rows, reference) if len(rows) > 1 else metrics.frechet_distance(rows[0], reference)
+        frechet = (
+            metrics.repeated_frechet(rows, reference) if len(rows) > 1 else metrics.frechet_distance(rows[0], reference)
+        )
         kernel = metrics.kernel_distance(torch.cat(rows), reference)
         return [m.with_subject(subject).with_settings(**features.settings) for m in (frechet, kernel)]
 
@@ -217,7 +233,9 @@ class Evaluation:
         found.insert(0, density.log_likelihood(self.data.test.all()).with_subject(subject))
         if subject == "vae":
             return [*found, self._elbo()]
-        log_z = Measurement("log_z", density.log_z, density.error, len(self.data.test), {"method": "quadrature"}, subject)
+        log_z = Measurement(
+            "log_z", density.log_z, density.error, len(self.data.test), {"method": "quadrature"}, subject
+        )
         return [*found, log_z, seconds]
 
     # Both
@@ -227,7 +245,9 @@ class Evaluation:
         x = draw_samples(self.model, n, subject=subject, show=None, seed=self.seed, progress=self.progress).cpu()
         seconds = (time.perf_counter() - started) * TIMED_DRAWS / n
         threads = torch.get_num_threads()
-        return x, Measurement("seconds_per_thousand", seconds, 0.0, n, {"device": str(self.model.device), "threads": threads}, subject)
+        return x, Measurement(
+            "seconds_per_thousand", seconds, 0.0, n, {"device": str(self.model.device), "threads": threads}, subject
+        )
 
     @torch.no_grad()
     def _elbo(self) -> Measurement:
@@ -236,11 +256,18 @@ class Evaluation:
         test = self.data.test
         rows = torch.arange(min(len(test), LARGEST_DRAW)).split(1000)
         bounds = [
-            torch.stack([elbo(self.model.vae, test.batch(part).to(self.model.device), generator).value for _ in range(ELBO_DRAWS)]).mean(0)
+            torch.stack(
+                [
+                    elbo(self.model.vae, test.batch(part).to(self.model.device), generator).value
+                    for _ in range(ELBO_DRAWS)
+                ]
+            ).mean(0)
             for part in rows
         ]
         values = torch.cat(bounds).double()
-        return Measurement("elbo", float(values.mean()), float(values.std() / len(values) ** 0.5), len(values), {}, "vae")
+        return Measurement(
+            "elbo", float(values.mean()), float(values.std() / len(values) ** 0.5), len(values), {}, "vae"
+        )
 
 
 def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:
@@ -251,7 +278,10 @@ def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature
     """
     vae, energy = model.vae, model.energy_net
     if model.data_shape != (2,) or vae.latent_dim > 2 or not vae.likelihood.reparameterised:
-        raise InputError("quadrature needs points in the plane, at most two latents and a Gaussian decoder: use --only without log_likelihood")
+        raise InputError(
+            "quadrature needs points in the plane, at most two latents and a Gaussian decoder: use --only without"
+            " log_likelihood"
+        )
 
     def decode(z: Tensor) -> tuple[Tensor, Tensor]:
         gaussian = vae.pixels(z).gaussian

@@ -77,7 +77,9 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)
     data = recipe.data.load()
-    training = Training(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed)
+    training = Training(
+        build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed
+    )
     model = training.model
     chain_step = _chain_step(training)
     costs = [_stage_cost(stage, training, recipe, chain_step) for stage in build_stages(training, recipe)]
@@ -143,9 +145,13 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     if not rows:
         return f"stage {name}: begun, of {iterations:,} iterations"
     last = rows[-1]
-    sentence = f"stage {name}: {last['iteration']:,} of {iterations:,} iterations, {last['seconds']:.0f} s from the start"
+    sentence = (
+        f"stage {name}: {last['iteration']:,} of {iterations:,} iterations, {last['seconds']:.0f} s from the start"
+    )
     if "elbo" in last:
-        groups = ", ".join(f"{key[3:]} {value:.1f}" for key, value in last.items() if key.startswith("kl_") and key != "kl_weight")
+        groups = ", ".join(
+            f"{key[3:]} {value:.1f}" for key, value in last.items() if key.startswith("kl_") and key != "kl_weight"
+        )
         return f"{sentence}; ELBO {last['elbo']:.2f} nats, KL by group: {groups}"
     if "gap" in last:
         words = "samples look like data" if abs(last["gap"]) < 1.0 else "samples are still told from data"
@@ -161,7 +167,9 @@ def _stage_cost(stage: Stage, training: Training, recipe: Recipe, chain_step: fl
         sampler = phase.sampler or recipe.sampler
         moves = phase.restart_steps * (1 + phase.restart_share * (phase.rounds - 1))
         moves += sampler.steps * (1 - phase.restart_share) * (phase.rounds - 1)
-        small = phase.model_copy(update={"chains": phase.batch_size or recipe.energy_stage.batch_size, "restart_steps": 1})
+        small = phase.model_copy(
+            update={"chains": phase.batch_size or recipe.energy_stage.batch_size, "restart_steps": 1}
+        )
         stage.phase = small  # type: ignore[attr-defined]
         seconds, kept = _timed(stage)
         return StageCost(stage.name, stage.iterations, seconds, kept, phase.chains * moves * chain_step)

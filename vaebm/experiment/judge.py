@@ -71,7 +71,9 @@ class ImageJudge(Judge):
         draws = [draw for draw in rows.split(self.size) if len(draw) == self.size] or [rows]
         found = [metrics.frechet_distance(draw, reference) for draw in draws]
         stderr = math.hypot(*(m.stderr for m in found)) / len(found)
-        frechet = Measurement(self.key, sum(m.value for m in found) / len(found), stderr, len(draws[0]), {"draws": len(draws)})
+        frechet = Measurement(
+            self.key, sum(m.value for m in found) / len(found), stderr, len(draws[0]), {"draws": len(draws)}
+        )
         kernel = metrics.kernel_distance(rows, reference)
         return [m.with_settings(**features.settings) for m in (frechet, kernel)]
 
@@ -163,7 +165,9 @@ class PointJudge(Judge):
         masses = torch.tensor(self.masses.cells, dtype=torch.float64).clamp(min=1e-12)
         shares = torch.bincount(cell, minlength=len(masses)).double() / len(x)
         log_ratio = (shares / masses)[cell].log()
-        least = math.sqrt((len(masses) - 1) / 2) / len(x)  # of samples of the model itself, where the delta method gives 0
+        least = math.sqrt((len(masses) - 1) / 2) / len(
+            x
+        )  # of samples of the model itself, where the delta method gives 0
         stderr = math.hypot(float(log_ratio.std()) / math.sqrt(len(x)), least)
         return Measurement(self.key, float(log_ratio.mean()), stderr, len(x), {"against": self.masses.of})
 

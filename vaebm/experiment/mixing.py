@@ -5,10 +5,14 @@ Some chains start from the model's own start and as many from held-out data. Of 
     rhat                  rank-normalised split R-hat over all of these chains: 1 where each alone has seen everything
     rhat_between_starts   sqrt(1 + B / W), B the variance of the two groups' means, W that within the groups: 1 where the
                           chains of a group together have forgotten where they began (nested R-hat)
-    ess_per_gradient      bulk effective sample size over all gradients spent, the first half's and the warm-up's included
+    ess_per_gradient      1 / (tau g), tau the integrated autocorrelation time in steps and g the gradients of a step
 
-`rhat` and `rhat_between_starts` are the largest, and the sample size the smallest, over coordinates (64 random directions
-where there are more), energy, and what the samples are in data space.
+tau sums the autocorrelation over all chains, about their common mean, up to half of those steps, or to where it is no
+longer positive; what is left at the end is continued at the rate at which the whole window fell, since few steps do not
+show the end of a slow decay. Of a chain that hardly moves it is a lower bound, and its R-hat says so.
+
+`rhat` and `rhat_between_starts` are the largest, and the effective sample size the smallest, over coordinates (64 random
+directions where there are more), energy, and what the samples are in data space.
 
 Samplers without chains give populations that are independent of each other. Their `rhat` is that between four of them;
 their effective sample size is n times the variance of a sample over n / G times that of the means of G populations.
@@ -27,8 +31,10 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
+from vaebm.sampling.autocorrelation import autocorrelation
 from vaebm.sampling.diagnostics import FEWEST_STEPS, MOST_DIRECTIONS
 from vaebm.sampling.kernel import ChainState
+from vaebm.sampling.mala import MALA
 
 POPULATIONS = 32
 POPULATIONS_COMPARED = 4
@@ -70,14 +76,14 @@ class Watch:
         return torch.cat([places, *(values.to(places)[:, None] for values in features.values())], dim=1).cpu()
 
 
-def between_starts(history: Tensor, energies: Tensor, watch: Watch, gradients: float) -> Mixing | None:
+def between_starts(history: Tensor, energies: Tensor, watch: Watch, gradients_per_step: float) -> Mixing | None:
     """Reads chains of which the first half started from the model and the second from data.
 
     Args:
         history: (steps, chain, quantity), what `watch` gave after each step.
         energies: (steps, chain).
         watch: what the quantities are.
-        gradients: spent by each chain.
+        gradients_per_step: spent by each chain.
 
     Returns:
         None where there are too few steps.
@@ -86,18 +92,27 @@ def between_starts(history: Tensor, energies: Tensor, watch: Watch, gradients: f
         return None
     kept = len(history) // 2
     history, energies = history[-kept:], energies[-kept:].cpu()
-    diagnosis = _diagnose(history, energies, watch)
-    groups = torch.cat([history, energies[..., None]], dim=2).double().unflatten(1, (2, -1))
+    rhat, slowest = _largest(_diagnose(history, energies, watch))
+    every = torch.cat([history, energies[..., None]], dim=2).double()
+    groups = every.unflatten(1, (2, -1))
     between = groups.mean(dim=(0, 2)).var(dim=0)
     within = groups.var(dim=(0, 2), correction=0).mean(dim=0)
     nested = torch.where(between > 0, (1 + between / within).sqrt(), 1.0)
-    ess = diagnosis.ess_bulk.nan_to_num(float("inf"))
-    return Mixing(
-        *_largest(diagnosis.rhat, diagnosis.names)[:1],
-        float(nested.max()),
-        float(ess.min()) / (gradients * history.shape[1]),
-        _largest(diagnosis.rhat, diagnosis.names)[1],
-    )
+    times = _times(every).nan_to_num(1.0)
+    return Mixing(rhat, float(nested.max()), 1 / (float(times.max()) * gradients_per_step), slowest)
+
+
+def _times(history: Tensor) -> Tensor:
+    """tau of each quantity of (steps, chain, quantity), as the module defines it."""
+    rho = autocorrelation(history)[: len(history) // 2 + 1]
+    positive = (rho > 0).cumprod(dim=0)
+    lags = positive.sum(dim=0) - 1
+    last = rho.gather(0, lags.clamp(min=0)[None])[0].clamp(max=1 - 1 / (10 * history.shape[1]))
+    rate = last ** (1 / lags.clamp(min=1))
+    # Where the correlation has crossed 0 within the window, nothing is left.
+    tail = torch.where(lags == len(rho) - 1, last * rate / (1 - rate), 0.0)
+    times: Tensor = 1 + 2 * ((rho * positive)[1:].sum(dim=0) + tail)
+    return times
 
 
 def between_populations(quantities: Tensor, energies: Tensor, watch: Watch, gradients: float) -> Mixing:
@@ -111,7 +126,7 @@ def between_populations(quantities: Tensor, energies: Tensor, watch: Watch, grad
     every = torch.cat([quantities, energies[:, None]], dim=1).double()
     means = torch.stack([part.mean(dim=0) for part in every.tensor_split(POPULATIONS)])
     ess = POPULATIONS * every.var(dim=0) / means.var(dim=0)
-    rhat, slowest = _largest(diagnosis.rhat, diagnosis.names)
+    rhat, slowest = _largest(diagnosis)
     return Mixing(rhat, None, min(float(ess.nan_to_num(n).min()), n) / (n * gradients), slowest)
 
 
@@ -120,7 +135,7 @@ def _diagnose(history: Tensor, energies: Tensor, watch: Watch) -> sampling.Diagn
     none = torch.zeros(count, dtype=torch.int64)
     chains = sampling.Chains(
         state=ChainState(history[-1], -energies[-1], history[-1]),
-        kernel=sampling.MALA(),
+        kernel=MALA(),
         steps=steps,
         history=history[:, :, : watch.places],
         log_density_history=-energies,
@@ -133,6 +148,6 @@ def _diagnose(history: Tensor, energies: Tensor, watch: Watch) -> sampling.Diagn
     return sampling.diagnose(chains, features=features, generator=torch.Generator())
 
 
-def _largest(rhat: Tensor, names: tuple[str, ...]) -> tuple[float, str]:
-    rhat = rhat.nan_to_num(1.0)  # a quantity that never changed, in any chain
-    return float(rhat.max()), names[int(rhat.argmax())]
+def _largest(diagnosis: sampling.Diagnosis) -> tuple[float, str]:
+    rhat = diagnosis.rhat.nan_to_num(1.0)  # of a quantity that never changed, in any chain
+    return float(rhat.max()), diagnosis.names[int(rhat.argmax())]

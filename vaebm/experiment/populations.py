@@ -23,7 +23,11 @@ from vaebm.experiment.mixing import POPULATIONS, between_populations
 from vaebm.experiment.spending import Advance
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.sampling.mala import MALA
 from vaebm.sampling.resampling import effective_sample_size, systematic_resample
+
+TRIAL = 200  # particles that find out how many stages there will be
+BESIDE_STAGES = 12  # gradients for the first step size and for parting copies
 
 
 class Reference:
@@ -37,7 +41,8 @@ class Reference:
         latent = self.model.energy_net.latent
         if latent is None:
             return standard_log_prob(eps)
-        return standard_log_prob(eps) - latent(None, self.model.vae.latent(self.model.noise.unpack(eps)[1]))
+        energy: Tensor = latent(None, self.model.vae.latent(self.model.noise.unpack(eps)[1]))
+        return standard_log_prob(eps) - energy
 
     def sample(self, shape: tuple[int]) -> Tensor:
         """(n,) to (n, dim)."""
@@ -57,7 +62,9 @@ class ImportanceContender:
         log_weights = torch.stack([self._weigh(terms, b, advance) for b in range(rounds)])
         marks = sorted({max(1, round(share * rounds)) for share in MARKS} | {rounds})
         generator = terms.generator("importance", rounds)
-        taken = torch.stack([self._choose(log_weights[:mark], generator) for mark in marks])  # (mark, n) of flat weights
+        taken = torch.stack(
+            [self._choose(log_weights[:mark], generator) for mark in marks]
+        )  # (mark, n) of flat weights
         chosen = torch.empty(len(marks), n, terms.start.shape[1], device=terms.start.device)
         for b in range(rounds):
             here = taken // n == b
@@ -99,20 +106,22 @@ class SMCContender:
         return terms.gradients * len(terms.start)
 
     def run(self, terms: Terms, advance: Advance) -> Course | None:
-        n, kernel = len(terms.start), sampling.MALA(step_size=0.1)
+        n, kernel = len(terms.start), MALA(step_size=0.1)
         generator = terms.generator("smc")
         trial = self._anneal(terms, kernel, 1, max(50, n // 20), generator)
-        stages = max(1.0, (trial.gradients - 12) / 4.5)  # a stage of m moves: m + 1 there, as many back, a quarter to plan
+        stages = max(
+            1.0, (trial.gradients - 12) / 4.5
+        )  # a stage of m moves: m + 1 there, as many back, a quarter to plan
         samples: list[tuple[int, Tensor]] = []
         seconds, last, moves = 0.0, trial, 1
         for mark in (0.5, 1.0):
-            moves = int((mark * terms.gradients - 12) / (2.25 * (stages + 0.5))) - 1
+            moves = int((mark * terms.gradients - BESIDE_STAGES) / ((2 + max(0.25, 100 / n)) * (stages + 0.5))) - 1
             if moves < 1:
                 continue
             began = time.perf_counter()
             last = self._anneal(terms, kernel, moves, n, generator)
             seconds = time.perf_counter() - began
-            samples.append((math.ceil(last.gradients + trial.gradients / 20), last.position[:n]))
+            samples.append((math.ceil(last.gradients + trial.gradients * TRIAL / n), last.position[:n]))
             advance(round(mark * n * terms.gradients / 1.5))
         if not samples:
             return None
@@ -124,7 +133,7 @@ class SMCContender:
         return Course(samples, last.ess / n, mixing, seconds, settings, [], log_z)
 
     def _anneal(
-        self, terms: Terms, kernel: sampling.MALA, moves: int, particles: int, generator: torch.Generator
+        self, terms: Terms, kernel: MALA, moves: int, particles: int, generator: torch.Generator
     ) -> sampling.LogNormaliser:
         reference = Reference(terms.model, terms.generator("smc", particles))
         return sampling.log_normaliser(

@@ -1,7 +1,7 @@
 """A recipe, validated: everything that decides a run.
 
-It joins the settings that stand beside each part (the VAE's in vae/, the sampler's in sampling/, ...); the resolved recipe
-in a run is complete, so a later version's defaults do not change what it means.
+It joins the settings that stand beside each part (the VAE's in vae/, the sampler's in sampling/, ...); the resolved
+recipe in a run is complete, so a later version's defaults do not change what it means.
 """
 
 from __future__ import annotations
@@ -131,7 +131,15 @@ def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str
         last = i == len(location) - 1
         keys.append(str(part))
         parent = node
-        node = node.get(part) if isinstance(node, dict) and not last else None if last else node[part] if isinstance(node, list) else None
+        node = (
+            node.get(part)
+            if isinstance(node, dict) and not last
+            else None
+            if last
+            else node[part]
+            if isinstance(node, list)
+            else None
+        )
     return keys, parent
 
 
@@ -143,7 +151,11 @@ def _fields(schema: dict[str, Any], keys: list[str], parent: Any) -> Iterator[st
         nodes = [
             resolved
             for node in nodes
-            for found in ([node.get("properties", {}).get(key)] if key in node.get("properties", {}) else [node.get("additionalProperties")])
+            for found in (
+                [node.get("properties", {}).get(key)]
+                if key in node.get("properties", {})
+                else [node.get("additionalProperties")]
+            )
             if isinstance(found, dict)
             for resolved in _resolve(found, definitions)
         ]
@@ -161,4 +173,3 @@ def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict
         yield from _resolve(choice, definitions)
     if "properties" in node or "additionalProperties" in node:
         yield node
-

@@ -1,12 +1,12 @@
 """A run: the directory that training makes, and what is in it.
 
-    recipe.yaml           resolved, complete
-    metrics.jsonl         figures and events, a JSON object a line
-    checkpoints/          what a resume needs
-    model/                config.json, model.safetensors
-    samples/              pictures
-    measurements.json     a list of measurements
-    report.html           the story
+recipe.yaml           resolved, complete
+metrics.jsonl         figures and events, a JSON object a line
+checkpoints/          what a resume needs
+model/                config.json, model.safetensors
+samples/              pictures
+measurements.json     a list of measurements
+report.html           the story
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.catalogue import merge, override_tree
+from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.pretrained import load_model
@@ -30,6 +30,7 @@ from vaebm.training.checkpoint import write_synced
 from vaebm.training.engine import check_device
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
+DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 CHANGEABLE = {"sampler", "start", "show", "target", "precision", "compile", "evaluation"}  # after training
 
 
@@ -54,9 +55,13 @@ class Run:
         try:
             tree = yaml.safe_load((path / RECIPE).read_text())
         except (yaml.YAMLError, UnicodeDecodeError):
-            raise InputError(f"{path / RECIPE} is no valid YAML: restore it, or train again into another directory") from None
+            raise InputError(
+                f"{path / RECIPE} is no valid YAML: restore it, or train again into another directory"
+            ) from None
         if not isinstance(tree, dict):
-            raise InputError(f"{path / RECIPE} is empty or cut short: restore it, or train again into another directory")
+            raise InputError(
+                f"{path / RECIPE} is empty or cut short: restore it, or train again into another directory"
+            )
         return cls(path, validate(tree, str(path / RECIPE)))
 
     @classmethod
@@ -75,7 +80,7 @@ class Run:
                     f" `vaebm train {path}`"
                 )
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(file.name != DRAFT for file in path.iterdir())):
             raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
         path.mkdir(parents=True, exist_ok=True)
         write_synced(path / RECIPE, recipe.to_yaml().encode())
@@ -85,6 +90,12 @@ class Run:
     def is_complete(self) -> bool:
         """Whether training has ended and the model is there."""
         return (self.path / "model" / "model.safetensors").is_file()
+
+    @property
+    def diverged(self) -> str | None:
+        """Why training was given up, in a sentence; None where it was not."""
+        reasons = [event["message"] for event in self.events() if event["event"] == "diverged"]
+        return reasons[-1] if reasons and self.is_complete else None
 
     def data(self) -> DataSet:
         """The data set of the recipe, read once."""
@@ -144,14 +155,12 @@ class Run:
         Raises:
             InputError: an override of something that is fixed since training.
         """
-        tree = self.recipe.model_dump(mode="json")
         for override in overrides:
-            change = override_tree(override)
-            if not change.keys() <= CHANGEABLE:
+            if not override_tree(override).keys() <= CHANGEABLE:
                 raise InputError(
                     f"{override!r} cannot change a trained run: override {', '.join(sorted(CHANGEABLE))}, or train anew"
                 )
-            tree = merge(tree, change)
+        tree = merge(self.recipe.model_dump(mode="json"), overrides_tree(overrides))
         return validate(tree, f"{self.path / RECIPE} with overrides")
 
     def _log(self) -> list[dict[str, Any]]:

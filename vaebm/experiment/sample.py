@@ -10,7 +10,6 @@ A PNG holds exactly the uint8 values of the npz. The same seed gives the same sa
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,14 +25,14 @@ from vaebm.hybrid.settings import Show, Subject
 from vaebm.progress import Progress, silent
 
 
-def draw_samples(
-    model: VAEBM, n: int, *, subject: Subject, show: Show | None, seed: int, progress: Progress
-) -> Tensor:
+def draw_samples(model: VAEBM, n: int, *, subject: Subject, show: Show | None, seed: int, progress: Progress) -> Tensor:
     """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given."""
     generator = torch.Generator(model.device).manual_seed(seed)
     steps = model.settings.sampler.steps + model.settings.sampler.warmup
     total = n * steps if subject == "vaebm" else n
-    with progress.task(f"{n:,} samples of {subject}", total, "chain steps" if subject == "vaebm" else "samples") as task:
+    with progress.task(
+        f"{n:,} samples of {subject}", total, "chain steps" if subject == "vaebm" else "samples"
+    ) as task:
         done = 0
 
         def report(reached: int, _: int) -> None:
@@ -113,7 +112,7 @@ def _write_npz(out: Path, **arrays: np.ndarray) -> None:
     draft = out.with_name(f".{out.name}")
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(draft, out)
+    draft.replace(out)
 
 
 def _check_target(out: Path, points: bool) -> None:
@@ -128,4 +127,6 @@ def _check_target(out: Path, points: bool) -> None:
     elif out.is_file():
         raise InputError(f"{out} is a file: give the name of a folder, or one that ends in .npz or .png")
     elif out.is_dir() and any(out.iterdir()):
-        raise InputError(f"folder {out} is not empty: give a new or empty one, so that it holds exactly the samples asked for")
+        raise InputError(
+            f"folder {out} is not empty: give a new or empty one, so that it holds exactly the samples asked for"
+        )

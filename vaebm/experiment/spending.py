@@ -38,6 +38,7 @@ class Trace(NamedTuple):
         energies: (steps, chain), minus the log-density, or None.
         acceptance: mean over chains and steps; nan where no step fitted in.
         gradients: spent by each chain.
+        steps: that took.
         diverged: share of the chains.
     """
 
@@ -47,6 +48,7 @@ class Trace(NamedTuple):
     energies: Tensor | None
     acceptance: float
     gradients: int
+    steps: int
     diverged: float
 
 
@@ -143,6 +145,7 @@ def spend(
         torch.stack(energies) if energies else None,
         float(torch.stack(acceptances).mean()) if acceptances else float("nan"),
         spent,
+        len(acceptances),
         float(diverged.double().mean()),
     )
 

@@ -47,20 +47,43 @@ def train(
         Preempted, Interrupted: a signal came; all is saved.
     """
     progress = progress or silent()
-    run = _open_or_create(Path(subject), out, overrides, fastest_device(device), progress)
-    recipe = run.recipe
-    if run.is_complete:
-        progress.say(f"{run.path} is complete: nothing left to train.")
-        return run
+    path, recipe, data = _read(Path(subject), out, overrides, fastest_device(device), progress)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    engine = Engine(device, recipe.seed, recipe.logging.tracker, run.path)
-    data = run.data()
+    engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
+    try:
+        run = engine.first(lambda: Run.create(path, recipe, data))
+        if run.diverged is not None:
+            raise Diverged(
+                f"{run.path} was given up before and is not trained further; its model is the last good one. Then:"
+                f" {run.diverged}. Train anew, with other numbers, into another --out"
+            )
+        if run.is_complete:
+            progress.say(f"{run.path} is complete: nothing left to train.")
+        else:
+            _train(run, engine, progress)
+    finally:
+        engine.close()
+    return run
+
+
+def _train(run: Run, engine: Engine, progress: Progress) -> None:
+    recipe, data = run.recipe, run.data()
+    engine.start_tracker()
     progress.say(data.found)
-    training = Training(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, progress, recipe.seed)
+    training = Training(
+        build_model(recipe, data, engine.device), data.train.to(engine.device), engine, progress, recipe.seed
+    )
     logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
-    loop = Loop(training, build_stages(training, recipe), checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
+    loop = Loop(
+        training,
+        build_stages(training, recipe),
+        checkpoints,
+        logbook,
+        Guard(recipe.guard),
+        recipe.checkpoint.every_seconds,
+    )
     try:
         if recipe.compile:
             _compile(training, progress)
@@ -68,11 +91,9 @@ def train(
     except Diverged:
         _save(run, training)
         raise
-    finally:
-        engine.close()
-    _save(run, training)
+    # First the line, then the model: killed between them, a run is resumed, and the line written again.
     logbook.write(event="complete", message=f"trained in {loop.seconds:.0f} s", seconds=round(loop.seconds, 1))
-    return run
+    _save(run, training)
 
 
 def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> VAEBM:
@@ -89,21 +110,23 @@ def build_stages(training: Training, recipe: Recipe) -> list[Stage]:
     return [*stages, *build_phases(training, recipe.energy_stage)]
 
 
-def _open_or_create(
+def _read(
     subject: Path, out: str | Path | None, overrides: Sequence[str], device: torch.device, progress: Progress
-) -> Run:
+) -> tuple[Path, Recipe, DataSet | None]:
+    """A run's directory and recipe, and its data if it is new: data that cannot be read shall leave no run behind."""
     if (subject / RECIPE).is_file():
         if overrides or out not in (None, subject, str(subject)):
             raise InputError(
-                f"{subject} is a run and keeps its recipe: leave the overrides and --out away to resume it, or train a recipe"
+                f"{subject} is a run and keeps its recipe: leave the overrides and --out away to resume it, or train a"
+                " recipe"
             )
-        return Run.open(subject)
+        return subject, Run.open(subject).recipe, None
     if subject.is_dir():
         recipe, data = folder_recipe(subject, overrides, progress)
     else:
         recipe = load_recipe(str(subject), overrides)
-        data = recipe.data.load()  # before anything is written: data that cannot be read leave no run behind
-    return Run.create(Path(out) if out is not None else Path("runs") / recipe.name, recipe.for_device(device), data)
+        data = recipe.data.load()
+    return Path(out) if out is not None else Path("runs") / recipe.name, recipe.for_device(device), data
 
 
 def _save(run: Run, training: Training) -> None:

@@ -1,8 +1,8 @@
 """Noise as one flat vector: eps = (eps_z, eps_x).
 
 Samplers, mass adaptation, replay buffers and diagnostics see positions (chain, dim) only. The first `latent_dim`
-coordinates are the codes' noise, the rest the pixels', row by row as in the image. A likelihood without a differentiable
-generator has no pixel noise: then dim = latent_dim.
+coordinates are the codes' noise, the rest the pixels', row by row as in the image. A likelihood without a
+differentiable generator has no pixel noise: then dim = latent_dim.
 """
 
 from __future__ import annotations

@@ -82,5 +82,7 @@ def load_model(folder: Path, device: str = "cpu") -> VAEBM:
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise InputError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: the two are of different models") from None
+        raise InputError(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: the two are of different models"
+        ) from None
     return model.eval()

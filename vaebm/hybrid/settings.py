@@ -29,7 +29,9 @@ class EnergySettings(_Settings):
 class StartSettings(_Settings):
     """Chains start from samples of the model without E_x, of which E_x may choose."""
 
-    proposals: int = Field(1, ge=1, description="draws per chain among which the energy's weights choose; 1 takes them all")
+    proposals: int = Field(
+        1, ge=1, description="draws per chain among which the energy's weights choose; 1 takes them all"
+    )
 
 
 class ModelSettings(_Settings):
@@ -46,4 +48,3 @@ class ModelSettings(_Settings):
         "float32", description="of convolutions and products; auto is settled when a run is made, by its device"
     )
     compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
-

@@ -1,11 +1,12 @@
 """The energy-corrected VAE (Xiao, Kreis, Kautz & Vahdat, VAEBM, ICLR 2021).
 
     h(x, z) = p(x, z) exp(-E(x, z)) / Z                                                          # Eq. 3
-    z = T_z(eps_z), x = T_x(z, eps_x):   h(eps) = exp(-E(T(eps))) N(eps; 0, I) / Z               # Eq. 8, exact pull-back
+    z = T_z(eps_z), x = T_x(z, eps_x):   h(eps) = exp(-E(T(eps))) N(eps; 0, I) / Z              # Eq. 8, exact pull-back
 
 The second line is the first in the VAE's noise space, where chains mix: with E = 0 it is N(0, I), whatever the decoder.
-The published code differentiates log p(z) + log p(x | z) - E through eps instead, which leaves out the Jacobian of T and
-so keeps the decoder's -log sigma: `target: release` computes that for comparison. It does not leave the prior invariant.
+The published code differentiates log p(z) + log p(x | z) - E through eps instead, which leaves out the Jacobian of T
+and so keeps the decoder's -log sigma: `target: release` computes that for comparison. It does not leave the prior
+invariant.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class VAEBM(Pretrained, nn.Module):
         if image is not None and not moves_pixels:
             raise InputError(
                 f"energy.image needs a decoder whose samples have a gradient, but vae.likelihood.kind="
-                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian, or energy.image=null"
+                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian, or"
+                " energy.image=null"
             )
         if settings.target == "release" and not moves_pixels:
             raise InputError(
@@ -184,7 +186,7 @@ class VAEBM(Pretrained, nn.Module):
         done = 0
         for part in eps.split(CHAINS_AT_ONCE):
 
-            def report(step: int, steps: int, before: int = done, rows: int = part.shape[0]) -> None:
+            def report(step: int, _: int, before: int = done, rows: int = part.shape[0]) -> None:
                 if progress is not None:
                     progress(before * total + step * rows, n * total)
 
@@ -195,8 +197,8 @@ class VAEBM(Pretrained, nn.Module):
     def present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         """What is shown of positions (n, dim): x (n, *data_shape) in the model's range.
 
-        `sample` has the pixel noise in it, `mean` is the decoder's image without it, `denoised` the estimate of the clean
-        image under the energy-corrected model (mean where there is no energy on x).
+        `sample` has the pixel noise in it, `mean` is the decoder's image without it, `denoised` the estimate of the
+        clean image under the energy-corrected model (mean where there is no energy on x).
         """
         with self.frozen():
             return torch.cat([self._present(part, show, generator) for part in eps.split(CHAINS_AT_ONCE)])
@@ -216,9 +218,7 @@ class VAEBM(Pretrained, nn.Module):
         (gradient,) = torch.autograd.grad(image(x).sum(), x)
         return pixels.denoise(x.detach(), gradient)
 
-    def sample(
-        self, n: int, *, seed: int = 0, subject: Subject = "vaebm", show: Show | None = None
-    ) -> Tensor:
+    def sample(self, n: int, *, seed: int = 0, subject: Subject = "vaebm", show: Show | None = None) -> Tensor:
         """n samples: images (n, C, H, W) in [0, 1], or points (n, dim). The same seed gives the same samples."""
         if n < 1:
             raise InputError(f"n is {n}: ask for at least one sample")

@@ -9,13 +9,14 @@ Recht 2007, Tancik et al. 2020). The frequencies are fixed and saved with the we
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 
 class FourierFeatures(nn.Module):
-    """(B, dim) -> (B, dim + 2 count): the input, sines and cosines of random projections with standard deviation `scale`."""
+    """(B, dim) -> (B, dim + 2 count): the input, sines and cosines of random projections of standard deviation `scale`."""
 
     frequencies: Tensor
 
@@ -33,7 +34,7 @@ class FourierFeatures(nn.Module):
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     """Linear layers of the given sizes with an activation between any two: (B, sizes[0]) -> (B, sizes[-1])."""
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers += [activation()] if i else []
         layers.append(nn.Linear(fan_in, fan_out))
     return nn.Sequential(*layers)

@@ -1,8 +1,8 @@
 """Residual blocks of the image energy, after the paper's appendix.
 
-    block(x) = skip(x) + conv3x3(act(conv3x3(act(x)))),     act = swish / 1.1,  weights normalised
-    skip = identity, or a 1x1 convolution where the number of channels changes
-    a block that halves averages 2 x 2 pixels at its end (odd sizes keep their last row and column)
+block(x) = skip(x) + conv3x3(act(conv3x3(act(x)))),     act = swish / 1.1,  weights normalised
+skip = identity, or a 1x1 convolution where the number of channels changes
+a block that halves averages 2 x 2 pixels at its end (odd sizes keep their last row and column)
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     w = g v / |v|  (per output)                                       (Salimans & Kingma 2016)
     on the first batch:  g = 1 / std(v/|v| * x),  b = -mean(v/|v| * x) / std(...)   per output
 
-A chain evaluates the same weights hundreds of times: inside `folded(module)` every w is computed once, detached from the
-graph, and reused.
+A chain evaluates the same weights hundreds of times: inside `folded(module)` every w is computed once, detached from
+the graph, and reused.
 """
 
 from __future__ import annotations

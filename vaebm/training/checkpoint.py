@@ -1,9 +1,9 @@
 """Checkpoints: everything that a resumed run needs to equal the uninterrupted one bit for bit.
 
 A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
-`state-<rank>.json` (everything else, and the first file's sha256) per process. It is written under another name, synced to
-disk and renamed, so a folder of the right name is complete; what a killed process left half-written is swept away by the
-next one. Nothing is pickled.
+`state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
+disk and renamed, so a folder of the right name is complete; what a killed process left half-written is swept away by
+the next one. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ from vaebm.errors import InputError
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts and lists of tensors and JSON values
+DAMAGE = (
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    SafetensorError,
+)  # what reading a broken file raises
 
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -50,6 +58,17 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(manifest: Tree) -> str:
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> Tree:
+    manifest: Tree = json.loads(path.read_text())
+    if manifest.pop("sha256") != _digest(manifest):
+        raise ValueError("sha256")
+    return manifest
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -88,8 +107,8 @@ class Checkpoints:
         save_file(tensors, weights)
         with weights.open("rb+") as file:
             os.fsync(file.fileno())
-        manifest = {"sha256": sha256(weights), "processes": self._engine.world_size, "state": rest}
-        write_synced(weights.with_suffix(".json"), json.dumps(manifest).encode())
+        manifest = {"tensors": sha256(weights), "processes": self._engine.world_size, "state": rest}
+        write_synced(weights.with_suffix(".json"), json.dumps({"sha256": _digest(manifest), **manifest}).encode())
         self._engine.wait()
         if self._engine.is_main:
             if final.exists():  # set aside and not emptied: a killed process must not leave a part of it
@@ -124,7 +143,7 @@ class Checkpoints:
             return None
         try:
             return self._load(names[-1])
-        except (OSError, KeyError, ValueError, SafetensorError) as damage:
+        except DAMAGE as damage:
             if isinstance(damage, InputError):
                 raise
             whole = next((name for name in reversed(names[:-1]) if self._is_whole(name)), None)
@@ -138,14 +157,14 @@ class Checkpoints:
     def _load(self, name: str) -> Tree:
         weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
         processes = len(list(weights.parent.glob("state-*.json")))
-        manifest = json.loads((weights.parent / "state-0.json").read_text())
+        manifest = _read_manifest(weights.parent / "state-0.json")
         if manifest["processes"] != self._engine.world_size and processes == manifest["processes"]:
             raise InputError(
                 f"checkpoint {weights.parent} was written by {manifest['processes']} processes, this is "
                 f"{self._engine.world_size}: resume with the same number"
             )
-        manifest = json.loads(weights.with_suffix(".json").read_text())
-        if sha256(weights) != manifest["sha256"]:
+        manifest = _read_manifest(weights.with_suffix(".json"))
+        if sha256(weights) != manifest["tensors"]:
             raise ValueError("sha256")
         state: Tree = _unpack(manifest["state"], load_file(weights))
         return state
@@ -153,7 +172,7 @@ class Checkpoints:
     def _is_whole(self, name: str) -> bool:
         try:
             self._load(name)
-        except (OSError, KeyError, ValueError, SafetensorError):
+        except DAMAGE:
             return False
         return True
 

@@ -1,6 +1,6 @@
 """One optimiser with what goes around it: clipping, a rate that rises and falls, and an average of the weights.
 
-    g <- average over processes, clipped to norm c;   Adam (Kingma & Ba 2015) at rate r(t);   m <- d m + (1 - d) w
+g <- average over processes, clipped to norm c;   Adam (Kingma & Ba 2015) at rate r(t);   m <- d m + (1 - d) w
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ class Descent:
     """
 
     def __init__(
-        self, module: nn.Module, engine: Engine, learning_rate: float, betas: tuple[float, float], clip_norm: float, average: float
+        self,
+        module: nn.Module,
+        engine: Engine,
+        learning_rate: float,
+        betas: tuple[float, float],
+        clip_norm: float,
+        average: float,
     ) -> None:
         self._weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm

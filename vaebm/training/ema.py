@@ -2,7 +2,8 @@
 
     m <- d m + (1 - d) w after every step, with d capped at (1 + t) / (10 + t) at step t, so that the start is forgotten
 
-The average replaces the weights at the end of a stage: noise of the last steps is what it removes (Polyak & Juditsky 1992).
+The average replaces the weights at the end of a stage: noise of the last steps is what it removes (Polyak & Juditsky
+1992).
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ A phase is a source of samples x- (training/negatives.py) and a contrast of thei
 (hybrid/contrast.py):
 
     density_ratio            StartSamples    logistic loss                        where to begin: cannot run away
-    importance               StartSamples    log-likelihood, log Z by importance  refines it where proposals cover the data
+    importance               StartSamples    log-likelihood, log Z by importance  refines where proposals cover the data
     ratio_rounds             Pool            logistic loss against the old model  goes on where proposals do not
     contrastive_divergence   ChainSamples    difference of energies               the paper's
 
-The rate rises and falls to 0 within each phase, and within each round of `ratio_rounds`: a round that ends at a high rate
-leaves its noise to the next one's samples.
+The rate rises and falls to 0 within each phase, and within each round of `ratio_rounds`: a round that ends at a high
+rate leaves its noise to the next one's samples.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ from vaebm.training.schedules import rise_and_fall
 class EnergyPhase(Stage):
     """What all estimators share: a step on E_x from energies of data and of samples."""
 
-    def __init__(self, name: str, training: Training, energy: ImageEnergy, settings: Phase, stage: EnergyStageSettings) -> None:
+    def __init__(
+        self, name: str, training: Training, energy: ImageEnergy, settings: Phase, stage: EnergyStageSettings
+    ) -> None:
         self.name, self.training, self.energy, self.phase, self.stage = name, training, energy, settings, stage
         self.batch_size = settings.batch_size or stage.batch_size
         self.iterations = settings.iterations
@@ -79,7 +81,12 @@ class EnergyPhase(Stage):
         if self.spectral is not None:
             loss = loss + self.phase.spectral * self.spectral()
         norm = self.descent.step(loss, rate)
-        return {"loss": float(loss.detach()), "contrast": float(contrast.loss.detach()), "gap": float(contrast.gap), "gradient_norm": norm}
+        return {
+            "loss": float(loss.detach()),
+            "contrast": float(contrast.loss.detach()),
+            "gap": float(contrast.gap),
+            "gradient_norm": norm,
+        }
 
     def energies(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """E_x of both in one pass."""

@@ -1,22 +1,26 @@
 """The distributed engine: the only file that knows Hugging Face Accelerate.
 
 Every process holds the whole model, draws its own batches and chains from its own generator, and averages gradients
-with the others once a step, as one flat vector:  g <- (1 / P) sum_p g_p. Nothing is wrapped, so chains and contrasts run
-on the plain nets. Start several processes with `torchrun --nproc_per_node 2 -m vaebm train ...`
-(`accelerate launch --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
+with the others once a step, as one flat vector:  g <- (1 / P) sum_p g_p. Nothing is wrapped, so chains and contrasts
+run on the plain nets. Start several processes with `torchrun --nproc_per_node 2 -m vaebm train ...` (`accelerate launch
+--cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 
 from vaebm.errors import InputError
+
+Made = TypeVar("Made")
 
 
 def check_device(name: str | None) -> None:
@@ -62,10 +66,18 @@ class Engine:
         seed: of the processes' generators; process p draws from its own stream.
         tracker: name of an Accelerate tracker such as "tensorboard", or None.
         folder: where a tracker writes.
+
+    Raises:
+        InputError: no such device, or the tracker is not installed.
     """
 
     def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
         check_device(device)
+        if tracker is not None and tracker not in {str(known) for known in get_available_trackers()}:
+            raise InputError(
+                f"logging.tracker={tracker} needs a package that is not installed: install it, or set it to null"
+            )
+        self._tracker = tracker
         if PartialState._shared_state and PartialState().num_processes == 1:
             for state in (AcceleratorState, GradientState, PartialState):
                 state._reset_state()  # a second training in one process may use another device
@@ -73,13 +85,20 @@ class Engine:
         self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + self.rank)
-        if tracker is not None:
-            self._accelerator.init_trackers("vaebm")
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files."""
         return self._accelerator.is_main_process
+
+    def first(self, make: Callable[[], Made]) -> Made:
+        """Calls `make` in the first process, and in the others when it is done there: for what is made once on disk."""
+        if not self.is_main:
+            self.wait()
+            return make()
+        made = make()
+        self.wait()
+        return made
 
     def share(self, batch_size: int) -> int:
         """This process's part of a batch.
@@ -122,12 +141,17 @@ class Engine:
         """Returns when every process has come here."""
         self._accelerator.wait_for_everyone()
 
+    def start_tracker(self) -> None:
+        """Opens the tracker, where there is one."""
+        if self._tracker is not None:
+            self._accelerator.init_trackers("vaebm")
+
     def track(self, figures: Mapping[str, float], step: int) -> None:
         """Hands numbers to the tracker, where there is one."""
         self._accelerator.log(dict(figures), step=step)
 
     def close(self) -> None:
-        """Ends the trackers."""
+        """Ends the trackers and the process group; nothing of the engine but its generator serves after that."""
         self._accelerator.end_training()
 
     def _reduce(self, value: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 It trips when
 - the loss or a gradient norm is not finite;
-- the energy gap mean E(x-) - mean E(x+) is beyond `energy_gap` nats in size: data and samples cannot differ by that much
-  under a model that is worth keeping (in the published code's runs it grows to 1e9 before the NaN);
-- a logistic loss stays above log 4 by more than `loss_excess` over `window` iterations: the ratio is worse than no ratio;
+- the energy gap mean E(x-) - mean E(x+) is beyond `energy_gap` nats in size: data and samples cannot differ by that
+  much under a model that is worth keeping (in the published code's runs it grows to 1e9 before the NaN);
+- a logistic loss stays above log 4 by more than `loss_excess` over `window` iterations: the ratio is worse than none;
 - more than `stuck_share` of the chains, or all of them, met values that are not finite.
 
 Rolling back with a smaller step would start here; for now the last good checkpoint is what remains.
@@ -32,7 +32,7 @@ class GuardSettings(BaseModel):
 
 
 class Guard:
-    """Looks at every iteration's figures: `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_share`, where given."""
+    """Looks at each iteration's figures: `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_share`, where given."""
 
     def __init__(self, settings: GuardSettings) -> None:
         self.settings = settings
@@ -49,14 +49,18 @@ class Guard:
                 raise self._reason(where, f"the {name.replace('_', ' ')} is not finite")
         limit = self.settings.energy_gap
         if abs(figures.get("gap", 0.0)) > limit:
-            raise self._reason(where, f"the energy gap between samples and data is {figures['gap']:.0f} nats (limit {limit:.0f})")
+            raise self._reason(
+                where, f"the energy gap between samples and data is {figures['gap']:.0f} nats (limit {limit:.0f})"
+            )
         stuck = figures.get("stuck_share", 0.0)
         if stuck > self.settings.stuck_share or stuck >= 1.0:
             raise self._reason(where, f"{stuck:.0%} of the chains met values that are not finite")
         if "ratio_excess" in figures:
             self._excess += (figures["ratio_excess"] - self._excess) / self.settings.window
             if self._excess > self.settings.loss_excess:
-                raise self._reason(where, f"the logistic loss stayed {self._excess:.2f} nats above log 4, worse than no energy")
+                raise self._reason(
+                    where, f"the logistic loss stayed {self._excess:.2f} nats above log 4: worse than no energy"
+                )
 
     def begin_stage(self) -> None:
         """Forgets the loss of the stage before."""

@@ -46,7 +46,9 @@ class Logbook:
     def write(self, **row: Any) -> None:
         """Appends a line."""
         if self._writes:
-            finite = {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
+            finite = {
+                name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)
+            }
             with self.path.open("a") as file:
                 file.write(json.dumps(finite) + "\n")
 

@@ -93,7 +93,9 @@ class _Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         try:
-            before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+            before = {
+                number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+            }
         except ValueError:  # not the main thread: whoever owns it handles signals
             before = {}
         try:
@@ -107,7 +109,13 @@ class Loop:
     """Runs stages; `run` may be called again after any interruption, in this process or another."""
 
     def __init__(
-        self, training: Training, stages: Sequence[Stage], checkpoints: Checkpoints, logbook: Logbook, guard: Guard, every_seconds: float
+        self,
+        training: Training,
+        stages: Sequence[Stage],
+        checkpoints: Checkpoints,
+        logbook: Logbook,
+        guard: Guard,
+        every_seconds: float,
     ) -> None:
         self.training, self.stages = training, stages
         self.checkpoints, self.logbook, self.guard = checkpoints, logbook, guard
@@ -164,7 +172,10 @@ class Loop:
                     self._seconds += time.perf_counter() - started
                     self._save()
                     reason = stop.reason or Preempted
-                    raise reason(f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved: run the same command again to go on")
+                    raise reason(
+                        f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved: run the"
+                        " same command again to go on"
+                    )
                 if engine.any(time.perf_counter() - saved > self.every_seconds):
                     self._save(started)
                     saved = time.perf_counter()

@@ -4,8 +4,8 @@
     ChainSamples     short chains on h, fresh or from a replay buffer whose reuse probability ramps up (the paper's)
     Pool             many chains kept in equilibrium under the energy as it was, moved on between rounds
 
-All of it runs in noise space on frozen, folded nets; only the decoded samples leave. Where the energy has run away so far
-that chains cannot even start, they stay at their starts and count as stuck, which the guard takes for what it is.
+All of it runs in noise space on frozen, folded nets; only the decoded samples leave. Where the energy has run away so
+far that chains cannot even start, they stay at their starts and count as stuck, which the guard takes for what it is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,30 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
-from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.hybrid.vaebm import CHAINS_AT_ONCE, VAEBM
+from vaebm.sampling.kernel import evaluate
 from vaebm.training.checkpoint import Tree
 from vaebm.training.loop import Training
 from vaebm.training.schedules import ramp
 
+STUCK = {"acceptance": 0.0, "stuck_share": 1.0}  # figures of chains that cannot start
+
+
+def _can_start(model: VAEBM, position: Tensor) -> bool:
+    with model.frozen():
+        log_density, score = evaluate(model.noise_log_density, position)
+    return bool(log_density.isfinite().all()) and bool(score.isfinite().all())
+
+
+def _start(model: VAEBM, n: int, generator: torch.Generator) -> Tensor:
+    try:
+        return model.start(n, generator)
+    except ValueError:  # no energy to choose by: its weights are not finite
+        return model.propose(n, generator)
+
 
 class Negatives(NamedTuple):
-    """Samples x- (B, *data_shape), and what their chains did: mean acceptance and the share that met non-finite values."""
+    """Samples x- (B, *data_shape), and what their chains did: mean acceptance, the share that met non-finite values."""
 
     x: Tensor
     figures: dict[str, float]
@@ -71,18 +87,28 @@ class ChainSamples:
         model, generator = self.training.model, self.training.engine.generator
 
         def fresh(count: int) -> Tensor:
-            return model.start(count, generator)
+            return _start(model, count, generator)
 
         if self.buffer is None:
-            chains = model.chains(fresh(n), generator, self.sampler)
+            position, figures = self._moved(fresh(n))
         else:
             start = self.buffer.draw(n, self.reuse * ramp(iteration, 0, self.ramp_iterations), fresh, generator)
-            chains = model.chains(start.position, generator, self.sampler)
-            self.buffer.put(chains.position, start.slots)
+            position, figures = self._moved(start.position)
+            self.buffer.put(position, start.slots)
         with torch.no_grad():
-            x = model.decode(chains.position)
-        figures = {"acceptance": float(chains.acceptance.mean()), "stuck_share": float(chains.diverged.float().mean())}
+            x = model.decode(position)
         return Negatives(x, figures)
+
+    def _moved(self, position: Tensor) -> tuple[Tensor, dict[str, float]]:
+        model = self.training.model
+        try:
+            chains = model.chains(position, self.training.engine.generator, self.sampler)
+        except ValueError:
+            if _can_start(model, position):
+                raise
+            return position, STUCK
+        figures = {"acceptance": float(chains.acceptance.mean()), "stuck_share": float(chains.diverged.float().mean())}
+        return chains.position, figures
 
     def state_dict(self) -> Tree:
         """The waiting positions."""
@@ -105,7 +131,12 @@ class Pool:
     """
 
     def __init__(
-        self, training: Training, chains: int, sampler: sampling.SamplerSettings, restart_share: float, restart_steps: int
+        self,
+        training: Training,
+        chains: int,
+        sampler: sampling.SamplerSettings,
+        restart_share: float,
+        restart_steps: int,
     ) -> None:
         self.training, self.sampler = training, sampler
         self.chains = training.engine.share(chains)
@@ -117,13 +148,15 @@ class Pool:
         """Moves the chains on under the model as it is now."""
         model, generator = self.training.model, self.training.engine.generator
         if self.position is None:
-            self.position, figures = self._run(model.start(self.chains, generator), self.restart_steps)
+            self.position, figures = self._run(_start(model, self.chains, generator), self.restart_steps)
         else:
             order = torch.randperm(self.chains, generator=generator, device=self.position.device)
             kept = self.position[order[self.restarts :]]
-            fresh, _ = self._run(model.start(self.restarts, generator), self.restart_steps)
-            moved, figures = self._run(kept, self.sampler.steps)
-            self.position = torch.cat([fresh, moved])
+            fresh, figures = self._run(_start(model, self.restarts, generator), self.restart_steps)
+            if len(kept):
+                kept, moved = self._run(kept, self.sampler.steps)
+                figures = moved if figures["stuck_share"] < 1.0 else figures
+            self.position = torch.cat([fresh, kept])
         with torch.no_grad(), model.frozen():
             self.x = torch.cat([model.decode(part) for part in self.position.split(CHAINS_AT_ONCE)])
         return figures
@@ -148,7 +181,12 @@ class Pool:
         sampler = self.sampler.model_copy(update={"steps": steps})
         parts = position.split(CHAINS_AT_ONCE)
         with self.training.progress.task("chains", len(parts) * (steps + sampler.warmup), "steps") as task:
-            runs = [model.chains(part, generator, sampler, lambda done, total: task.advance(1)) for part in parts]
+            try:
+                runs = [model.chains(part, generator, sampler, lambda _, __: task.advance(1)) for part in parts]
+            except ValueError:
+                if _can_start(model, position):
+                    raise
+                return position, STUCK
         acceptance = torch.cat([run.acceptance for run in runs])
         diverged = torch.cat([run.diverged for run in runs])
         figures = {"acceptance": float(acceptance.mean()), "stuck_share": float(diverged.float().mean())}

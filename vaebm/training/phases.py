@@ -20,7 +20,9 @@ class PhaseSettings(_Settings):
     batch_size: int | None = Field(None, ge=1, description="null: the stage's")
     learning_rate: float | None = Field(None, gt=0, description="null: the stage's")
     betas: tuple[float, float] = (0.9, 0.99)
-    warmup_iterations: int = Field(20, ge=0, description="iterations over which the learning rate rises; then it falls to 0")
+    warmup_iterations: int = Field(
+        20, ge=0, description="iterations over which the learning rate rises; then it falls to 0"
+    )
     clip_norm: float = Field(5.0, gt=0)
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
     energy_square: float = Field(0.0, ge=0, description="weight of the energy-square penalty")
@@ -63,7 +65,9 @@ class RatioRoundsSettings(PhaseSettings):
     rounds: int = Field(8, ge=1)
     iterations_per_round: int = Field(100, ge=1)
     chains: int = Field(2048, ge=1, description="chains in the pool")
-    sampler: Sampler | None = Field(None, description="its steps are what chains move on between rounds; null: the recipe's")
+    sampler: Sampler | None = Field(
+        None, description="its steps are what chains move on between rounds; null: the recipe's"
+    )
     restart_share: float = Field(0.1, ge=0, le=1, description="share of the chains that begin anew each round")
     restart_steps: int = Field(60, ge=1, description="steps of those, and of all chains in the first round")
 

@@ -11,7 +11,7 @@ def ramp(iteration: int, flat: int, length: int) -> float:
 
 
 def rise_and_fall(iteration: int, iterations: int, rise: int) -> float:
-    """Linearly up to 1 over `rise` iterations and down to 0 at the last of `iterations`: the shape of a learning rate."""
+    """Linearly up to 1 over `rise` iterations and then down, towards 0 at the end: the shape of a learning rate."""
     if iteration < rise:
         return (iteration + 1) / rise
     return (iterations - iteration) / max(1, iterations - rise)

@@ -47,7 +47,9 @@ class VAEStage(Stage):
 
     def begin(self) -> None:
         s = self.settings
-        self.descent = Descent(self.training.model.vae, self.training.engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.average)
+        self.descent = Descent(
+            self.training.model.vae, self.training.engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.average
+        )
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training

@@ -12,4 +12,14 @@ from vaebm.vae.mlp import MLPSettings
 
 VAESettings = Annotated[MLPSettings | ConvSettings, Field(discriminator="kind")]
 
-__all__ = ["ELBO", "VAE", "CodeMixtureSettings", "ConvSettings", "FlatVAE", "MLPSettings", "VAESettings", "elbo", "fit_code_mixture"]
+__all__ = [
+    "ELBO",
+    "VAE",
+    "CodeMixtureSettings",
+    "ConvSettings",
+    "FlatVAE",
+    "MLPSettings",
+    "VAESettings",
+    "elbo",
+    "fit_code_mixture",
+]

@@ -5,8 +5,8 @@
     q(z | x)                        posterior
     log p(x, z) = log p(z) + log p(x | z)
 
-Codes z and their noise eps_z are flat, (B, latent_dim), whatever hierarchy is inside: a hierarchical VAE splits them into
-its groups. Samplers, mixtures and energies on z then need to know one shape only.
+Codes z and their noise eps_z are flat, (B, latent_dim), whatever hierarchy is inside: a hierarchical VAE splits them
+into its groups. Samplers, mixtures and energies on z then need to know one shape only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class FlatVAE(VAE):
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q(z | x)."""
         mean, log_scale = self.encoder(x).float().chunk(2, dim=1)
-        return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))  # a scale of e^3 or e^-7 is already no information, or all
+        # A scale of e^3 is already no information, one of e^-7 all of it.
+        return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         posterior = self.posterior(x)

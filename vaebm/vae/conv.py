@@ -99,7 +99,7 @@ class ConvSettings(BaseModel):
         sizes = _sizes(height, width, len(self.widths) - 1)
         widths = self.widths[: len(sizes)]
         down: list[nn.Module] = [_ChannelsLast(), nn.Conv2d(channels, widths[0], 3, padding=1)]
-        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+        for fine, coarse in pairwise(widths):
             down += [_Block(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1)]
         flat = widths[-1] * sizes[-1][0] * sizes[-1][1]
         down += [_Block(widths[-1]), _norm(widths[-1]), nn.SiLU(), nn.Flatten(), nn.Linear(flat, 2 * self.latent_dim)]

@@ -1,6 +1,6 @@
 """A VAE of fully connected networks, for points and for images small enough to be read as vectors.
 
-    encoder: x -> hidden -> ... -> (mean, log sd) of q(z | x);   decoder: z -> hidden -> ... -> p(x | z)
+encoder: x -> hidden -> ... -> (mean, log sd) of q(z | x);   decoder: z -> hidden -> ... -> p(x | z)
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.report.figures.canvas import INK, RULE, Axes, Figure, blank, png
+from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, RULE, Axes, Figure, blank, png
 
 NATS_SHOWN = 12.0  # below the highest density; less is drawn as nothing
 DENSITY_COLOURS = "PuBu"
@@ -38,7 +38,7 @@ def draw_density(axes: Axes, log_density: Tensor, extent: tuple[float, float], h
 
 
 def energy_map(energy: Tensor, extent: tuple[float, float], reach: float) -> bytes:
-    """A PNG of an energy (x, y) on a square grid, blue where it is low; the colours span `reach` nats to either side."""
+    """A PNG of an energy (x, y) on a square grid, blue where low; the colours span `reach` nats to either side."""
     with blank(SIDE + 0.75, SIDE) as figure:
         axes = figure.add_subplot()
         image = axes.imshow(
@@ -51,9 +51,15 @@ def energy_map(energy: Tensor, extent: tuple[float, float], reach: float) -> byt
         return png(figure)
 
 
-def scatter(points: Tensor, colour: str, extent: tuple[float, float], near: Tensor | None) -> bytes:
+def scatter(
+    points: Tensor,
+    colour: str,
+    extent: tuple[float, float],
+    near: Tensor | None,
+    dots_per_inch: int = DOTS_PER_INCH,
+) -> bytes:
     """A PNG of points (n, 2); those that are not `near` (n,) bool a mode are drawn in a colour of their own."""
-    with blank(SIDE, SIDE) as figure:
+    with blank(SIDE, SIDE, dots_per_inch) as figure:
         axes = figure.add_subplot()
         draw_points(axes, points, colour, extent, near)
         return png(figure)
@@ -127,3 +133,8 @@ def _quiet(axes: Axes, label: str) -> None:
     for spine in axes.spines.values():
         spine.set_edgecolor(INK)
         spine.set_linewidth(0.3)
+
+
+def near_a_mode(points: Tensor, modes: Tensor, scale: float) -> Tensor:
+    """(n,) bool: which of the points (n, dim) lie within 3 standard deviations of a mode (K, dim)."""
+    return torch.cdist(points, modes.to(points)).amin(1) <= 3.0 * scale

@@ -22,6 +22,7 @@ from vaebm.data.transforms import to_display
 
 LARGEST_SIDE = 96
 SHEET_PIXELS = 512  # a sheet is about as wide
+BUDGET = 400_000  # bytes that the images of one picture may have before they are compressed
 PAPER = 255  # between the images
 BROKEN = (214, 39, 40)
 
@@ -36,6 +37,11 @@ def grid_side(shape: tuple[int, ...], most: int = 8) -> int:
 def shown_side(shape: tuple[int, ...]) -> int:
     """The longer side, in pixels, with which images (C, H, W) are shown."""
     return min(LARGEST_SIDE, max(shape[1:]))
+
+
+def is_reduced(shape: tuple[int, ...]) -> bool:
+    """Whether images (C, H, W) are shown smaller than they are."""
+    return max(shape[1:]) > LARGEST_SIDE
 
 
 def tiles(x: Tensor) -> Pixels:
@@ -79,7 +85,17 @@ def square_sheet(x: Tensor, side: int) -> Pixels:
     return sheet(rows, scale, gap=max(2, scale // 2))
 
 
-def columns_that_fit(shape: tuple[int, ...], budget: int) -> int:
+def interleaved(first: Pixels, second: Pixels) -> Pixels:
+    """Tiles of two rows (n, h, w, 3) in turns, (2 n, h, w, 3)."""
+    return np.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
+def framed(pixels: Pixels) -> Pixels:
+    """With a pixel of paper around it."""
+    return np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=PAPER)
+
+
+def images_that_fit(shape: tuple[int, ...], budget: int) -> int:
     """How many images (C, H, W) stay within a budget of bytes, before compression."""
     channels, height, width = shape
     shrink = min(1.0, LARGEST_SIDE / max(height, width))

@@ -1,0 +1,42 @@
+r"""Data noise: positions of chains that start from data.
+
+    z ~ q(z | x),   eps_z = T_z^{-1}(z),   eps_x such that T_x(z, eps_x) = x
+
+For Gaussian pixels eps_x = (x - mu) / sigma. A censored pixel at an end says only that u = mu + sigma eps lies beyond it:
+eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods without a
+differentiable generator have no eps_x.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vaebm.distributions.pixel import CensoredPixels
+from vaebm.hybrid import VAEBM
+
+SMALLEST_PROBABILITY = 1e-300
+
+
+@torch.no_grad()
+def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, dim) positions that give x (B, *data_shape), on the model's device."""
+    z = model.vae.infer(x, generator).z
+    eps_z = model.vae.latent_noise(z)
+    if model.noise.pixel_shape is None:
+        return eps_z
+    pixels = model.vae.pixels(z)
+    mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
+    eps_x = (x - mu) / sigma
+    if isinstance(pixels, CensoredPixels):
+        uniform = torch.rand(x.shape, dtype=torch.float64, device=x.device, generator=generator)
+        below = _beyond((-1.0 - mu) / sigma, uniform)
+        above = -_beyond((mu - 1.0) / sigma, uniform)
+        eps_x = torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, eps_x))
+    return torch.cat([eps_z, eps_x.flatten(1).to(eps_z)], dim=1)
+
+
+def _beyond(limit: Tensor, uniform: Tensor) -> Tensor:
+    """Draws from N(0, 1) below the limit."""
+    probability = (torch.special.ndtr(limit) * uniform).clamp(min=SMALLEST_PROBABILITY)
+    return torch.minimum(torch.special.ndtri(probability), limit)

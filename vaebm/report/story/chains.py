@@ -1,0 +1,126 @@
+"""Chains: how the energy leads samples from where they start to where they end."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from vaebm.data import DataSet
+from vaebm.report.chains import WatchedChains, film_steps, milestones
+from vaebm.report.chapter import Chapter, Film, Plate, Plates
+from vaebm.report.exhibits import FRAMES, Exhibits
+from vaebm.report.figures import plane, sheet
+from vaebm.report.figures.pictures import Panel, side_by_side
+from vaebm.report.story.words import STARTS, counted, duration, sampler_in_words, step_label
+from vaebm.report.subjects import subject
+
+STRIP_ROWS = 6
+FILM_SIDE = 8
+POINT_FILM_RESOLUTION = 90
+
+
+def chains_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
+    """From start to end."""
+    title = "From start to end, step by step"
+    chains = exhibits.chains
+    if chains is None:
+        return Chapter("chains", title, [f"The chains could not run: {exhibits.refusal}"])
+    strip = Plate(chain_picture(data, exhibits), _strip_caption(data), "", subject("vaebm").colour)
+    blocks: list[Plates | Film] = [Plates([strip], 300, 900)]
+    film = _image_film(exhibits, chains) if data.kind == "image" else _point_film(data, exhibits, chains)
+    if film is not None:
+        blocks.append(film)
+    return Chapter("chains", title, _sentences(exhibits, chains), blocks)
+
+
+def chain_picture(data: DataSet, exhibits: Exhibits) -> bytes:
+    """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, one a step."""
+    assert exhibits.chains is not None
+    kept = exhibits.chains.at(milestones(exhibits.total_steps))
+    if data.kind == "points":
+        extent = plane.extent_of(data.train.all())
+        shown = [(step_label(step, exhibits.total_steps), exhibits.shown(eps)) for step, eps in kept]
+        points = [(label, x[:, :2]) for label, x in shown]
+        return plane.snapshots(points, subject("vaebm").colour, extent, [_near(data, x) for _, x in shown])
+    fit = sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)
+    rows = max(2, min(STRIP_ROWS, fit))
+    panels = []
+    for step, eps in kept:
+        tiles = sheet.tiles(exhibits.shown(eps[:rows]))
+        scale = max(1, round(112 / tiles.shape[2]))
+        heading = "start" if step == 0 else f"{step:,}"
+        panels.append(Panel(heading, "", sheet.sheet(list(tiles[:, None]), scale, gap=8)))
+    return side_by_side(panels, gutter=8, size=7.5)
+
+
+def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
+    sampler = exhibits.model.settings.sampler
+    moved = "codes and pixel noise" if exhibits.model.noise.pixel_shape else "codes"
+    sentences = [
+        f"{counted(len(chains.start), 'chain')} started {STARTS[exhibits.starts_from]}, and took {sampler_in_words(sampler)}"
+        f" in the space of all the noise ({moved}, {exhibits.model.noise.dim:,} dimensions), {duration(chains.seconds)} in all."
+    ]
+    adjusted = sampler.build().adjusted
+    meaning = (
+        "was accepted in the mean: the model's density is sampled exactly once the chains have mixed"
+        if adjusted
+        else "would have been accepted in the mean by an accept step, which this kernel leaves out: the closer to 100%, the"
+        " smaller its bias"
+    )
+    sentences.append(f"Of its moves {chains.acceptance:.0%} {meaning}.")
+    if chains.warmup:
+        sentences.append(f"The first {counted(chains.warmup, 'step')} are the warm-up, which learns the step size.")
+    if chains.diverged:
+        sentences.append(
+            f"{chains.diverged:.1%} of the chains met values that are not finite: lower sampler.step_size or use mala."
+        )
+    return sentences
+
+
+def _strip_caption(data: DataSet) -> str:
+    if data.kind == "points":
+        beyond = " Orange points are beyond 3 standard deviations of any mode." if data.truth is not None else ""
+        return f"The same chains at several steps. See how they gather where the data are, and how early.{beyond}"
+    return (
+        "Each row is one chain, each column a number of steps taken. Read it from left to right: what a chain is about is"
+        " settled early, and what the energy has to say about details shows up later."
+    )
+
+
+def _image_film(exhibits: Exhibits, chains: WatchedChains) -> Film | None:
+    shape = exhibits.model.data_shape
+    kept = chains.at(film_steps(exhibits.total_steps, FRAMES))
+    side = min(FILM_SIDE, int((sheet.images_that_fit(shape, 2 * sheet.BUDGET) / len(kept)) ** 0.5))
+    if side < 2:
+        return None
+    frames = []
+    for _, eps in kept:
+        tiles = sheet.tiles(exhibits.shown(eps[: side * side]))
+        frames.append(sheet.framed(sheet.sheet([tiles[i : i + side] for i in range(0, len(tiles), side)])))
+    height, width, _ = frames[0].shape
+    labels = [step_label(step, exhibits.total_steps) for step, _ in kept]
+    caption = (
+        "The same model's chains as a film. Watch for images that turn into others: those chains cross between kinds."
+    )
+    return Film(sheet.png(np.concatenate(frames)), labels, width, height, caption)
+
+
+def _point_film(data: DataSet, exhibits: Exhibits, chains: WatchedChains) -> Film:
+    extent = plane.extent_of(data.train.all())
+    kept = chains.at(film_steps(exhibits.total_steps, FRAMES))
+    frames = []
+    for _, eps in kept:
+        x = exhibits.shown(eps)
+        frame = plane.scatter(x[:, :2], subject("vaebm").colour, extent, _near(data, x), POINT_FILM_RESOLUTION)
+        frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
+    height, width, _ = frames[0].shape
+    labels = [step_label(step, exhibits.total_steps) for step, _ in kept]
+    caption = "The same chains as a film. Watch the space between the modes empty."
+    return Film(sheet.png(np.concatenate(frames)), labels, width, height, caption, crisp=False)
+
+
+def _near(data: DataSet, points: Tensor) -> Tensor | None:
+    return None if data.truth is None else plane.near_a_mode(points, data.truth.modes, data.truth.scale)

@@ -1,0 +1,111 @@
+"""The opening: the verdict, the numbers behind it, and the run in a few facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from vaebm.experiment.run_directory import Run
+from vaebm.hybrid import VAEBM
+from vaebm.metrics.measurement import Measurement
+from vaebm.report.chapter import Plate
+from vaebm.report.figures.scores import scores
+from vaebm.report.measures import measure
+from vaebm.report.story.words import counted, duration, sampler_in_words
+from vaebm.report.verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What stands at the top.
+
+    Args:
+        title: the recipe's name.
+        summary: its line.
+        verdict: what the energy added.
+        plate: the deciding numbers as a picture; None where nothing decides.
+        facts: name and value.
+        warning: what is wrong with the run; "" where nothing is.
+    """
+
+    title: str
+    summary: str
+    verdict: Verdict
+    plate: Plate | None
+    facts: Sequence[tuple[str, str]]
+    warning: str
+
+
+def opening(run: Run, model: VAEBM) -> Opening:
+    """The top of the page."""
+    measurements = run.measurements()
+    decided = verdict(measurements)
+    return Opening(
+        run.recipe.name or run.path.name,
+        run.recipe.summary,
+        decided,
+        _plate(decided),
+        _facts(run, model, measurements),
+        _warning(run),
+    )
+
+
+def _plate(decided: Verdict) -> Plate | None:
+    if decided.name is None:
+        return None
+    what = measure(decided.name)
+    side = {"lower": "left", "higher": "right", None: "right"}[what.better]
+    goal = " The dotted line is the goal: no model is expected to pass it." if _has_goal(decided) else ""
+    return Plate(
+        scores(decided.name, decided.measurements),
+        f"{what.title[0].upper()}{what.title[1:]} of every subject by one protocol, with two standard errors to either side;"
+        f" the further {side}, the better.{goal}",
+    )
+
+
+def _has_goal(decided: Verdict) -> bool:
+    return bool({"held_out", "truth"} & decided.measurements.keys())
+
+
+def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[tuple[str, str]]:
+    settings = run.recipe
+    terms = {"E_x": model.energy_net.image, "E_z": model.energy_net.latent}
+    sizes = {name: _weights(net) for name, net in terms.items() if net is not None}
+    energy = ", ".join(
+        f"{name} with {counted(size, 'weight')}" if size else f"{name} in closed form" for name, size in sizes.items()
+    )
+    facts = [
+        ("data", run.data().name),
+        (
+            "VAE",
+            f"{settings.vae.kind}, {counted(_weights(model.vae), 'weight')}, {counted(model.vae.latent_dim, 'code')}",
+        ),
+        ("decoder", settings.vae.likelihood.kind.replace("_", " ")),
+        ("energy", energy or "none: the VAEBM is the VAE"),
+        ("chains", sampler_in_words(settings.sampler)),
+        ("seed", str(settings.seed)),
+    ]
+    history = run.history()
+    if history:
+        facts.append(("trained in", duration(float(history[-1]["seconds"]))))
+    drawing = [m for m in measurements if m.name == "seconds_per_thousand" and m.subject == "vaebm"]
+    if drawing:
+        facts.append(("1,000 samples in", duration(drawing[-1].value)))
+    return facts
+
+
+def _weights(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def _warning(run: Run) -> str:
+    events = run.events()
+    kinds = [event["event"] for event in events]
+    if "diverged" in kinds:
+        said = str(events[kinds.index("diverged")].get("message", ""))
+        return f"This run diverged, and the page shows the last good model. {said}"
+    if "complete" not in kinds:
+        return f"Training has not come to its end: the page shows the model saved so far; `vaebm train {run.path}` goes on."
+    return ""

@@ -1,0 +1,50 @@
+"""Words that several chapters share: how durations, counts, samplers and starts are called."""
+
+from __future__ import annotations
+
+from vaebm.hybrid import Show
+from vaebm.hybrid import Subject as SubjectKey
+from vaebm.sampling import SamplerSettings
+
+SHOWN = {
+    "sample": "with their pixel noise",
+    "mean": "as decoder means, without pixel noise",
+    "denoised": "denoised: the estimate of the clean image under the energy",
+}
+STARTS: dict[SubjectKey | None, str] = {
+    "vae": "from the VAE's prior",
+    "vae_mixture": "from the code mixture, exactly",
+    "vaebm": "from the model itself",
+    None: "from proposals among which the energy chose",
+}
+
+
+def duration(seconds: float) -> str:
+    """'3.1 s', '42 s', '4 min', '2.1 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 weight', '12 weights', '1.2 million weights'."""
+    number = f"{count / 1e6:.1f} million" if count >= 1_000_000 else f"{count:,}"
+    return f"{number} {noun}" + ("" if count == 1 else "s")
+
+
+def sampler_in_words(sampler: SamplerSettings) -> str:
+    """'60 steps of langevin', with the warm-up where there is one."""
+    warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
+    return f"{counted(sampler.steps, 'step')} of {getattr(sampler, 'kind', 'the sampler').replace('_', ' ')}{warmup}"
+
+
+def shown_in_words(show: Show) -> str:
+    """How samples are shown."""
+    return SHOWN[show]
+
+
+def step_label(step: int, total: int) -> str:
+    """'start', '1 step', '20 steps', 'end (60)'."""
+    if step == 0:
+        return "start"
+    return f"end ({step:,})" if step == total else counted(step, "step")
