@@ -1,9 +1,11 @@
 """The diagonal Gaussian against scipy, and its divergence against quadrature."""
 
-import torch
-from scipy import stats
+import math
 
-from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
+import torch
+from scipy import special, stats
+
+from vaebm.distributions.gaussian import DiagonalGaussian, log_normal_cdf, standard_log_prob
 
 
 def gaussian(seed: int, *shape: int) -> DiagonalGaussian:
@@ -57,3 +59,13 @@ def test_draws_are_the_generators_alone() -> None:
     assert torch.equal(first, second)
     assert first.dtype == torch.float64
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_normal_distribution_function_and_its_slope_are_right_however_far_out() -> None:
+    a = torch.cat([-torch.logspace(-2, 7, 500), torch.logspace(-2, 7, 500)]).requires_grad_()
+    value = log_normal_cdf(a)
+    (slope,) = torch.autograd.grad(value.sum(), a)
+    exact = a.detach().double().numpy()
+    torch.testing.assert_close(value.detach().double(), torch.from_numpy(special.log_ndtr(exact)), rtol=1e-5, atol=1e-7)
+    expected = torch.from_numpy(math.sqrt(2 / math.pi) / special.erfcx(-exact / math.sqrt(2)))
+    torch.testing.assert_close(slope.double(), expected, rtol=1e-5, atol=1e-7)

@@ -17,7 +17,6 @@ from vaebm.hybrid.contrast import (
     Contrast,
     contrastive_divergence,
     density_ratio,
-    effective_sample_size,
     importance_likelihood,
     ratio_to_old,
 )
@@ -184,9 +183,3 @@ def test_it_does_not_see_a_constant_nor_overflow() -> None:
     loss = importance_likelihood(positive, negative).loss
     torch.testing.assert_close(importance_likelihood(positive + 1e4, negative + 1e4).loss, loss, rtol=1e-6, atol=1e-6)
     assert importance_likelihood(positive.float() + 1e5, negative.float() - 1e5).loss.isfinite()
-
-
-def test_effective_sample_size() -> None:
-    assert float(effective_sample_size(torch.full((50,), -300.0))) == pytest.approx(50.0, rel=1e-4)
-    assert float(effective_sample_size(torch.tensor([0.0, -1e4, -1e4]))) == pytest.approx(1.0)
-    assert float(effective_sample_size(torch.tensor([3.0, 1.0]).log())) == pytest.approx(16 / 10)

@@ -66,10 +66,10 @@ class Wavy(ImageEnergy):
         return torch.sin(2 * x).sum(1) + 0.5 * x.square().sum(1)
 
 
-def settings(target: str, likelihood: str = "gaussian", **more: object) -> ModelSettings:
+def settings(target: str, likelihood: dict[str, str], **more: object) -> ModelSettings:
     return ModelSettings.model_validate(
         {
-            "vae": {"kind": "mlp", "latent_dim": 4, "hidden": [16], "likelihood": {"kind": likelihood}},
+            "vae": {"kind": "mlp", "latent_dim": 4, "hidden": [16], "likelihood": likelihood},
             "sampler": {"kind": "mala"},
             "target": target,
             **more,
@@ -80,18 +80,18 @@ def settings(target: str, likelihood: str = "gaussian", **more: object) -> Model
 def two_level(target: str = "exact", energy: ImageEnergy | None = None) -> VAEBM:
     """With a net on x whose last layer is 0, so that T is in the loop although E = 0."""
     more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
-    model = VAEBM(settings(target, **more), (3,), torch.Generator().manual_seed(1))
+    model = VAEBM(settings(target, {"kind": "gaussian"}, **more), (3,), torch.Generator().manual_seed(1))
     model.vae, model.noise = TwoLevelVAE(), Noise(4, (3,))
     if energy is not None:
         model.energy_net.image = energy
     return model
 
 
-def flat(likelihood: str) -> VAEBM:
+def flat(likelihood: str, target: str = "exact", **options: str) -> VAEBM:
     more: dict[str, object] = {}
     if likelihood in ("gaussian", "censored"):
         more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
-    return VAEBM(settings("exact", likelihood, **more), (3,), torch.Generator().manual_seed(1))
+    return VAEBM(settings(target, {"kind": likelihood, **options}, **more), (3,), torch.Generator().manual_seed(1))
 
 
 MODELS = {
@@ -184,6 +184,17 @@ def test_the_release_target_keeps_every_log_scale() -> None:
     z = model.vae.latent(eps[:, :4])
     log_scales = 0.7 * torch.tanh(z[:, :2]).sum(1) + model.vae.pixels(z).gaussian.log_scale.sum(1)
     torch.testing.assert_close(model.noise_log_density(eps), standard_log_prob(eps) - log_scales, rtol=1e-4, atol=1e-4)
+
+
+def test_the_release_target_of_saturated_pixels_is_a_density_too() -> None:
+    """With one global scale nothing but a constant is left out, wherever the decoder's means lie."""
+    model = flat("censored", target="release", scale="global")
+    with torch.no_grad():
+        model.vae.decoder[0][-1].bias.fill_(1.5)
+    eps = model.noise.standard(50, torch.Generator().manual_seed(3), model.device)
+    assert (model.decode(eps) == 1).double().mean() > 0.5
+    difference = model.noise_log_density(eps) - standard_log_prob(eps)
+    torch.testing.assert_close(difference, difference[:1].expand(50), rtol=0, atol=1e-4)
 
 
 def test_the_pull_back_is_the_change_of_variables() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import vaebm
+from vaebm.cli.compare_samplers import compare_samplers
 from vaebm.cli.evaluate import evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
@@ -32,7 +33,7 @@ app = typer.Typer(
     epilog="Start with: vaebm recipes, then: vaebm train digits. Exit status: 0 done, 2 wrong input or environment, "
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
-for verb in (train, sample, evaluate, report, inspect, recipes):
+for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers):
     app.command()(verb)
 
 

@@ -3,6 +3,7 @@
     log N(x; mu, sigma) = sum_i [ -(x_i - mu_i)^2 / (2 sigma_i^2) - log sigma_i - log(2 pi) / 2 ]
     KL(q || p) = sum_i [ log(sp_i / sq_i) + (sq_i^2 + (mq_i - mp_i)^2) / (2 sp_i^2) - 1/2 ]
     T(eps) = mu + sigma eps,  eps ~ N(0, I)
+    Phi(a) = P(eps <= a) in one dimension
 
 Everything is summed over all axes but the first, so a point may be a vector or an image.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,32 @@ def sum_over_values(terms: Tensor) -> Tensor:
 def standard_log_prob(eps: Tensor) -> Tensor:
     """log N(eps; 0, I) of (B, ...), to (B,), in nats."""
     return sum_over_values(-0.5 * eps.square() - HALF_LOG_TWO_PI)
+
+
+class _LogNormalCDF(torch.autograd.Function):
+    """log Phi(a), with the gradient sqrt(2 / pi) / erfcx(-a / sqrt 2).
+
+    PyTorch's own gradient is the exponential of a difference of large numbers: in float32 it is a seventh off at
+    a = -2,000 and infinite or 0 soon after.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        value: Tensor = torch.special.log_ndtr(a)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        result: Tensor = gradient * math.sqrt(2.0 / math.pi) / torch.special.erfcx(-a / math.sqrt(2.0))
+        return result
+
+
+def log_normal_cdf(a: Tensor) -> Tensor:
+    """log Phi(a), element-wise, with a gradient that is right however far out."""
+    value: Tensor = _LogNormalCDF.apply(a)  # type: ignore[no-untyped-call]
+    return value
 
 
 @dataclass(frozen=True)

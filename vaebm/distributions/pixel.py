@@ -21,45 +21,18 @@ eps_x): they serve a VAE and an energy on z, not an energy on x.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions.gaussian import DiagonalGaussian, sum_over_values
+from vaebm.distributions.gaussian import DiagonalGaussian, log_normal_cdf, sum_over_values
 
 SMALLEST_SCALE = 0.01  # of sigma, in units of x: keeps a density finite where the data hardly vary
-
-
-class _LogNormalCDF(torch.autograd.Function):
-    """log Phi(a), with the gradient sqrt(2 / pi) / erfcx(-a / sqrt 2).
-
-    PyTorch's own gradient is the exponential of a difference of large numbers: in float32 it is a seventh off at
-    a = -2,000 and infinite or 0 soon after.
-    """
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
-        value: Tensor = torch.special.log_ndtr(a)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (a,) = ctx.saved_tensors
-        result: Tensor = gradient * math.sqrt(2.0 / math.pi) / torch.special.erfcx(-a / math.sqrt(2.0))
-        return result
-
-
-def log_normal_cdf(a: Tensor) -> Tensor:
-    """log Phi(a), element-wise, with a gradient that is right however far out."""
-    value: Tensor = _LogNormalCDF.apply(a)  # type: ignore[no-untyped-call]
-    return value
 
 
 class PixelDistribution(ABC):
@@ -150,7 +123,7 @@ class BernoulliPixels(PixelDistribution):
 
 @dataclass(frozen=True)
 class LogisticMixturePixels(PixelDistribution):
-    """M logistics integrated over `levels` bins of [-1, 1]; the outer bins reach to infinity. Tensors are (B, M, C, ...)."""
+    """M logistics integrated over `levels` bins of [-1, 1], the outer ones to infinity. Tensors are (B, M, C, ...)."""
 
     log_weights: Tensor
     means: Tensor
@@ -159,7 +132,7 @@ class LogisticMixturePixels(PixelDistribution):
 
     @property
     def center(self) -> Tensor:
-        return (self.log_weights.exp() * self.means).sum(1).clamp(-1.0, 1.0)
+        return (self.log_weights.exp() * self.means.clamp(-1.0, 1.0)).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         half_bin = 1.0 / (self.levels - 1)
@@ -217,7 +190,7 @@ class GaussianLikelihood(PixelLikelihood):
 
     def forward(self, raw: Tensor) -> GaussianPixels:
         raw = raw.float()  # a likelihood is never left to half precision
-        log_scale = self.base_log_scale
+        log_scale: Tensor = self.base_log_scale
         mu = raw
         if self.per_value:
             mu, offset = raw.chunk(2, dim=1)

@@ -72,4 +72,5 @@ class ResidualEnergySettings(BaseModel):
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)
         nn.init.zeros_(energy.out.bias)
-        return energy.to(memory_format=torch.channels_last)
+        energy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload that torch's stubs lack
+        return energy

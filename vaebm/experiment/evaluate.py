@@ -17,7 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,15 +39,12 @@ LARGEST_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
 IMAGE_NAMES = ("frechet_distance", "kernel_distance", "elbo", "seconds_per_thousand")
-POINT_NAMES = (
-    "log_likelihood",
-    "log_z",
-    "modes_covered",
-    "within_three_sigma",
-    "mode_kl",
-    "elbo",
-    "seconds_per_thousand",
+MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
+POINT_NAMES = ("log_likelihood", "log_z", *MODE_NAMES, "elbo", "seconds_per_thousand")
+SPLITS = dict.fromkeys(("frechet_distance", "kernel_distance"), "train") | dict.fromkeys(
+    ("log_likelihood", "elbo"), "test"
 )
+SAMPLED: tuple[Subject, ...] = ("vae", "vae_mixture", "vaebm")
 
 Job = tuple[str, Callable[[], list[Measurement]]]
 
@@ -94,7 +92,7 @@ def evaluate(
                 if name in names and not _has(done, name, subject, protocol)
             ]
             if missing:
-                fresh = [measured.with_settings(**protocol) for measured in job() if measured.name in missing]
+                fresh = [_by(protocol, measured) for measured in job() if measured.name in missing]
                 replaced = {(measured.name, measured.subject) for measured in fresh}
                 done = [old for old in done if (old.name, old.subject) not in replaced] + fresh
                 run.save_measurements(done)
@@ -116,7 +114,7 @@ class Evaluation:
 
     def protocol(self, subject: str) -> dict[str, Any]:
         """What a measurement's settings say beside the metric's own."""
-        protocol: dict[str, Any] = {"split": "train", "seed": self.seed, "samples_asked": self.n, "draws": self.draws}
+        protocol: dict[str, Any] = {"seed": self.seed, "samples_asked": self.n, "draws": self.draws}
         if subject in ("vae", "vae_mixture", "vaebm", "reconstruction"):
             protocol["show"] = self.model.settings.show
         if subject == "vaebm":
@@ -129,21 +127,24 @@ class Evaluation:
         if self.data.kind == "image":
             names = ["frechet_distance", "kernel_distance"]
             return names + {"vae": ["elbo"], "vaebm": ["seconds_per_thousand"]}.get(subject, [])
-        if subject == "truth":
-            return ["log_likelihood", "modes_covered", "within_three_sigma", "mode_kl"]
-        names = ["modes_covered", "within_three_sigma", "mode_kl"]
-        if subject == "vae_mixture":
-            return names
-        return ["log_likelihood", *names, *{"vae": ["elbo"], "vaebm": ["log_z", "seconds_per_thousand"]}[subject]]
+        names = ["log_likelihood"] if subject == "truth" or (self.has_quadrature and subject != "vae_mixture") else []
+        names += MODE_NAMES
+        if subject == "vaebm":
+            return names + ["log_z"] * self.has_quadrature + ["seconds_per_thousand"]
+        return names + ["elbo"] * (subject == "vae")
+
+    @property
+    def has_quadrature(self) -> bool:
+        """Whether the model's density can be integrated: points in the plane, few latents, a Gaussian decoder."""
+        vae = self.model.vae
+        return self.model.data_shape == (2,) and vae.latent_dim <= 2 and vae.likelihood.reparameterised
 
     # Images
 
     def image_jobs(self) -> list[Job]:
         """Subjects in the order of the tables."""
-        jobs: list[Job] = [("held_out", self._held_out), ("reconstruction", self._reconstruction)]
-        for subject in ("vae", "vae_mixture", "vaebm"):
-            jobs.append((subject, lambda subject=subject: self._sampled_images(cast(Subject, subject))))  # type: ignore[misc]
-        return jobs
+        sampled = [(subject, partial(self._sampled_images, subject)) for subject in SAMPLED]
+        return [("held_out", self._held_out), ("reconstruction", self._reconstruction), *sampled]
 
     def features(self) -> metrics.Features:
         """The recipe's own features: its classifier's where there are labels, else pixels."""
@@ -202,14 +203,7 @@ class Evaluation:
 
     def point_jobs(self) -> list[Job]:
         """Subjects in the order of the tables."""
-        jobs: list[Job] = [("truth", self._truth)]
-        for subject in ("vae", "vae_mixture", "vaebm"):
-            jobs.append((subject, lambda subject=subject: self._sampled_points(cast(Subject, subject))))  # type: ignore[misc]
-        return jobs
-
-    def quadrature(self, with_energy: bool) -> metrics.PlaneQuadrature:
-        """The exact density of the VAE, or of the VAEBM, on the plane."""
-        return plane_quadrature(self.model, with_energy)
+        return [("truth", self._truth), *((subject, partial(self._sampled_points, subject)) for subject in SAMPLED)]
 
     def _modes(self, subject: str, points: Tensor) -> list[Measurement]:
         truth = self.data.truth
@@ -226,17 +220,15 @@ class Evaluation:
 
     def _sampled_points(self, subject: Subject) -> list[Measurement]:
         points, seconds = self._draw(subject, self.n)
-        found = self._modes(subject, points)
-        if subject == "vae_mixture":
-            return found
-        density = self.quadrature(with_energy=subject == "vaebm")
-        found.insert(0, density.log_likelihood(self.data.test.all()).with_subject(subject))
+        found = [*self._modes(subject, points), seconds]
         if subject == "vae":
-            return [*found, self._elbo()]
-        log_z = Measurement(
-            "log_z", density.log_z, density.error, len(self.data.test), {"method": "quadrature"}, subject
-        )
-        return [*found, log_z, seconds]
+            found.append(self._elbo())
+        if self.has_quadrature and subject != "vae_mixture":
+            density = plane_quadrature(self.model, with_energy=subject == "vaebm")
+            found.insert(0, density.log_likelihood(self.data.test.all()).with_subject(subject))
+            method = {"method": "quadrature"}
+            found.append(Measurement("log_z", density.log_z, density.error, len(self.data.test), method, subject))
+        return found
 
     # Both
 
@@ -244,10 +236,8 @@ class Evaluation:
         started = time.perf_counter()
         x = draw_samples(self.model, n, subject=subject, show=None, seed=self.seed, progress=self.progress).cpu()
         seconds = (time.perf_counter() - started) * TIMED_DRAWS / n
-        threads = torch.get_num_threads()
-        return x, Measurement(
-            "seconds_per_thousand", seconds, 0.0, n, {"device": str(self.model.device), "threads": threads}, subject
-        )
+        machine = {"device": str(self.model.device), "threads": torch.get_num_threads()}
+        return x, Measurement("seconds_per_thousand", seconds, 0.0, n, machine, subject)
 
     @torch.no_grad()
     def _elbo(self) -> Measurement:
@@ -255,19 +245,11 @@ class Evaluation:
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         test = self.data.test
         rows = torch.arange(min(len(test), LARGEST_DRAW)).split(1000)
-        bounds = [
-            torch.stack(
-                [
-                    elbo(self.model.vae, test.batch(part).to(self.model.device), generator).value
-                    for _ in range(ELBO_DRAWS)
-                ]
-            ).mean(0)
-            for part in rows
-        ]
-        values = torch.cat(bounds).double()
-        return Measurement(
-            "elbo", float(values.mean()), float(values.std() / len(values) ** 0.5), len(values), {}, "vae"
-        )
+        batches = [test.batch(part).to(self.model.device) for part in rows]
+        draws = [[elbo(self.model.vae, x, generator).value for _ in range(ELBO_DRAWS)] for x in batches]
+        values = torch.cat([torch.stack(bounds).mean(0) for bounds in draws]).double()
+        stderr = float(values.std() / len(values) ** 0.5)
+        return Measurement("elbo", float(values.mean()), stderr, len(values), {"draws_each": ELBO_DRAWS}, "vae")
 
 
 def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:
@@ -302,6 +284,11 @@ def _known_names(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[s
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
             raise InputError(f"there is no measurement {name!r} for these data: {hint}")
     return only or names
+
+
+def _by(protocol: dict[str, Any], measured: Measurement) -> Measurement:
+    split = {"split": SPLITS[measured.name]} if measured.name in SPLITS else {}
+    return measured.with_settings(**protocol, **split)
 
 
 def _has(done: Sequence[Measurement], name: str, subject: str, protocol: dict[str, Any]) -> bool:

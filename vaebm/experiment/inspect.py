@@ -82,16 +82,19 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     )
     model = training.model
     chain_step = _chain_step(training)
-    costs = [_stage_cost(stage, training, recipe, chain_step) for stage in build_stages(training, recipe)]
+    costs = [_stage_cost(stage, recipe, chain_step) for stage in build_stages(training, recipe)]
     trained = max(_count(model.vae), _count(model.energy_net))
     memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
     seconds = sum(cost.seconds for cost in costs)
     sample_seconds = 1000 * chain_step * (recipe.sampler.steps + recipe.sampler.warmup)
+    size = (
+        f"model: {_count(model.vae):,} weights in the VAE, {_count(model.energy_net):,} in the energy;"
+        f" {model.vae.latent_dim} latents, chains move in {model.noise.dim:,} dimensions"
+    )
     sentences = [
         f"recipe {recipe.name}: {recipe.summary}",
         f"data: {data.found}",
-        f"model: {_count(model.vae):,} weights in the VAE ({model.vae.latent_dim} latents), {_count(model.energy_net):,} in the"
-        f" energy; chains move in {model.noise.dim:,} dimensions",
+        size,
         *(
             f"stage {cost.name}: {cost.iterations:,} iterations, {1e3 * cost.seconds_per_iteration:.1f} ms each"
             + (f", chains {_duration(cost.pool_seconds)}" if cost.pool_seconds else "")
@@ -161,7 +164,7 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
-def _stage_cost(stage: Stage, training: Training, recipe: Recipe, chain_step: float) -> StageCost:
+def _stage_cost(stage: Stage, recipe: Recipe, chain_step: float) -> StageCost:
     phase = recipe.energy_stage.phases.get(stage.name)
     if isinstance(phase, RatioRoundsSettings):
         sampler = phase.sampler or recipe.sampler

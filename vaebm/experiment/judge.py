@@ -2,6 +2,8 @@ r"""Judge: how good samples of one model are, by the same measure for every samp
 
 Images: Frechet and kernel distance to the training images on the recipe's features, as `vaebm evaluate` has them; the
 Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own give. It ranks.
+Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the model without E_x tell
+that: it shows a bias that a distance between so few images does not.
 
 Points: modes, and how far the samples' shares are from the model's own masses, by quadrature (where that is not
 feasible: from those of the density behind the data):

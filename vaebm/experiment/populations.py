@@ -28,6 +28,8 @@ from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
 TRIAL = 200  # particles that find out how many stages there will be
 BESIDE_STAGES = 12  # gradients for the first step size and for parting copies
+SMC_MARKS = (0.25, 0.5, 0.95)  # of the gradients; the last leaves room for one stage more than before
+FEWEST_EFFECTIVE = 100
 
 
 class Reference:
@@ -108,27 +110,28 @@ class SMCContender:
     def run(self, terms: Terms, advance: Advance) -> Course | None:
         n, kernel = len(terms.start), MALA(step_size=0.1)
         generator = terms.generator("smc")
-        trial = self._anneal(terms, kernel, 1, max(50, n // 20), generator)
-        stages = max(
-            1.0, (trial.gradients - 12) / 4.5
-        )  # a stage of m moves: m + 1 there, as many back, a quarter to plan
+        last, moves = self._anneal(terms, kernel, 1, TRIAL, generator), 1
+        spent = trial = last.gradients * TRIAL / n
+        stages = (last.gradients - BESIDE_STAGES) / _turns(TRIAL, 1)
         samples: list[tuple[int, Tensor]] = []
-        seconds, last, moves = 0.0, trial, 1
-        for mark in (0.5, 1.0):
-            moves = int((mark * terms.gradients - BESIDE_STAGES) / ((2 + max(0.25, 100 / n)) * (stages + 0.5))) - 1
-            if moves < 1:
+        seconds = 0.0
+        for mark in SMC_MARKS:
+            room = int((mark * terms.gradients - trial - BESIDE_STAGES) / (max(stages, 1.0) * _turns(n, 0))) - 1
+            if room < 1:
                 continue
-            began = time.perf_counter()
+            began, moves = time.perf_counter(), room
             last = self._anneal(terms, kernel, moves, n, generator)
             seconds = time.perf_counter() - began
-            samples.append((math.ceil(last.gradients + trial.gradients * TRIAL / n), last.position[:n]))
-            advance(round(mark * n * terms.gradients / 1.5))
+            stages = (last.gradients - BESIDE_STAGES) / _turns(n, moves)
+            spent = trial + last.gradients
+            samples.append((math.ceil(spent), last.position[:n]))
+            advance(round(mark * n * terms.gradients / sum(SMC_MARKS)))
         if not samples:
             return None
         end = samples[-1][1]
         with torch.no_grad():
             mixing = between_populations(terms.watch(end), _energies(terms, end), terms.watch, samples[-1][0])
-        settings = {"particles": n, "moves": moves, "kernel": "mala", "stages": round(stages)}
+        settings = {"particles": n, "moves": moves, "kernel": "mala", "stages": math.ceil(stages)}
         log_z = LogZ(last.value, last.stderr, last.lower, last.upper)
         return Course(samples, last.ess / n, mixing, seconds, settings, [], log_z)
 
@@ -139,6 +142,47 @@ class SMCContender:
         return sampling.log_normaliser(
             terms.target, reference, "smc", particles=particles, kernel=kernel, moves=moves, generator=generator
         )
+
+
+def _turns(particles: int, moves: int) -> float:
+    """Gradients a stage and particle: there, back, and its share in the planning by a quarter of them."""
+    return (moves + 1) * (2 + max(0.25, 100 / particles))
+
+
+def mean_energy(model: VAEBM, proposals: int, generator: torch.Generator) -> tuple[float, float] | None:
+    """Mean of E_x over the model, and its standard error, by weighted proposals of the model without E_x.
+
+    None where there is no E_x, or too few of the proposals count.
+    """
+    image = model.energy_net.image
+    if image is None:
+        return None
+    reference = Reference(model, generator)
+    energies, log_weights = [], []
+    with torch.no_grad():
+        for _ in range(math.ceil(proposals / CHAINS_AT_ONCE)):
+            eps = model.propose(CHAINS_AT_ONCE, generator)
+            energies.append(model_energies(model, eps))
+            log_weights.append(model.noise_log_density(eps) - reference.log_prob(eps))
+    energy, weights = torch.cat(energies), torch.cat(log_weights).double()
+    if float(effective_sample_size(weights)) < FEWEST_EFFECTIVE:
+        return None
+    weights = weights.softmax(dim=0)
+    mean = (weights * energy).sum()
+    return float(mean), float((weights * (energy - mean)).square().sum().sqrt())
+
+
+@torch.no_grad()
+def model_energies(model: VAEBM, eps: Tensor) -> Tensor:
+    """E_x of positions (n, dim), (n,) float64."""
+    image = model.energy_net.image
+    assert image is not None
+    parts = []
+    for part in eps.split(CHAINS_AT_ONCE):
+        x = model.decode(part)
+        with model.autocast():
+            parts.append(image(x).double())
+    return torch.cat(parts)
 
 
 def _energies(terms: Terms, position: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     recipe = load_recipe("folder", [*base, f"vae.likelihood={{kind: {kind}, scale: pixel}}", *overrides])
     progress.say(
         f"Preset `folder`: {data.saturated_share:.0%} of the pixels are exactly black or white, so the decoder is"
-        f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels, {recipe.vae.latent_dim} latents."
+        f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"
+        f" {recipe.vae.latent_dim} latents."
     )
     return recipe, data

@@ -121,25 +121,21 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
 
 
 def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str], Any]:
-    """The keys as the user wrote them: pydantic's location also names the kinds of tagged unions. With the last key's parent."""
+    """Keys as the user wrote them, without the kinds that pydantic's location also names; and the last key's parent."""
     keys: list[str] = []
     node: Any = tree
     parent: Any = tree
-    for i, part in enumerate(location):
+    for part in location:
         if isinstance(node, dict) and part not in node and part == node.get("kind"):
             continue
-        last = i == len(location) - 1
         keys.append(str(part))
         parent = node
-        node = (
-            node.get(part)
-            if isinstance(node, dict) and not last
-            else None
-            if last
-            else node[part]
-            if isinstance(node, list)
-            else None
-        )
+        if isinstance(node, dict):
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            node = node[part]
+        else:
+            node = None
     return keys, parent
 
 

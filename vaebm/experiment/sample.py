@@ -42,7 +42,7 @@ def draw_samples(model: VAEBM, n: int, *, subject: Subject, show: Show | None, s
 
         eps = model.draw(n, generator, subject, report)
         task.advance(total - done)
-    return model.present(eps, show or model.settings.show, generator)
+    return model.present(eps, model.show_of(subject, show), generator)
 
 
 def write_samples(
@@ -111,7 +111,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 def _write_npz(out: Path, **arrays: np.ndarray) -> None:
     draft = out.with_name(f".{out.name}")
     with draft.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     draft.replace(out)
 
 

@@ -1,11 +1,13 @@
 """Advice: which sampler a comparison recommends, in sentences that follow from its numbers.
 
-Of distances d with standard errors s, two count as different if they differ by more than `SURE` sqrt(s^2 + t^2). A sampler
-is as good as the best from that point of its curve on from which no distance is more than that above the best final one.
-Recommended is the one that gets there with the fewest gradients; of several the one that is then closest. The samplers
-share their starts, so that taking the errors as independent overstates them.
+Two distances d, e with standard errors s, t count as different if |d - e| > `SURE` sqrt(s^2 + t^2), and a mean energy as
+that of the model if it is within `CLOSE` of its standard errors. A sampler has *arrived* at that point of its curve from
+which on its distance is not different from the best final one and its mean energy is that of the model. Recommended is the
+sampler that arrives with the fewest gradients; of several the one whose distance is then smallest.
 
-What else the numbers say is said with it: whether chains forget their start, and whether they gain anything over it.
+What else the numbers say is said with it: whether anything is gained over the start that the chains share, whether the
+samples have the right proportions, whether chains forget where they began. All chains share a start, so that taking errors
+as independent overstates them.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SURE = 2.0
+SURE, CLOSE = 2.0, 3.0
 MIXED = 1.1  # R-hat up to which so short chains are called mixed; 1.01 asks for longer ones
 REJECTED = 1e-3
+SHIFT = "energy_shift"
 
 Row = Mapping[str, Any]
 
@@ -30,112 +33,137 @@ class Advice:
     text: str
 
 
-def advise(rows: Sequence[Row], key: str, words: Mapping[str, str], start: tuple[float, float] | None) -> Advice:
-    """The advice.
+class Advisor:
+    """Reads rows as `samplers.json` holds them.
 
     Args:
-        rows: as `samplers.json` holds them, at least one.
+        rows: at least one.
         key: the measurement that ranks; lower is better.
-        words: what to call `key` in a sentence, under "key", and each sampler, where not by its own name.
-        start: of the start that all chains share, the same distance and its standard error.
+        words: what to call `key` in a sentence, under "key", and samplers, where not by their own names.
+        start: quality and standard errors of the start that chains share, by name.
     """
-    best = min(rows, key=lambda row: _distance(row, key)[0])
-    level = _distance(best, key)
-    reached = {row["sampler"]: _reached(row, key, level) for row in rows}
-    equal = [row for row in rows if reached[row["sampler"]] is not None]
-    chosen = min(equal, key=lambda row: (reached[row["sampler"]], _distance(row, key)[0]))
-    name = words.get(chosen["sampler"], chosen["sampler"])
-    soonest = reached[chosen["sampler"]]
-    sentences = [f"Use {name}: " + _why(chosen, best, key, words, soonest, level)]
-    others = [row for row in equal if row is not chosen]
-    if others:
-        sentences.append(_others(others, reached, words))
-    worse = [row["sampler"] for row in rows if reached[row["sampler"]] is None]
-    if worse:
-        sentences.append(f"Behind at equal cost: {_listed([words.get(w, w) for w in worse])}.")
-    if "mode_chi_square_p" in chosen["quality"]:
-        sentences.append(_proportions(chosen))
-    if start is not None and start[0] - level[0] <= SURE * math.hypot(start[1], level[1]):
-        sentences.append(
-            f"None of them is measurably better than the start that the chains share ({_number(*start)}): with so many "
-            "samples the gradients buy nothing that this measure sees."
-        )
-    sentences.append(_mixing(chosen, rows, words))
-    return Advice(chosen["sampler"], " ".join(sentence for sentence in sentences if sentence))
 
+    def __init__(
+        self, rows: Sequence[Row], key: str, words: Mapping[str, str], start: Mapping[str, tuple[float, float]]
+    ) -> None:
+        self.rows, self.key, self.words, self.start = rows, key, words, start
+        self.best = min(rows, key=lambda row: row["quality"][key])
+        self.level = (self.best["quality"][key], self.best["quality_stderr"][key])
+        self.arrivals = {row["sampler"]: self._arrival(row) for row in rows}
+        if all(arrival is None for arrival in self.arrivals.values()):  # even the best has another mean energy
+            self.arrivals[self.best["sampler"]] = self.best["gradients"]
+        arrived = [row for row in rows if self.arrivals[row["sampler"]] is not None]
+        self.chosen = min(arrived, key=lambda row: (self.arrivals[row["sampler"]], row["quality"][key]))
+        self.others = [row for row in arrived if row is not self.chosen]
 
-def _distance(row: Row, key: str) -> tuple[float, float]:
-    return row["quality"][key], row["quality_stderr"][key]
+    def advice(self) -> Advice:
+        """All of it."""
+        sentences = [self._use(), self._also(), self._behind(), self._proportions(), self._gain(), self._mixing()]
+        return Advice(self.chosen["sampler"], " ".join(sentence for sentence in sentences if sentence))
 
+    def name(self, row: Row) -> str:
+        """What a sampler is called."""
+        return self.words.get(row["sampler"], row["sampler"])
 
-def _reached(row: Row, key: str, level: tuple[float, float]) -> int | None:
-    """The gradients from which on the curve stays at the level of the best, or None."""
-    soonest = None
-    for look in reversed(row["curve"]):
-        value, stderr = look["quality"][key], look["quality_stderr"][key]
-        if value - level[0] > SURE * math.hypot(stderr, level[1]):
-            break
-        soonest = look["gradients"]
-    return soonest
+    def _arrival(self, row: Row) -> int | None:
+        soonest = None
+        for look in reversed(row["curve"]):
+            if self._behind_best(look) or off_energy(look):
+                break
+            soonest = look["gradients"]
+        return soonest
 
+    def _behind_best(self, look: Row) -> bool:
+        value, stderr = look["quality"][self.key], look["quality_stderr"][self.key]
+        return bool(value - self.level[0] > SURE * math.hypot(stderr, self.level[1]))
 
-def _why(
-    chosen: Row, best: Row, key: str, words: Mapping[str, str], soonest: int | None, level: tuple[float, float]
-) -> str:
-    distance = _distance(chosen, key)
-    said = f"its {words['key']} of {_number(*distance)} after {chosen['gradients']} gradients a sample is "
-    if chosen is best:
-        said += "the smallest of all"
-    else:
-        said += f"as good as the smallest, {_number(*level)} of {words.get(best['sampler'], best['sampler'])}"
-    if soonest is not None and soonest < chosen["gradients"]:
-        said += f", and {soonest} gradients already reach that level"
-    return said + "."
-
-
-def _others(others: Sequence[Row], reached: Mapping[str, int | None], words: Mapping[str, str]) -> str:
-    said = [f"{words.get(row['sampler'], row['sampler'])} ({reached[row['sampler']]})" for row in others]
-    return f"Not told apart from it, with the gradients they need: {_listed(said)}."
-
-
-def _proportions(chosen: Row) -> str:
-    quality = chosen["quality"]
-    fits = quality["mode_chi_square_p"] >= REJECTED
-    return (
-        f"Its {chosen['n']:,} samples cover {quality['modes_covered']:.0f} modes, "
-        f"{quality['within_three_sigma']:.1%} of them within three standard deviations, "
-        f"{'in' if fits else 'not in'} proportion to the masses (chi-square {quality['mode_chi_square']:.1f}, "
-        f"p = {quality['mode_chi_square_p']:.2g})."
-    )
-
-
-def _mixing(chosen: Row, rows: Sequence[Row], words: Mapping[str, str]) -> str:
-    chains = [row for row in rows if row["rhat"] is not None and row["rhat_between_starts"] is not None]
-    if not chains:
-        return ""
-    smallest = min(chains, key=lambda row: row["rhat"])
-    name = words.get(smallest["sampler"], smallest["sampler"])
-    if chosen["rhat_between_starts"] is None:
-        said = "It has no chains that would have to forget a start"
-        if smallest["rhat"] > MIXED:
-            said += f"; those of the others do not (smallest R-hat {smallest['rhat']:.2f}, of {name})"
+    def _use(self) -> str:
+        chosen, soonest = self.chosen, self.arrivals[self.chosen["sampler"]]
+        distance = _number(chosen["quality"][self.key], chosen["quality_stderr"][self.key])
+        said = f"Use {self.name(chosen)}: after {chosen['gradients']} gradients a sample its {self.words['key']} is {distance}, "
+        if chosen is self.best:
+            said += "the smallest of all"
+        else:
+            said += f"not told apart from the smallest ({_number(*self.level)}, {self.name(self.best)})"
+        if SHIFT in chosen["quality"]:
+            shift = _number(chosen["quality"][SHIFT], chosen["quality_stderr"][SHIFT], sign=True)
+            verdict = "still differs from" if off_energy(chosen) else "is"
+            said += f", and its mean energy {verdict} that of the model ({shift} nats)"
+        if soonest is not None and soonest < chosen["gradients"]:
+            said += f"; {soonest} gradients are enough for that"
         return said + "."
-    if chosen["rhat"] <= MIXED:
-        return f"Its chains mix: started from the model and from data they agree (R-hat {chosen['rhat']:.2f})."
-    said = f"No single chain of it sees everything in so few steps (R-hat {chosen['rhat']:.2f})"
-    if chosen["rhat_between_starts"] <= MIXED:
-        agree = f"chains from the model's start and from data agree as groups ({chosen['rhat_between_starts']:.2f})"
-        return f"{said}, but {agree}: draw one sample from each of many chains."
-    apart = f"chains from the model's start and from data still differ as groups ({chosen['rhat_between_starts']:.2f})"
-    ending = "what the start gets wrong, it keeps"
-    if smallest is not chosen and smallest["rhat"] <= MIXED:
-        ending += f"; {name} mixes (R-hat {smallest['rhat']:.2f})"
-    return f"{said}, and {apart}: {ending}."
+
+    def _also(self) -> str:
+        said = [f"{self.name(row)} ({self.arrivals[row['sampler']]})" for row in self.others]
+        return f"As good, with the gradients that they need: {_listed(said)}." if said else ""
+
+    def _behind(self) -> str:
+        said = []
+        for row in self.rows:
+            if self.arrivals[row["sampler"]] is None:
+                why = f"{row['quality'][self.key]:.2g}"
+                if not self._behind_best(row):
+                    why = f"mean energy off by {row['quality'][SHIFT]:+.2f} nats"
+                said.append(f"{self.name(row)} ({why})")
+        return f"Behind at equal cost: {_listed(said)}." if said else ""
+
+    def _proportions(self) -> str:
+        quality = self.chosen["quality"]
+        if "mode_chi_square_p" not in quality:
+            return ""
+        right = quality["mode_chi_square_p"] >= REJECTED
+        return (
+            f"Its {self.chosen['n']:,} samples cover {quality['modes_covered']:.0f} modes, {'in' if right else 'not in'}"
+            f" proportion to their masses (chi-square {quality['mode_chi_square']:.1f},"
+            f" p = {quality['mode_chi_square_p']:.2g}), {quality['within_three_sigma']:.1%} of them within three standard"
+            " deviations."
+        )
+
+    def _gain(self) -> str:
+        value, stderr = self.start[self.key]
+        if value - self.level[0] > SURE * math.hypot(stderr, self.level[1]):
+            return ""
+        said = (
+            f"By {self.words['key']} none of them is measurably better than the model without its energy on x"
+            f" ({_number(value, stderr)}): so few samples do not show a smaller difference"
+        )
+        if SHIFT in self.start and not off_energy(self.chosen):
+            said += f"; the mean energy, {self.start[SHIFT][0]:+.2f} nats off at the start, does"
+        return said + "."
+
+    def _mixing(self) -> str:
+        chains = [row for row in self.rows if row["rhat"] is not None and row["rhat_between_starts"] is not None]
+        if not chains:
+            return ""
+        alone, together = self.chosen["rhat"], self.chosen["rhat_between_starts"]
+        least = min(chains, key=lambda row: row["rhat"])
+        if together is None:
+            if least["rhat"] <= MIXED:
+                return f"Of those with chains, {self.name(least)} mixes best (R-hat {least['rhat']:.2f})."
+            return f"No chain of any sampler sees everything by itself (smallest R-hat {least['rhat']:.2f}, {self.name(least)})."
+        if alone <= MIXED:
+            return f"Its chains mix: from the model's start and from data they agree one by one (R-hat {alone:.2f})."
+        said = f"None of its chains sees everything by itself (R-hat {alone:.2f}), "
+        if together <= MIXED:
+            return said + (
+                f"but those from the model's start and those from data agree as groups ({together:.2f}): draw one sample"
+                " from each of many chains."
+            )
+        return said + (
+            f"and those from the model's start and those from data differ even as groups ({together:.2f}): what the start"
+            " gets wrong, they keep."
+        )
 
 
-def _number(value: float, stderr: float) -> str:
+def off_energy(look: Row) -> bool:
+    """Whether the mean energy is known to be another than the model's."""
+    shift = look["quality"].get(SHIFT)
+    return shift is not None and abs(shift) > CLOSE * look["quality_stderr"][SHIFT]
+
+
+def _number(value: float, stderr: float, *, sign: bool = False) -> str:
     digits = max(0, 1 - math.floor(math.log10(stderr))) if stderr > 0 else 3
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+    return f"{value:{'+' if sign else ''}.{digits}f} ± {stderr:.{digits}f}"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -5,8 +5,8 @@ The gradient of the log-likelihood of h(x) = p(x) exp(-E(x)) / Z in E's weights 
 contrastive divergence    L = mean E(x+) - mean E(x-),                   x- from chains on h      (the paper's Eq. 5)
 density ratio             L = mean softplus(E(x+)) + mean softplus(-E(x-)),   x- exact samples of the reference
     optimum exp(-E) = data / reference: E is then normalised, log Z = 0                  (Gutmann & Hyvarinen 2012)
-ratio to the old model    the same with logit l = E_old - E for samples x- of the *model so far*; l is centred by its mean
-    over the batch, since the two normalisers differ by an unknown constant
+ratio to the old model    the same with logit l = E_old - E for samples x- of the *model so far*; l is centred by its
+    mean over the batch, since the two normalisers differ by an unknown constant
 importance likelihood     L = mean E(x+) + log mean exp(-E(x-)),         x- exact samples of the reference
 
 At E = E_old the gradient of the ratio to the old model is half of contrastive divergence's, but its loss is bounded
@@ -53,11 +53,6 @@ def ratio_to_old(positive: Tensor, negative: Tensor, old_positive: Tensor, old_n
 
 
 def importance_likelihood(positive: Tensor, negative: Tensor) -> Contrast:
-    """Energies of data and of exact samples of the reference, each (B,); the loss is minus the gain in log-likelihood."""
+    """Energies of data and of exact samples of the reference, each (B,); the loss is minus the log-likelihood."""
     log_z = torch.logsumexp(-negative, dim=0) - math.log(negative.shape[0])
     return Contrast(positive.mean() + log_z, (negative.mean() - positive.mean()).detach())
-
-
-def effective_sample_size(log_weights: Tensor) -> Tensor:
-    """(sum w)^2 / sum w^2 of log-weights (n,): how many equally weighted draws n weighted ones are worth."""
-    return torch.exp(2.0 * torch.logsumexp(log_weights, 0) - torch.logsumexp(2.0 * log_weights, 0))

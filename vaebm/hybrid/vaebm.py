@@ -33,6 +33,7 @@ from vaebm.vae import VAE
 
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
 CODES_PER_DRAW = 8  # of the mixture, among which a learned correction of E_z chooses
+FEWEST_CANDIDATES = 512  # for any choice by weights: among a handful, one sample had another law than a thousand
 
 
 class VAEBM(Pretrained, nn.Module):
@@ -87,12 +88,24 @@ class VAEBM(Pretrained, nn.Module):
 
     def noise_log_density(self, eps: Tensor) -> Tensor:
         """-E(T(eps)) + log N(eps; 0, I) of (B, dim), to (B,), in nats: log h in noise space up to log Z."""
-        if self.settings.target == "exact" and not self.energy_net.reads_x:  # the decoder stays out of the loop
-            return standard_log_prob(eps) - self.energy(None, self.vae.latent(self.noise.unpack(eps)[1]))
-        x, z = self.generate(eps)
         if self.settings.target == "release":
-            return self.log_density(x, z)
-        return standard_log_prob(eps) - self.energy(x, z)
+            return self._released_log_density(eps)
+        if not self.energy_net.reads_x:  # the decoder stays out of the loop
+            return standard_log_prob(eps) - self.energy(None, self.vae.latent(self.noise.unpack(eps)[1]))
+        return standard_log_prob(eps) - self.energy(*self.generate(eps))
+
+    def _released_log_density(self, eps: Tensor) -> Tensor:
+        """log p(z) + log N(mu + sigma eps_x; mu, sigma) - E.
+
+        A censored Gaussian is scored before its clamp: a point mass is flat in eps_x, which would wander off for ever.
+        """
+        eps_x, eps_z = self.noise.unpack(eps)
+        assert eps_x is not None
+        with self.autocast():
+            z = self.vae.latent(eps_z)
+            pixels = self.vae.pixels(z)
+        log_pixels = pixels.gaussian.log_prob(pixels.gaussian.transport(eps_x))
+        return self.vae.log_prior(z) + log_pixels - self.energy(pixels.transport(eps_x), z)
 
     def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim). Without pixel noise, x is the decoder's center."""
@@ -117,11 +130,10 @@ class VAEBM(Pretrained, nn.Module):
     @torch.no_grad()
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, dim) positions where chains begin: `propose`, of which E_x chooses where `start.proposals` is above 1."""
-        proposals = self.settings.start.proposals
-        eps = self.propose(n * proposals, generator)
-        image = self.energy_net.image
+        proposals, image = self.settings.start.proposals, self.energy_net.image
         if proposals == 1 or image is None:
-            return eps[:n]
+            return self.propose(n, generator)
+        eps = self.propose(max(n * proposals, FEWEST_CANDIDATES), generator)
         with self.frozen(), self.autocast():
             log_weights = torch.cat([-image(self.decode(part)) for part in eps.split(CHAINS_AT_ONCE)])
         return eps[systematic_resample(log_weights, n, generator)]
@@ -137,7 +149,7 @@ class VAEBM(Pretrained, nn.Module):
             return self.noise.standard(n, generator, self.device)
         if latent.correction is None:
             return self._with_codes(self.mixture.sample(n, generator), generator)
-        codes = self.mixture.sample(CODES_PER_DRAW * n, generator)
+        codes = self.mixture.sample(max(CODES_PER_DRAW * n, FEWEST_CANDIDATES), generator)
         return self._with_codes(codes[systematic_resample(-latent.net(codes), n, generator)], generator)
 
     def _with_codes(self, z: Tensor, generator: torch.Generator) -> Tensor:
@@ -224,8 +236,13 @@ class VAEBM(Pretrained, nn.Module):
             raise InputError(f"n is {n}: ask for at least one sample")
         generator = torch.Generator(self.device).manual_seed(seed)
         eps = self.draw(n, generator, subject)
-        x = self.present(eps, show or self.settings.show, generator)
+        x = self.present(eps, self.show_of(subject, show), generator)
         return transforms.to_display(x) if len(self.data_shape) == 3 else x
+
+    def show_of(self, subject: Subject, show: Show | None = None) -> Show:
+        """How a subject is shown: as asked, or as the settings say; without an energy, `denoised` is the mean."""
+        show = show or self.settings.show
+        return "mean" if show == "denoised" and subject != "vaebm" else show
 
     # Housekeeping
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class FourierFeatures(nn.Module):
-    """(B, dim) -> (B, dim + 2 count): the input, sines and cosines of random projections of standard deviation `scale`."""
+    """(B, dim) -> (B, dim + 2 count): the input, sines and cosines of projections of standard deviation `scale`."""
 
     frequencies: Tensor
 

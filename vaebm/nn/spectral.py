@@ -23,6 +23,8 @@ class SpectralNorms(nn.Module):
     The vectors u, v are buffers: a checkpoint that holds them resumes exactly.
     """
 
+    started: Tensor
+
     def __init__(self, module: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
         groups: dict[tuple[int, int], list[int]] = {}

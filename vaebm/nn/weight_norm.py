@@ -20,8 +20,8 @@ from torch.nn import functional
 class WeightNorm(nn.Module):
     """The part that normalised linear and convolution layers share. `weight` is v, of shape (outputs, ...)."""
 
-    weight: nn.Parameter
-    bias: Tensor
+    weight: Tensor
+    bias: Tensor | None
     gain: nn.Parameter
     initialised: Tensor
     fold: Tensor | None = None
@@ -36,7 +36,8 @@ class WeightNorm(nn.Module):
             return self.fold
         per_output = (-1,) + (1,) * (self.weight.dim() - 1)
         norm = self.weight.flatten(1).norm(dim=1).view(per_output)
-        return self.weight * (self.gain.view(per_output) / norm)
+        weight: Tensor = self.weight * (self.gain.view(per_output) / norm)
+        return weight
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's linear map."""
@@ -46,7 +47,7 @@ class WeightNorm(nn.Module):
         return self.apply_weight(x, self.normalised_weight(), self.bias)
 
 
-class WeightNormLinear(WeightNorm, nn.Linear):
+class WeightNormLinear(WeightNorm, nn.Linear):  # type: ignore[misc]  # whose bias is annotated as always there
     """(B, in) -> (B, out)."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -87,6 +88,7 @@ def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
         std = out.std(axes, correction=min(1, out.numel() // out.shape[1] - 1))
         std = torch.where(std > 1e-3, std, 1.0)  # an output that does not vary yet keeps its gain
         layer.gain.copy_(1.0 / std)
+        assert layer.bias is not None
         layer.bias.copy_(-out.mean(axes) / std)
         layer.initialised.fill_(True)
 

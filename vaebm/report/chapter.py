@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 def data_uri(picture: bytes) -> str:
@@ -33,29 +34,12 @@ class Plate:
     caption: str
     title: str = ""
     colour: str = ""
+    is_film: ClassVar[bool] = False
 
     @property
     def source(self) -> str:
         """Of the image."""
         return data_uri(self.picture)
-
-
-@dataclass(frozen=True)
-class Plates:
-    """Plates side by side, as many as fit.
-
-    Args:
-        plates: in order.
-        width: least width of each, in pixels; they wrap where the page is narrower.
-        most: width beyond which a plate does not grow.
-        caption: that all of them share.
-    """
-
-    plates: Sequence[Plate]
-    width: int = 300
-    most: int = 560
-    caption: str = ""
-    kind: str = field(default="plates", init=False)
 
 
 @dataclass(frozen=True)
@@ -77,12 +61,29 @@ class Film:
     height: int
     caption: str
     crisp: bool = True
-    kind: str = field(default="film", init=False)
+    is_film: ClassVar[bool] = True
 
     @property
     def source(self) -> str:
         """Of all frames."""
         return data_uri(self.picture)
+
+
+@dataclass(frozen=True)
+class Plates:
+    """Plates and films side by side, as many as fit.
+
+    Args:
+        plates: in order.
+        width: least width of each, in pixels; they wrap where the page is narrower.
+        most: width beyond which a plate does not grow.
+        caption: that all of them share.
+    """
+
+    plates: Sequence[Plate | Film]
+    width: int = 300
+    most: int = 560
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,4 +100,4 @@ class Chapter:
     key: str
     title: str
     sentences: Sequence[str]
-    blocks: Sequence[Plates | Film] = ()
+    blocks: Sequence[Plates] = ()

@@ -11,7 +11,7 @@ much log-densities may be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,9 @@ from torch import Tensor
 from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.hybrid import VAEBM
-from vaebm.metrics import PlaneQuadrature
+from vaebm.metrics import Measurement, PlaneQuadrature
 
-X_POINTS, LATENT_POINTS = 401, 201
+X_POINTS, LATENT_POINTS = 301, 301
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +34,20 @@ class Densities:
         maps: by subject.
         energy: E_x + log Z_x, which is log p - log h; None without an energy on x.
         error: the largest error of a log-density, in nats.
+        log_likelihoods: of held-out points, for subjects of which it was not measured.
     """
 
     extent: tuple[float, float]
     maps: dict[str, Tensor]
     energy: Tensor | None
     error: float
+    log_likelihoods: list[Measurement]
 
 
-def densities(model: VAEBM, data: DataSet, extent: tuple[float, float]) -> Densities:
-    """Everything that can be mapped.
+def densities(
+    model: VAEBM, data: DataSet, extent: tuple[float, float], points: Tensor, measured: Collection[str]
+) -> Densities:
+    """Everything that can be mapped, and the log-likelihood of points (n, 2) where it is not `measured` yet.
 
     Raises:
         InputError: the model is not one whose density quadrature can give, or it has diverged; the message says which.
@@ -76,11 +80,18 @@ def densities(model: VAEBM, data: DataSet, extent: tuple[float, float]) -> Densi
         )
 
     with model.frozen():
-        plain, mixed = quadrature(vae.log_prior), quadrature(model.mixture.log_prob)
-        full = quadrature(log_corrected_prior, energy.image)
-    maps = {"vae": plain.log_vae, "vae_mixture": mixed.log_vae, "vaebm": full.log_model}
+        found = {
+            "vae": quadrature(vae.log_prior),
+            "vae_mixture": quadrature(model.mixture.log_prob),
+            "vaebm": quadrature(log_corrected_prior, energy.image),
+        }
+        log_likelihoods = [
+            q.log_likelihood(points).with_subject(key) for key, q in found.items() if key not in measured
+        ]
+    full = found["vaebm"]
+    maps = {key: q.log_model for key, q in found.items()}
     if data.truth is not None:
         grid = torch.cartesian_prod(full.axis, full.axis)
         maps = {"truth": data.truth.log_prob(grid).reshape(len(full.axis), -1), **maps}
     tilt = None if energy.image is None else full.log_vae - full.log_model
-    return Densities(extent, maps, tilt, max(q.error for q in (plain, mixed, full)))
+    return Densities(extent, maps, tilt, max(q.error for q in found.values()), log_likelihoods)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ POINT_CHAINS = 2000
 IMAGE_VALUES = 300_000  # in all images of one subject together, between the limits below
 FEWEST_IMAGES, MOST_IMAGES = 64, 512
 
+Start = Literal["prior", "mixture", "latent_energy", "chosen"]
+"""What chains start from: N(0, I), the code mixture, E_z's own codes, or proposals that E_x chose among."""
+
 
 @dataclass(frozen=True, eq=False)
 class Exhibits:
@@ -35,7 +39,7 @@ class Exhibits:
         model: the model, on its device.
         held_out: held-out data (n, *data_shape), as models see them.
         noise: by subject, positions (n, dim), on the CPU; `vaebm` only where the chains ran.
-        starts_from: the subject whose positions the chains start from; None where they have a start of their own.
+        begin: what the chains start from.
         chains: their run, or None.
         refusal: why there are no chains; "" where there are.
         energies: E_x of data and samples, (n,) each, less its mean over held-out data; empty without an energy on x.
@@ -45,7 +49,7 @@ class Exhibits:
     model: VAEBM
     held_out: Tensor
     noise: dict[Subject, Tensor]
-    starts_from: Subject | None
+    begin: Start
     chains: WatchedChains | None
     refusal: str
     energies: dict[str, Tensor]
@@ -56,6 +60,14 @@ class Exhibits:
         device = self.model.device
         generator = torch.Generator(device).manual_seed(SEED)  # the same pixel noise each time, where it is not in eps
         return self.model.present(eps.to(device), show or self.model.settings.show, generator).cpu()
+
+    @property
+    def reconstructions(self) -> Tensor:
+        """The decoder's means of the held-out data's posterior means, on the CPU."""
+        vae = self.model.vae
+        with torch.no_grad(), self.model.frozen(), self.model.autocast():
+            parts = self.held_out.split(CHAINS_AT_ONCE)
+            return torch.cat([vae.decode(vae.encode(part.to(self.model.device))).center.cpu() for part in parts])
 
     @property
     def total_steps(self) -> int:
@@ -70,19 +82,19 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(SEED))[:n]
     held_out = data.test.batch(order)
     start = model.start(n, generator)
-    starts_from = _start_of(model)
+    begin = _start_of(model)
     noise: dict[Subject, Tensor] = {}
     with torch.no_grad():
         prior = torch.randn(n, model.noise.latent_dim, generator=generator, device=model.device)
         codes = model.vae.latent_noise(model.mixture.sample(n, generator))
-        noise["vae"] = start if starts_from == "vae" else model.noise.with_latent(start, prior)
-        noise["vae_mixture"] = start if starts_from == "vae_mixture" else model.noise.with_latent(start, codes)
+        noise["vae"] = start if begin == "prior" else model.noise.with_latent(start, prior)
+        noise["vae_mixture"] = start if begin == "mixture" else model.noise.with_latent(start, codes)
     chains, refusal = _run(model, start, generator, progress)
     noise = {key: eps.cpu() for key, eps in noise.items()}
     if chains is not None:
         noise["vaebm"] = chains.end
     energies, broken = _energies(model, held_out, noise)
-    return Exhibits(model, held_out, noise, starts_from, chains, refusal, energies, broken)
+    return Exhibits(model, held_out, noise, begin, chains, refusal, energies, broken)
 
 
 def _how_many(data: DataSet) -> int:
@@ -92,14 +104,13 @@ def _how_many(data: DataSet) -> int:
     return min(len(data.test), max(FEWEST_IMAGES, min(MOST_IMAGES, IMAGE_VALUES // values)))
 
 
-def _start_of(model: VAEBM) -> Subject | None:
-    """The subject that chains start from, where they do so exactly."""
+def _start_of(model: VAEBM) -> Start:
     latent, image = model.energy_net.latent, model.energy_net.image
     if model.settings.start.proposals > 1 and image is not None:
-        return None
+        return "chosen"
     if latent is None:
-        return "vae"
-    return "vae_mixture" if latent.correction is None else None
+        return "prior"
+    return "mixture" if latent.correction is None else "latent_energy"
 
 
 def _run(

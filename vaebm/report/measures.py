@@ -13,6 +13,7 @@ from typing import Literal
 from vaebm.metrics.measurement import Measurement
 
 MOST_DECIMALS = 4
+NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Measure:
     def said(self, measured: Measurement) -> str:
         """Number, error and unit, as in a sentence."""
         value, stderr = written(measured.value * self.factor, measured.stderr * self.factor, 0 if self.whole else None)
-        return f"{value}{f' ± {stderr}' if stderr else ''}" + (f" {self.unit}" if self.unit else "")
+        words = [value, *(["±", stderr] if stderr else []), *([self.unit] if self.unit else [])]
+        return NO_BREAK.join(words)
 
 
 MEASURES = {
@@ -59,7 +61,7 @@ MEASURES = {
     "within_three_sigma": Measure("within 3 σ of a mode", "the share within 3 σ of a mode", "%", "higher", 100.0),
     "mode_kl": Measure("KL of mode shares", "the KL divergence of mode shares", "nats", "lower"),
     "elbo": Measure("ELBO", "the ELBO of held-out data", "nats", "higher", of_samples=False),
-    "seconds_per_thousand": Measure("time to draw 1,000", "the time to draw 1,000 samples", "s", "lower"),
+    "seconds_per_thousand": Measure("time for 1,000 samples", "the time to draw 1,000 samples", "s", "lower"),
 }
 
 

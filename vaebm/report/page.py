@@ -50,11 +50,10 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
     """
     progress = progress or silent()
     model, data, measured = run.model(device), run.data(), run.measurements()
-    model.settings = run.recipe.model_settings()
     with progress.task("report", 4, "parts") as task:
         exhibits = draw_exhibits(model, data, progress)
         task.advance()
-        found = densities_or_reason(data, exhibits) if data.kind == "points" else None
+        found = densities_or_reason(data, exhibits, measured) if data.kind == "points" else None
         task.advance()
         top = opening(run, model)
         chapters = _chapters(run, data, exhibits, top, found, measured)

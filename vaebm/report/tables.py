@@ -57,7 +57,7 @@ class Row:
     def best(self) -> str | None:
         """Of the models in the row, the one with the best number; None where there is nothing to choose."""
         models = {key: m.value for key, m in self.measurements.items() if key in ("vae", "vae_mixture", "vaebm")}
-        if len(models) < 2 or self.measure.better is None:
+        if self.measure.better is None or len(set(models.values())) < 2:
             return None
         return (min if self.measure.better == "lower" else max)(models, key=lambda key: models[key])
 

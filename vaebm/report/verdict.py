@@ -45,7 +45,7 @@ def verdict(measurements: Sequence[Measurement]) -> Verdict:
         rivals = [key for key in ("vae_mixture", "vae") if key in by_subject]
         if "vaebm" in by_subject and rivals:
             return _verdict(name, by_subject, rivals)
-    return Verdict("unknown", "What the energy added is not measured yet: run `vaebm evaluate` on this run.", None, {})
+    return Verdict("unknown", "What the energy added is not measured yet; `vaebm evaluate` does that.", None, {})
 
 
 def _verdict(name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str]) -> Verdict:

@@ -41,7 +41,7 @@ class Descent:
     def step(self, loss: Tensor, rate: float) -> float:
         """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
         self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._engine.average_gradients(self._weights)
         norm = nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
         for group in self._adam.param_groups:

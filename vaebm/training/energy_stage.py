@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,12 @@ from vaebm.hybrid.contrast import (
     Contrast,
     contrastive_divergence,
     density_ratio,
-    effective_sample_size,
     importance_likelihood,
     ratio_to_old,
 )
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.nn.weight_norm import initialise_from_data
+from vaebm.sampling.resampling import effective_sample_size
 from vaebm.training.checkpoint import Tree
 from vaebm.training.descent import Descent
 from vaebm.training.loop import Stage, Training
@@ -43,6 +44,7 @@ from vaebm.training.phases import (
     EnergyStageSettings,
     ImportanceSettings,
     Phase,
+    PhaseSettings,
     RatioRoundsSettings,
 )
 from vaebm.training.schedules import rise_and_fall
@@ -209,7 +211,7 @@ def build_phases(training: Training, settings: EnergyStageSettings) -> list[Stag
     image = training.model.energy_net.image
     if image is None:
         return []
-    kinds = {
+    kinds: dict[type[PhaseSettings], Callable[..., EnergyPhase]] = {
         DensityRatioSettings: StartPhase,
         ImportanceSettings: StartPhase,
         RatioRoundsSettings: RatioRoundsPhase,

@@ -54,7 +54,7 @@ def fastest_device(name: str | None) -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, so that autocast makes it faster and not slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
@@ -83,13 +83,13 @@ class Engine:
                 state._reset_state()  # a second training in one process may use another device
         self._accelerator = Accelerator(cpu=device == "cpu", log_with=tracker, project_dir=folder)
         self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
-        self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
+        self.rank, self.world_size = int(self._accelerator.process_index), int(self._accelerator.num_processes)
         self.generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + self.rank)
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files."""
-        return self._accelerator.is_main_process
+        return self.rank == 0
 
     def first(self, make: Callable[[], Made]) -> Made:
         """Calls `make` in the first process, and in the others when it is done there: for what is made once on disk."""

@@ -58,9 +58,8 @@ class Guard:
         if "ratio_excess" in figures:
             self._excess += (figures["ratio_excess"] - self._excess) / self.settings.window
             if self._excess > self.settings.loss_excess:
-                raise self._reason(
-                    where, f"the logistic loss stayed {self._excess:.2f} nats above log 4: worse than no energy"
-                )
+                excess = f"{self._excess:.2f} nats above log 4"
+                raise self._reason(where, f"the logistic loss stayed {excess}, worse than no energy")
 
     def begin_stage(self) -> None:
         """Forgets the loss of the stage before."""
@@ -77,6 +76,6 @@ class Guard:
     @staticmethod
     def _reason(where: str, what: str) -> Diverged:
         return Diverged(
-            f"training diverged in {where}: {what}. The last good model is kept; lower energy_stage.learning_rate, or chain"
-            " density_ratio and ratio_rounds instead of contrastive_divergence"
+            f"training diverged in {where}: {what}. The last good model is kept; lower energy_stage.learning_rate, or"
+            " chain density_ratio and ratio_rounds instead of contrastive_divergence"
         )

@@ -173,8 +173,8 @@ class Loop:
                     self._save()
                     reason = stop.reason or Preempted
                     raise reason(
-                        f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved: run the"
-                        " same command again to go on"
+                        f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved:"
+                        " run the same command again to go on"
                     )
                 if engine.any(time.perf_counter() - saved > self.every_seconds):
                     self._save(started)

@@ -1,6 +1,6 @@
 """Stage 1: the VAE maximises its ELBO; then the mixture is fitted to its codes.
 
-    L = -( E_q[log p(x | z)] - w(t) KL ) / D        per value of x, so that clipping and rates mean the same for any size
+    L = -( E_q[log p(x | z)] - w(t) KL ) / D     per value of x, so that clipping and rates mean the same for any size
     w(t) = 0 for a while, then linearly up to `kl_weight`
 
 A VAE whose KL weight is 1 from the start can collapse: it becomes the best single Gaussian and never uses its codes.

@@ -1,13 +1,14 @@
 """A convolutional VAE with one flat latent vector, for images of any number of channels and any size from 8 up.
 
-    encoder: 3x3 stem, then per width a residual block and a 2x reduction, while the image is larger than 4 x 4; flatten, linear
-    decoder: linear, then the same sizes in reverse by nearest-neighbour enlargement to the exact size met on the way down
+    encoder: 3x3 stem; per width a residual block and a 2x reduction, while the image is larger than 4 x 4; linear
+    decoder: linear; the same sizes in reverse by nearest-neighbour enlargement to the exact size met on the way down
 
 Group normalisation throughout: it keeps no running statistics, so nothing has to be re-estimated for sampling.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -91,8 +92,8 @@ class ConvSettings(BaseModel):
         """A VAE for images (C, H, W), weights drawn from `generator`."""
         if len(data_shape) != 3 or min(data_shape[1:]) < SMALLEST_SIDE:
             raise InputError(
-                f"vae.kind=conv needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, but the data have shape"
-                f" {data_shape}: use vae.kind=mlp"
+                f"vae.kind=conv needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, but the data have"
+                f" shape {data_shape}: use vae.kind=mlp"
             )
         channels, height, width = data_shape
         likelihood = self.likelihood.build()

@@ -14,6 +14,7 @@ from vaebm.report.figures.canvas import MUTED, chart, svg
 
 Curve = tuple[Sequence[float], Sequence[float]]  # iterations, values
 
+ROOM_FOR_NAMES = 0.08  # of the axis, above the curves, for the names of stages
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
@@ -52,10 +53,11 @@ def curves(
                 name.replace("_", " "), (start, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2),
                 textcoords="offset points", va="top", fontsize=8, color=MUTED, rotation=0,
             )  # fmt: skip
-        axes.set_ylim(*(limits or _readable([values for _, values in named.values()], level)))
+        low, high = limits or _readable([values for _, values in named.values()], level)
+        axes.set_ylim(low, high + (ROOM_FOR_NAMES * (high - low) if boundaries else 0.0))
         axes.set_xlabel("iteration")
         axes.set_ylabel(unit)
-        axes.margins(x=0.01)
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if len(named) > 1:
             axes.legend(loc="best")

@@ -14,7 +14,7 @@ from vaebm.report.figures.canvas import INK, MUTED, Figure, blank, png
 from vaebm.report.figures.sheet import Pixels
 
 RESOLUTION = 200  # dots per inch
-MARGIN, GUTTER = 16, 40  # pixels
+GUTTER = 40  # pixels
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,17 @@ def side_by_side(panels: Sequence[Panel], gutter: int = GUTTER, size: float = 10
     """A PNG of panels from left to right, tops aligned; headings are `size` points high."""
     dot = RESOLUTION / 72
     line = 1.5 * size * dot
-    head = round(MARGIN + line * (1 + any(panel.line for panel in panels)) + 0.3 * line)
-    width = 2 * MARGIN + sum(panel.pixels.shape[1] for panel in panels) + gutter * (len(panels) - 1)
-    height = head + max(panel.pixels.shape[0] for panel in panels) + MARGIN
+    head = round(line * (1.4 + any(panel.line for panel in panels)))
+    width = sum(panel.pixels.shape[1] for panel in panels) + gutter * (len(panels) - 1)
+    height = head + max(panel.pixels.shape[0] for panel in panels)
     with blank(width / RESOLUTION, height / RESOLUTION, RESOLUTION) as figure:
         figure.set_layout_engine("none")
-        left = MARGIN
+        left = 0
         for panel in panels:
-            top = height - MARGIN
-            _text(figure, left, top, panel.heading, panel.colour, size, "bold")
-            _text(figure, left, top - line, panel.line, MUTED, 0.9 * size, "normal")
+            _text(
+                figure, left, height - 0.2 * line, panel.heading, panel.colour, size, "bold" if panel.line else "normal"
+            )
+            _text(figure, left, height - 1.2 * line, panel.line, MUTED, 0.9 * size, "normal")
             figure.figimage(np.ascontiguousarray(panel.pixels), left, height - head - panel.pixels.shape[0])
             left += panel.pixels.shape[1] + gutter
         return png(figure)
@@ -48,4 +49,4 @@ def side_by_side(panels: Sequence[Panel], gutter: int = GUTTER, size: float = 10
 
 def _text(figure: Figure, left: float, top: float, words: str, colour: str, size: float, weight: str) -> None:
     width, height = figure.get_size_inches() * RESOLUTION
-    figure.text(left / width, top / height, words, color=colour, fontsize=size, fontweight=weight, va="top")
+    figure.text((left + 1) / width, top / height, words, color=colour, fontsize=size, fontweight=weight, va="top")

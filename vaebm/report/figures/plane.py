@@ -8,23 +8,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, RULE, Axes, Figure, blank, png
+from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, RULE, Axes, blank, png, svg
 
 NATS_SHOWN = 12.0  # below the highest density; less is drawn as nothing
-DENSITY_COLOURS = "PuBu"
+DENSITY_COLOURS = "Blues"
 ENERGY_COLOURS = "RdBu"
-STRAY = "#d55e00"
-SIDE = 3.2  # inches of one map
+STRAY, STRAY_NAME = "#c0408a", "pink"
+SIDE = 2.6  # inches of one map
 
 
 def density_map(log_density: Tensor, extent: tuple[float, float], highest: float) -> bytes:
     """A PNG of a log-density (x, y) on a square grid; the colours span `NATS_SHOWN` nats up to `highest`."""
-    with blank(SIDE + 0.75, SIDE) as figure:
-        axes = figure.add_subplot()
-        draw_density(axes, log_density, extent, highest)
-        bar = figure.colorbar(axes.images[0], ax=axes, shrink=0.85, pad=0.02, aspect=28)
-        _quiet(bar.ax, "log-density, nats")
+    with blank(SIDE, SIDE) as figure:
+        draw_density(figure.add_subplot(), log_density, extent, highest)
         return png(figure)
+
+
+def density_scale(highest: float) -> bytes:
+    """An SVG of the colours of all maps of densities up to `highest`."""
+    with blank(4.6, 0.75) as figure:
+        axes = figure.add_subplot()
+        steps = torch.linspace(highest - NATS_SHOWN, highest, 256)[None].numpy()
+        axes.imshow(steps, extent=(highest - NATS_SHOWN, highest, 0, 1), cmap=DENSITY_COLOURS, aspect="auto")
+        axes.set_yticks([])
+        axes.set_xlabel("log-density, nats")
+        axes.grid(visible=False)
+        return svg(figure)
 
 
 def draw_density(axes: Axes, log_density: Tensor, extent: tuple[float, float], highest: float) -> None:
@@ -47,7 +56,7 @@ def energy_map(energy: Tensor, extent: tuple[float, float], reach: float) -> byt
         )  # fmt: skip
         _frame(axes, extent)
         bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02, aspect=28, extend="both")
-        _quiet(bar.ax, "E_x + log Z_x, nats")
+        _quiet(bar.ax, "E(x) + log Z, nats")
         return png(figure)
 
 
@@ -77,33 +86,24 @@ def draw_points(
 
 
 def snapshots(
-    positions: Sequence[tuple[str, Tensor]], colour: str, extent: tuple[float, float], near: Sequence[Tensor | None]
-) -> bytes:
-    """A PNG of the same points at several times, (label, points (n, 2)) each, row by row."""
-    columns = min(4, len(positions))
-    rows = -(-len(positions) // columns)
-    with blank(2.1 * columns, 2.35 * rows) as figure:
-        draw_snapshots(figure, positions, colour, extent, near, columns)
-        return png(figure)
-
-
-def draw_snapshots(
-    figure: Figure,
     positions: Sequence[tuple[str, Tensor]],
     colour: str,
     extent: tuple[float, float],
     near: Sequence[Tensor | None],
     columns: int,
-) -> None:
-    """The same into a given figure."""
+) -> bytes:
+    """A PNG of the same points at several times, (label, points (n, 2)) each, row by row."""
     rows = -(-len(positions) // columns)
-    for i, ((label, points), close) in enumerate(zip(positions, near, strict=True)):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        draw_points(axes, points, colour, extent, close, size=1.6)
-        axes.set_title(label, fontsize=9.5, fontweight="normal")
-        axes.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(positions))
-        axes.set_xlabel("x₁" if i + columns >= len(positions) else "")
-        axes.set_ylabel("x₂" if i % columns == 0 else "")
+    with blank(2.1 * columns, 2.35 * rows) as figure:
+        for i, ((label, points), close) in enumerate(zip(positions, near, strict=True)):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            draw_points(axes, points, colour, extent, close, size=1.6)
+            axes.set_title(label, fontsize=9.5, fontweight="normal")
+            lowest, leftmost = i // columns == rows - 1, i % columns == 0
+            axes.tick_params(labelleft=leftmost, labelbottom=lowest)
+            axes.set_xlabel("x₁" if lowest else "")
+            axes.set_ylabel("x₂" if leftmost else "")
+        return png(figure)
 
 
 def extent_of(points: Tensor) -> tuple[float, float]:

@@ -20,7 +20,7 @@ def scores(name: str, measurements: Mapping[str, Measurement]) -> bytes:
     errors = {key: measurements[key].stderr * what.factor for key in keys}
     unit = f" in {what.unit}" if what.unit else ""
     better = f" ({what.better} is better)" if what.better else ""
-    with chart("", 6.6, 0.55 + 0.36 * len(keys)) as axes:
+    with chart("", 5.0, 0.6 + 0.3 * len(keys)) as axes:
         for row, key in enumerate(keys):
             colour = subject(key).colour
             axes.errorbar(values[key], row, xerr=2 * errors[key], fmt="none", ecolor=colour, elinewidth=2.2, alpha=0.5)
@@ -40,8 +40,10 @@ def scores(name: str, measurements: Mapping[str, Measurement]) -> bytes:
             axes.axvline(values[floor], color=subject(floor).colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
         smallest = min(values[key] - 2 * errors[key] for key in keys)
         if smallest > 0 and max(values.values()) > LOG_FROM * min(values.values()):
-            axes.set_xscale("log")
+            axes.set_xscale("log", subs=[2, 5])
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+            axes.tick_params(axis="x", which="minor", labelsize=9.0, labelcolor=MUTED, length=3.5)
         axes.set_yticks(range(len(keys)), [subject(key).label for key in keys], color=INK)
         axes.set_ylim(len(keys) - 0.5, -0.5)
         axes.set_xlabel(f"{what.title}{unit}{better}")

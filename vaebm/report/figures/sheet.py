@@ -29,7 +29,7 @@ BROKEN = (214, 39, 40)
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 
-def grid_side(shape: tuple[int, ...], most: int = 8) -> int:
+def grid_side(shape: tuple[int, ...], most: int = 6) -> int:
     """How many images a square sheet holds along a side, for images (C, H, W)."""
     return min(most, max(3, SHEET_PIXELS // (2 * shown_side(shape))))
 

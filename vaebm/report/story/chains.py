@@ -18,8 +18,9 @@ from vaebm.report.story.words import STARTS, counted, duration, sampler_in_words
 from vaebm.report.subjects import subject
 
 STRIP_ROWS = 6
-FILM_SIDE = 8
-POINT_FILM_RESOLUTION = 90
+COLUMNS_OF_A_PAGE = 3
+FILM_SIDE = 6
+POINT_FILM_RESOLUTION = 150
 
 
 def chains_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
@@ -28,49 +29,52 @@ def chains_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
     chains = exhibits.chains
     if chains is None:
         return Chapter("chains", title, [f"The chains could not run: {exhibits.refusal}"])
-    strip = Plate(chain_picture(data, exhibits), _strip_caption(data), "", subject("vaebm").colour)
-    blocks: list[Plates | Film] = [Plates([strip], 300, 900)]
     film = _image_film(exhibits, chains) if data.kind == "image" else _point_film(data, exhibits, chains)
-    if film is not None:
-        blocks.append(film)
-    return Chapter("chains", title, _sentences(exhibits, chains), blocks)
+    strip = Plate(chain_picture(data, exhibits, COLUMNS_OF_A_PAGE), _strip_caption(data, exhibits))
+    block = Plates([strip] if film is None else [strip, film], 340, 620)
+    return Chapter("chains", title, _sentences(exhibits, chains), [block])
 
 
-def chain_picture(data: DataSet, exhibits: Exhibits) -> bytes:
-    """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, one a step."""
+def chain_picture(data: DataSet, exhibits: Exhibits, columns: int = 4) -> bytes:
+    """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, `columns` of them a row."""
     assert exhibits.chains is not None
     kept = exhibits.chains.at(milestones(exhibits.total_steps))
     if data.kind == "points":
         extent = plane.extent_of(data.train.all())
         shown = [(step_label(step, exhibits.total_steps), exhibits.shown(eps)) for step, eps in kept]
         points = [(label, x[:, :2]) for label, x in shown]
-        return plane.snapshots(points, subject("vaebm").colour, extent, [_near(data, x) for _, x in shown])
+        return plane.snapshots(points, subject("vaebm").colour, extent, [_near(data, x) for _, x in shown], columns)
     fit = sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)
     rows = max(2, min(STRIP_ROWS, fit))
     panels = []
     for step, eps in kept:
         tiles = sheet.tiles(exhibits.shown(eps[:rows]))
         scale = max(1, round(112 / tiles.shape[2]))
-        heading = "start" if step == 0 else f"{step:,}"
-        panels.append(Panel(heading, "", sheet.sheet(list(tiles[:, None]), scale, gap=8)))
-    return side_by_side(panels, gutter=8, size=7.5)
+        panels.append(
+            Panel(step_label(step, exhibits.total_steps), "", sheet.sheet(list(tiles[:, None]), scale, gap=8))
+        )
+    return side_by_side(panels, gutter=8, size=7.0)
 
 
 def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
     sampler = exhibits.model.settings.sampler
     moved = "codes and pixel noise" if exhibits.model.noise.pixel_shape else "codes"
-    sentences = [
-        f"{counted(len(chains.start), 'chain')} started {STARTS[exhibits.starts_from]}, and took {sampler_in_words(sampler)}"
-        f" in the space of all the noise ({moved}, {exhibits.model.noise.dim:,} dimensions), {duration(chains.seconds)} in all."
-    ]
-    adjusted = sampler.build().adjusted
-    meaning = (
-        "was accepted in the mean: the model's density is sampled exactly once the chains have mixed"
-        if adjusted
-        else "would have been accepted in the mean by an accept step, which this kernel leaves out: the closer to 100%, the"
-        " smaller its bias"
+    setting_out = (
+        f"{counted(len(chains.start), 'chain')} started from {STARTS[exhibits.begin]} and took"
+        f" {sampler_in_words(sampler)} in the space of all the noise ({moved}, {exhibits.model.noise.dim:,}"
+        f" dimensions). All of it took {duration(chains.seconds)} here."
     )
-    sentences.append(f"Of its moves {chains.acceptance:.0%} {meaning}.")
+    sentences = [setting_out]
+    if sampler.build().adjusted:
+        sentences.append(
+            f"{chains.acceptance:.0%} of the moves were accepted: the model's density is sampled exactly, once chains"
+            " mix."
+        )
+    else:
+        sentences.append(
+            f"An accept step, which this kernel leaves out, would have taken {chains.acceptance:.0%} of the moves:"
+            " the closer to 100%, the smaller its bias."
+        )
     if chains.warmup:
         sentences.append(f"The first {counted(chains.warmup, 'step')} are the warm-up, which learns the step size.")
     if chains.diverged:
@@ -80,14 +84,19 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
     return sentences
 
 
-def _strip_caption(data: DataSet) -> str:
-    if data.kind == "points":
-        beyond = " Orange points are beyond 3 standard deviations of any mode." if data.truth is not None else ""
-        return f"The same chains at several steps. See how they gather where the data are, and how early.{beyond}"
-    return (
-        "Each row is one chain, each column a number of steps taken. Read it from left to right: what a chain is about is"
-        " settled early, and what the energy has to say about details shows up later."
-    )
+def _strip_caption(data: DataSet, exhibits: Exhibits) -> str:
+    if data.kind == "image":
+        return (
+            "Each row is one chain, each column a number of steps taken. See how soon grain goes and strokes connect,"
+            " and whether a chain keeps to its subject or turns to another."
+        )
+    beyond = f" Points in {plane.STRAY_NAME} are beyond 3 σ of any mode." if data.truth is not None else ""
+    if exhibits.begin == "chosen":
+        return (
+            "The same chains at several steps. Their starts are chosen by the energy already, so there should be"
+            f" little left to do: see whether the modes stay equally full and as tight as those of the data.{beyond}"
+        )
+    return f"The same chains at several steps. See how they gather where the data are, and how early.{beyond}"
 
 
 def _image_film(exhibits: Exhibits, chains: WatchedChains) -> Film | None:
@@ -102,9 +111,7 @@ def _image_film(exhibits: Exhibits, chains: WatchedChains) -> Film | None:
         frames.append(sheet.framed(sheet.sheet([tiles[i : i + side] for i in range(0, len(tiles), side)])))
     height, width, _ = frames[0].shape
     labels = [step_label(step, exhibits.total_steps) for step, _ in kept]
-    caption = (
-        "The same model's chains as a film. Watch for images that turn into others: those chains cross between kinds."
-    )
+    caption = "More chains, as a film. Watch for images that turn into others: those chains cross between kinds."
     return Film(sheet.png(np.concatenate(frames)), labels, width, height, caption)
 
 
@@ -118,7 +125,7 @@ def _point_film(data: DataSet, exhibits: Exhibits, chains: WatchedChains) -> Fil
         frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
     height, width, _ = frames[0].shape
     labels = [step_label(step, exhibits.total_steps) for step, _ in kept]
-    caption = "The same chains as a film. Watch the space between the modes empty."
+    caption = "The same chains as a film. Watch whether any point crosses from one mode to another."
     return Film(sheet.png(np.concatenate(frames)), labels, width, height, caption, crisp=False)
 
 

@@ -11,7 +11,7 @@ from vaebm.report.figures import plane, sheet
 from vaebm.report.story.words import counted
 from vaebm.report.subjects import subject
 
-ROWS = 4  # of training images, twice as many to a row as a sheet of samples has
+ROWS = 3  # of training images
 
 
 def data_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
@@ -21,7 +21,7 @@ def data_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
 
 
 def _images(data: DataSet) -> Plates:
-    columns = 2 * sheet.grid_side(data.shape)
+    columns = 2 * sheet.grid_side(data.shape) + 4
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(SEED))[: ROWS * columns]
     ordered = ""
     if data.train.labels is not None:
@@ -32,9 +32,9 @@ def _images(data: DataSet) -> Plates:
     grid = sheet.sheet([shown[i : i + columns] for i in range(0, len(shown), columns)], scale, gap=max(2, scale // 2))
     reduced = f" They are reduced to {sheet.LARGEST_SIDE} pixels here." if sheet.is_reduced(data.shape) else ""
     caption = (
-        f"{counted(len(rows), 'training image')}, drawn at random{ordered}. See how much they vary within a kind and how"
-        " sharp their edges are: samples have to match both. Black is the lowest value a pixel can have and white the"
-        f" highest, here and in all pictures below.{reduced}"
+        f"{counted(len(rows), 'training image')}, drawn at random{ordered}. See how much they vary within a kind and"
+        " how sharp their edges are: samples have to match both. Black is the lowest value a pixel can have and white"
+        f" the highest, here and in all pictures below.{reduced}"
     )
     return Plates([Plate(sheet.png(grid), caption)], 300, 1080)
 
@@ -47,8 +47,8 @@ def _points(data: DataSet, exhibits: Exhibits) -> Plates:
     if data.truth is not None:
         near = plane.near_a_mode(points, data.truth.modes, data.truth.scale)
         caption += (
-            f", drawn from {len(data.truth.modes)} modes of standard deviation {data.truth.scale:g}; the few in orange lie"
-            " beyond 3 standard deviations of any mode, as they should"
+            f", drawn from {len(data.truth.modes)} modes of standard deviation {data.truth.scale:g}; the few in"
+            f" {plane.STRAY_NAME} lie beyond 3 standard deviations of any mode, as they should"
         )
     caption += ". See how empty the space between the modes is: a model has to leave it empty too."
     return Plates([Plate(plane.scatter(points[:, :2], subject("held_out").colour, extent, near), caption)], 280, 420)

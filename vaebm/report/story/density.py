@@ -28,7 +28,7 @@ def density_chapter(
     if isinstance(found, str):
         sentences.append(f"There are no maps of densities: {found}.")
     else:
-        blocks = [_maps(found, measured), *blocks]
+        blocks = [_maps(found, measured), _scale(found), *blocks]
         sentences.append(
             "Densities are exact: integrals over all codes, by quadrature, with an error below"
             f" {found.error:.1g} nats on these grids."
@@ -38,10 +38,11 @@ def density_chapter(
     return Chapter("samples", "Where the models put their mass", sentences, blocks)
 
 
-def densities_or_reason(data: DataSet, exhibits: Exhibits) -> Densities | str:
+def densities_or_reason(data: DataSet, exhibits: Exhibits, measured: Sequence[Measurement]) -> Densities | str:
     """The densities of the exhibits' model, or the sentence that says why there are none."""
+    known = {m.subject for m in measured if m.name == "log_likelihood"}
     try:
-        return densities(exhibits.model, data, plane.extent_of(data.train.all()))
+        return densities(exhibits.model, data, plane.extent_of(data.train.all()), exhibits.held_out, known)
     except InputError as reason:
         return str(reason)
 
@@ -55,30 +56,33 @@ def comparison_picture(
             (subject(key).label, x[:, :2], subject(key).colour, _near(data, x)) for key, x in _clouds(exhibits).items()
         ]
         return row_of_clouds(clouds, plane.extent_of(data.train.all()))
-    numbers = _log_likelihoods(measured)
+    numbers = {key: f"log-likelihood {number}" for key, number in _log_likelihoods(found, measured).items()}
     maps = [(subject(key).label, numbers.get(key, ""), log_density) for key, log_density in found.maps.items()]
     return row_of_maps(maps, found.extent, _highest(found))
 
 
 def _maps(found: Densities, measured: Sequence[Measurement]) -> Plates:
-    numbers = _log_likelihoods(measured)
+    numbers = _log_likelihoods(found, measured)
     what = {
         "truth": "What the data were drawn from.",
-        "vae": "The VAE alone: one smooth decoder over a Gaussian of codes has to cover the gaps to reach the modes.",
+        "vae": "One smooth decoder over a Gaussian of codes: to reach the modes it has to cover the gaps.",
         "vae_mixture": "The same decoder, codes from the mixture fitted to those of the data.",
         "vaebm": "The VAE times exp(−E), normalised. See how the gaps empty and the modes sharpen.",
     }
     plates = []
     for key in in_order(set(found.maps)):
         picture = plane.density_map(found.maps[key], found.extent, _highest(found))
-        number = f"{numbers[key]}. " if key in numbers else ""
-        plates.append(Plate(picture, number + what[key], subject(key).label, subject(key).colour))
-    return Plates(
-        plates,
-        240,
-        400,
-        f"One colour scale for all, of the {plane.NATS_SHOWN:.0f} nats below the highest density of any; white is less.",
+        caption = f"Log-likelihood {numbers[key]}. {what[key]}" if key in numbers else what[key]
+        plates.append(Plate(picture, caption, subject(key).label, subject(key).colour))
+    return Plates(plates, 220, 360)
+
+
+def _scale(found: Densities) -> Plates:
+    caption = (
+        f"The colours of all these maps: {plane.NATS_SHOWN:.0f} nats below the highest density of any, and white for"
+        " less."
     )
+    return Plates([Plate(plane.density_scale(_highest(found)), caption)], 260, 420)
 
 
 def _samples(data: DataSet, exhibits: Exhibits) -> Plates:
@@ -92,7 +96,10 @@ def _samples(data: DataSet, exhibits: Exhibits) -> Plates:
         plates.append(Plate(picture, caption, subject(key).label, subject(key).colour))
     shared = "Samples of each; see what lies between the modes."
     if data.truth is not None:
-        shared = "Samples of each. Those in orange are beyond 3 standard deviations of any mode: the fewer, the better."
+        shared = (
+            f"Samples of each. Those in {plane.STRAY_NAME} are beyond 3 standard deviations of any mode: the fewer, the"
+            " better."
+        )
     return Plates(plates, 220, 360, shared)
 
 
@@ -104,9 +111,10 @@ def _near(data: DataSet, points: Tensor) -> Tensor | None:
     return None if data.truth is None else plane.near_a_mode(points, data.truth.modes, data.truth.scale)
 
 
-def _log_likelihoods(measured: Sequence[Measurement]) -> dict[str, str]:
-    chosen = [m for m in measured if m.name == "log_likelihood"]
-    return {m.subject: f"Log-likelihood {measure(m.name).said(m)} a point" for m in chosen}
+def _log_likelihoods(found: Densities, measured: Sequence[Measurement]) -> dict[str, str]:
+    """As measured; where that is missing, on fewer points and the grids of the maps."""
+    numbers = {m.subject: m for m in [*found.log_likelihoods, *(m for m in measured if m.name == "log_likelihood")]}
+    return {key: measure(m.name).said(m) for key, m in numbers.items()}
 
 
 def _highest(found: Densities) -> float:

@@ -13,11 +13,14 @@ from vaebm.report.densities import Densities
 from vaebm.report.exhibits import Exhibits
 from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.energies import energy_histograms
+from vaebm.report.story.words import number
 from vaebm.report.subjects import in_order, subject
-from vaebm.report.verdict import SURE
 
 EXTREMES = 12  # images at either end of the energy's ranking
 OVERLAP_BINS = 40
+CONTRAST = (
+    3.0  # the map's colours reach this many times the most that the energy adds anywhere, or they would be all red
+)
 
 
 def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter:
@@ -33,7 +36,7 @@ def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter
     sentences = [f"The energy is not finite for {', '.join(broken)}: these are left out."] if broken else []
     if not energies:
         return Chapter("energy", title, sentences)
-    blocks = [Plates([Plate(energy_histograms(energies), _histogram_caption(energies))], 300, 760)]
+    blocks = [Plates([Plate(energy_histograms(energies), _histogram_caption(energies))], 300, 700)]
     if isinstance(found, Densities) and found.energy is not None:
         blocks.append(_map(found))
     elif len(exhibits.model.data_shape) == 3 and "vae_mixture" not in exhibits.broken:
@@ -47,9 +50,11 @@ def _gaps(energies: Mapping[str, Tensor]) -> str:
     for key in in_order(set(energies) - {"held_out"}):
         gap = float(energies[key].mean())
         stderr = math.hypot(*(float(e.std()) / math.sqrt(len(e)) for e in (data, energies[key])))
-        far = "not to be told from data" if abs(gap) <= SURE * stderr else "above data" if gap > 0 else "below data"
-        said.append(f"{subject(key).name} {abs(gap):.2f} ± {stderr:.2f} nats ({far})")
-    return f"In the mean, energies differ from those of held-out data by: {', '.join(said)}."
+        said.append(f"{number(gap)}\u00a0±\u00a0{stderr:.2f} for {subject(key).name}")
+    return (
+        f"Above held-out data the energies of samples lie, in the mean and in nats, by {', '.join(said)}. At 0,"
+        " within the errors, the energy cannot tell samples from data any more."
+    )
 
 
 def _histogram_caption(energies: Mapping[str, Tensor]) -> str:
@@ -58,9 +63,9 @@ def _histogram_caption(energies: Mapping[str, Tensor]) -> str:
         for key in in_order(set(energies) - {"held_out"})
     ]
     return (
-        "Low energy means likely. Where a histogram lies on that of the data, this energy cannot tell the two apart; what"
-        f" sticks out to the right is what it would still remove. Share of area in common with the data: {', '.join(overlaps)}."
-        " Values beyond the ends are drawn in the outermost bars."
+        "Low energy means likely. Where a histogram lies on that of the data, this energy cannot tell the two apart;"
+        " what sticks out to the right is what it would still remove. Share of area in common with the data:"
+        f" {', '.join(overlaps)}. Values beyond the ends are drawn in the outermost bars."
     )
 
 
@@ -75,12 +80,14 @@ def _overlap(first: Tensor, second: Tensor) -> float:
 
 def _map(found: Densities) -> Plates:
     assert found.energy is not None
-    reach = float(torch.quantile(found.energy[::4, ::4].nan_to_num(0.0, 0.0, 0.0).abs().flatten(), 0.9)) or 1.0
+    energy = found.energy.nan_to_num(0.0, 0.0, 0.0)
+    most = float(torch.quantile(energy[::4, ::4].abs().flatten(), 0.9))
+    reach = min(most, CONTRAST * -float(energy.min())) if float(energy.min()) < 0 else most
     caption = (
-        "The energy over the plane: log p of the VAE (its codes reweighted, where there is an energy on them) less log h of"
-        " the VAEBM. Blue is where it adds mass, red is where it takes mass away; far from all data it means little."
+        "The energy over the plane, which is the log-density of the VAE less that of the VAEBM. Blue is where it adds"
+        " mass, red is where it takes mass away. Far from all data it means little: nothing is there to take away."
     )
-    return Plates([Plate(plane.energy_map(found.energy, found.extent, reach), caption)], 280, 440)
+    return Plates([Plate(plane.energy_map(energy, found.extent, reach or 1.0), caption)], 280, 460)
 
 
 def _extremes(exhibits: Exhibits) -> Plates:
@@ -92,8 +99,9 @@ def _extremes(exhibits: Exhibits) -> Plates:
     scale = max(1, 2 * sheet.SHEET_PIXELS // (count * shown.shape[2]))
     paper = sheet.sheet([shown[:count], shown[count:]], scale, gap=max(3, scale))
     caption = (
-        f"Of {len(energies):,} samples of the VAE with the code mixture, above those that the energy likes best, below those"
-        f" that it likes least ({float(energies[order[0]]):+.1f} to {float(energies[order[-1]]):+.1f} nats against the"
-        " data's mean). The lower row shows what the chains move away from."
-    ).replace("-", "−")
+        f"Of {len(energies):,} samples of the VAE with the code mixture, above those that the energy likes best,"
+        f" below those that it likes least ({number(float(energies[order[0]]), True)} to"
+        f" {number(float(energies[order[-1]]), True)} nats against the data's mean). The lower row shows what the"
+        " chains move away from."
+    )
     return Plates([Plate(sheet.png(paper), caption)], 300, 900)

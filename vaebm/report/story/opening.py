@@ -60,8 +60,8 @@ def _plate(decided: Verdict) -> Plate | None:
     goal = " The dotted line is the goal: no model is expected to pass it." if _has_goal(decided) else ""
     return Plate(
         scores(decided.name, decided.measurements),
-        f"{what.title[0].upper()}{what.title[1:]} of every subject by one protocol, with two standard errors to either side;"
-        f" the further {side}, the better.{goal}",
+        f"{what.title[0].upper()}{what.title[1:]} of every subject by one protocol, with two standard errors to"
+        f" either side; the further {side}, the better.{goal}",
     )
 
 
@@ -71,7 +71,7 @@ def _has_goal(decided: Verdict) -> bool:
 
 def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[tuple[str, str]]:
     settings = run.recipe
-    terms = {"E_x": model.energy_net.image, "E_z": model.energy_net.latent}
+    terms = {"E(x)": model.energy_net.image, "E(z)": model.energy_net.latent}
     sizes = {name: _weights(net) for name, net in terms.items() if net is not None}
     energy = ", ".join(
         f"{name} with {counted(size, 'weight')}" if size else f"{name} in closed form" for name, size in sizes.items()
@@ -80,7 +80,7 @@ def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[
         ("data", run.data().name),
         (
             "VAE",
-            f"{settings.vae.kind}, {counted(_weights(model.vae), 'weight')}, {counted(model.vae.latent_dim, 'code')}",
+            f"{settings.vae.kind}, {counted(_weights(model.vae), 'weight')}, {counted(model.vae.latent_dim, 'latent')}",
         ),
         ("decoder", settings.vae.likelihood.kind.replace("_", " ")),
         ("energy", energy or "none: the VAEBM is the VAE"),
@@ -92,7 +92,7 @@ def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[
         facts.append(("trained in", duration(float(history[-1]["seconds"]))))
     drawing = [m for m in measurements if m.name == "seconds_per_thousand" and m.subject == "vaebm"]
     if drawing:
-        facts.append(("1,000 samples in", duration(drawing[-1].value)))
+        facts.append(("drawing", f"1,000 samples in {duration(drawing[-1].value)}"))
     return facts
 
 
@@ -101,11 +101,12 @@ def _weights(net: nn.Module) -> int:
 
 
 def _warning(run: Run) -> str:
-    events = run.events()
-    kinds = [event["event"] for event in events]
-    if "diverged" in kinds:
-        said = str(events[kinds.index("diverged")].get("message", ""))
-        return f"This run diverged, and the page shows the last good model. {said}"
-    if "complete" not in kinds:
-        return f"Training has not come to its end: the page shows the model saved so far; `vaebm train {run.path}` goes on."
+    last = next((event for event in reversed(run.events()) if event["event"] in ("diverged", "complete")), None)
+    if last is None:
+        return (
+            "Training has not come to its end, and the page shows the model saved so far."
+            f" It goes on with: vaebm train {run.path}"
+        )
+    if last["event"] == "diverged":
+        return f"This run diverged, and the page shows the last good model. {last.get('message', '')}"
     return ""

@@ -12,7 +12,7 @@ import torch
 import vaebm
 from vaebm.experiment.run_directory import Run
 from vaebm.hybrid import VAEBM
-from vaebm.report.story.words import duration
+from vaebm.report.story.words import counted, duration
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,5 @@ def _surroundings(run: Run, model: VAEBM) -> list[tuple[str, str]]:
     return [
         ("run", str(run.path)),
         ("page made with", f"vaebm {vaebm.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
-        ("page made on", f"{platform.system()}, {cpus}, {torch.get_num_threads()} threads, {device}"),
+        ("page made on", f"{platform.system()}, {cpus}, {counted(torch.get_num_threads(), 'thread')}, {device}"),
     ]

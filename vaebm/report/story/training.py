@@ -9,6 +9,7 @@ from vaebm.experiment.run_directory import Run
 from vaebm.hybrid.contrast import INDISTINGUISHABLE
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.figures.curves import Curve, curves
+from vaebm.report.story.words import number
 
 FigureRow = Mapping[str, Any]  # one line of metrics.jsonl
 
@@ -25,9 +26,9 @@ def training_chapter(run: Run) -> Chapter:
     energy = [row for row in history if "elbo" not in row]
     blocks = []
     if vae:
-        blocks.append(Plates(_vae_plates(vae, run.recipe.vae_stage.kl_weight), 300, 540))
+        blocks.append(Plates(_vae_plates(vae, run.recipe.vae_stage.kl_weight), 400, 540))
     if energy:
-        blocks.append(Plates(_energy_plates(energy, _stage_lengths(run)), 300, 540))
+        blocks.append(Plates(_energy_plates(energy, _stage_lengths(run)), 400, 540))
     sentences = ["Each point is the mean over the iterations since the one before it."]
     if not energy:
         sentences.append("There are no figures of an energy: the recipe trains none, or the run has not come so far.")
@@ -56,7 +57,8 @@ def _vae_plates(rows: Sequence[FigureRow], kl_weight: float) -> list[Plate]:
     return [
         Plate(
             elbo,
-            f"The lower bound on the log-likelihood, up is better: {last['elbo']:.2f} nats at the end. It should level off.",
+            f"The lower bound on the log-likelihood, up is better: {number(last['elbo'])} nats at the end. It should"
+            " level off.",
         ),
         Plate(
             kl,
@@ -89,14 +91,16 @@ def _energy_plates(rows: Sequence[FigureRow], lengths: Mapping[str, float]) -> l
         plates.append(
             Plate(
                 picture,
-                "How well data are told from the samples of the model before. Below log 4 there is something to correct; in"
-                " rounds it should come back towards log 4; above it the energy would be running away.",
+                "How well data are told from the samples of the model before. Below log 4 there is something to"
+                " correct; in rounds it should come back towards log 4; above it the energy would be running away.",
             )
         )
     gained = [row for row in rows if "contrast" in row and "proposal_ess" in row and "ratio_excess" not in row]
     if gained:
         picture = curves("Log-likelihood gained", "nats a data point", {"gain": curve("contrast", -1.0, 0.0, gained)})
-        plates.append(Plate(picture, "Over the model without E_x, by importance sampling on each batch: up is better."))
+        plates.append(
+            Plate(picture, "Over the model without E(x), by importance sampling on each batch: up is better.")
+        )
     shares = {
         "acceptance": "acceptance of chains",
         "proposal_ess": "proposals that count",
@@ -104,7 +108,8 @@ def _energy_plates(rows: Sequence[FigureRow], lengths: Mapping[str, float]) -> l
     }
     named = {name: curve(key) for key, name in shares.items() if any(row.get(key) for row in rows)}
     if named:
-        picture = curves("Sampling while learning", "share", named, boundaries=boundaries, limits=(-0.03, 1.03))
+        title = "Sampling while learning" if len(named) > 1 else next(iter(named)).capitalize()
+        picture = curves(title, "share", named, boundaries=boundaries, limits=(-0.03, 1.03))
         plates.append(Plate(picture, _shares_caption(named)))
     return plates
 
@@ -112,17 +117,17 @@ def _energy_plates(rows: Sequence[FigureRow], lengths: Mapping[str, float]) -> l
 def _gap_caption(rows: Sequence[FigureRow]) -> str:
     last = [row["gap"] for row in rows if "gap" in row][-1]
     return (
-        "Mean energy of the samples that the energy learns from less that of data. It begins at 0, where the energy knows"
-        f" nothing, rises as it learns, and ended at {last:.2f} nats. Against samples of the start it stays up; against the"
-        " model's own chains it should come down to 0. Running off to either side is divergence."
-    ).replace("-", "−")
+        "Mean energy of the samples that the energy learns from less that of data. It begins at 0, where the energy"
+        f" knows nothing, rises as it learns, and ended at {number(last)} nats. Against samples of the start it stays"
+        " up; against the model's own chains it should come down to 0. Running off to either side is divergence."
+    )
 
 
 def _shares_caption(named: Mapping[str, Curve]) -> str:
     words = {
         "acceptance of chains": "Acceptance near 0 or 1 says that chains hardly move or take needlessly small steps.",
-        "proposals that count": "Proposals that count are the effective share of the start's samples under the energy: where"
-        " it falls towards 0, few of them stand for the model.",
+        "proposals that count": "Proposals that count are the effective share of the start's samples under the"
+        " energy: where it falls towards 0, few of them stand for the model.",
         "chains not finite": "Chains that met values which are not finite should be none.",
     }
     return " ".join(words[name] for name in named)

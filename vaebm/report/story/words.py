@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vaebm.hybrid import Show
-from vaebm.hybrid import Subject as SubjectKey
+from vaebm.report.exhibits import Start
 from vaebm.sampling import SamplerSettings
 
 SHOWN = {
@@ -11,11 +11,18 @@ SHOWN = {
     "mean": "as decoder means, without pixel noise",
     "denoised": "denoised: the estimate of the clean image under the energy",
 }
-STARTS: dict[SubjectKey | None, str] = {
-    "vae": "from the VAE's prior",
-    "vae_mixture": "from the code mixture, exactly",
-    "vaebm": "from the model itself",
-    None: "from proposals among which the energy chose",
+STARTS: dict[Start, str] = {
+    "prior": "the VAE's prior",
+    "mixture": "the code mixture",
+    "latent_energy": "codes that follow the energy on them, E(z), with the VAE's pixel noise",
+    "chosen": "draws among which the energy on x chose",
+}
+SAMPLERS = {
+    "langevin": "Langevin",
+    "underdamped": "underdamped Langevin",
+    "mala": "MALA",
+    "hmc": "HMC",
+    "mclmc": "MCLMC",
 }
 
 
@@ -32,10 +39,16 @@ def counted(count: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if count == 1 else "s")
 
 
+def number(value: float, sign: bool = False) -> str:
+    """'−12.30', with a true minus; '+0.40' where the sign is to be seen."""
+    return f"{value:{'+' if sign else ''},.2f}".replace("-", "−")
+
+
 def sampler_in_words(sampler: SamplerSettings) -> str:
-    """'60 steps of langevin', with the warm-up where there is one."""
+    """'60 steps of Langevin', with the warm-up where there is one."""
     warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
-    return f"{counted(sampler.steps, 'step')} of {getattr(sampler, 'kind', 'the sampler').replace('_', ' ')}{warmup}"
+    kind = str(getattr(sampler, "kind", "the sampler"))
+    return f"{counted(sampler.steps, 'step')} of {SAMPLERS.get(kind, kind.replace('_', ' '))}{warmup}"
 
 
 def shown_in_words(show: Show) -> str:

@@ -1,0 +1,205 @@
+"""A run that was stopped or killed, however often and wherever, ends bit-identical to one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vaebm.errors import Interrupted, Preempted
+from vaebm.experiment.run_directory import Run
+from vaebm.experiment.train import train
+
+KILLS = 10
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl says, but for the time it took."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "message")} for row in rows]
+
+
+class SignalAt:
+    """Progress that sends this process a signal when the n-th iteration in all ends."""
+
+    def __init__(self, iteration: int, number: signal.Signals) -> None:
+        self.left, self.number, self.depth = iteration, number, 0
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str, done: int = 0) -> Iterator[SignalAt]:
+        self.depth += 1
+        yield self
+        self.depth -= 1
+
+    def say(self, line: str) -> None:
+        pass
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        if self.depth == 1:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("data", ["points", "images"])
+def test_a_run_stopped_after_every_iteration_equals_one_that_never_was(
+    data: str, tmp_path: Path, request: pytest.FixtureRequest, stages: list[str]
+) -> None:
+    recipe = request.getfixturevalue(data)
+    train(recipe, tmp_path / "whole", device="cpu")
+    stops = 0
+    while not (tmp_path / "stopped" / "model").exists():
+        number = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)[stops % 3]
+        expected = Interrupted if number == signal.SIGINT else Preempted
+        with pytest.raises(expected) if stops < 4 * len(stages) else contextmanager(lambda: (yield))():
+            train(recipe, tmp_path / "stopped", device="cpu", progress=SignalAt(1, number))
+        stops += 1
+    assert stops == 4 * len(stages) + 1
+    assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path) -> None:
+    train(points, tmp_path / "rarely", device="cpu", overrides=["checkpoint.every_seconds=1000"])
+    train(points, tmp_path / "often", device="cpu", overrides=["checkpoint.every_seconds=0", "checkpoint.keep=99"])
+    assert len(list((tmp_path / "often" / "checkpoints").iterdir())) == 4 * 6 + 1
+    assert len(list((tmp_path / "rarely" / "checkpoints").iterdir())) == 3
+    assert weights(tmp_path / "often") == weights(tmp_path / "rarely")
+
+
+def test_every_checkpoint_leads_to_the_same_end(images: Path, tmp_path: Path) -> None:
+    overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=99"]
+    run = train(images, tmp_path / "run", device="cpu", overrides=overrides)
+    end, told = weights(run.path), figures(run.path)
+    for name in sorted((run.path / "checkpoints").iterdir(), reverse=True)[1::5]:
+        for newer in (run.path / "checkpoints").iterdir():
+            if newer > name:
+                remove(newer)
+        remove(run.path / "model")
+        train(run.path, device="cpu")
+        assert weights(run.path) == end, name
+        assert figures(run.path) == told
+
+
+def test_the_seed_decides(points: Path, tmp_path: Path) -> None:
+    first = train(points, tmp_path / "a", device="cpu", overrides=["seed=1"])
+    second = train(points, tmp_path / "b", device="cpu", overrides=["seed=2"])
+    torch.rand(3)  # the global generator has no part in it
+    again = train(points, tmp_path / "c", device="cpu", overrides=["seed=1"])
+    assert weights(first.path) == weights(again.path)
+    assert weights(first.path) != weights(second.path)
+
+
+def test_training_leaves_the_global_generator_alone(points: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(points, tmp_path / "run", device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_killed_before_the_first_checkpoint(points: Path, tmp_path: Path) -> None:
+    """What was logged without any checkpoint is not told twice; a half-written recipe is no obstacle."""
+    whole = train(points, tmp_path / "whole", device="cpu")
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / ".recipe.yaml.draft").write_text("summary: ev")
+    run = Run.create(killed, whole.recipe)
+    (killed / "metrics.jsonl").write_text('{"event": "stage", "stage": "vae", "iterations": 4}\n{"stage": "va')
+    (killed / "checkpoints" / ".draft-00000000").mkdir(parents=True)
+    train(points, run.path, device="cpu")
+    assert figures(killed) == figures(whole.path)
+    assert weights(killed) == weights(whole.path)
+
+
+def test_killed_between_the_last_line_and_the_model(points: Path, tmp_path: Path) -> None:
+    run = train(points, tmp_path / "run", device="cpu")
+    end, told = weights(run.path), figures(run.path)
+    assert told[-1] == {"event": "complete"}
+    (run.path / "model").rename(run.path / ".model-draft")
+    train(points, run.path, device="cpu")
+    assert (weights(run.path), figures(run.path)) == (end, told)
+    assert not (run.path / ".model-draft").exists()
+
+
+LAUNCHER = """
+import os, signal, sys, threading, time
+
+# What takes long to import, once for all that are forked from here.
+import omegaconf, sklearn.datasets, sklearn.mixture, sklearn.model_selection, torch._dynamo
+import vaebm.experiment.train
+from vaebm.cli import main
+
+def kill_at(log, lines, delay):
+    while not os.path.exists(log) or open(log).read().count("\\n") < lines:
+        time.sleep(0.001)
+    time.sleep(delay)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+for command in sys.stdin:
+    lines, delay, log, *words = command.split()
+    child = os.fork()
+    if child == 0:
+        if int(lines):
+            threading.Thread(target=kill_at, args=(log, int(lines), float(delay)), daemon=True).start()
+        os._exit(main(words))
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.timeout(240)
+def test_a_run_killed_at_ten_random_moments_equals_one_that_never_was(
+    images: Path, tmp_path: Path, stages: list[str]
+) -> None:
+    length = 30
+    each = [f"energy_stage.phases.{name}.iterations={length}" for name in ("ratio", "divergence", "importance")]
+    words = [str(images), "vae_stage.iterations=30", "energy_stage.latent.iterations=30", *each]
+    words += ["energy_stage.phases.rounds.iterations_per_round=15", "checkpoint.every_seconds=0.05"]
+    words = ["train", *words, "--device", "cpu", "--only-train", "--quiet", "--out"]
+    whole = subprocess.run([sys.executable, "-m", "vaebm", *words, tmp_path / "whole"], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+
+    moments = random.Random(4)
+    lines = len(stages) * (length + 1)
+    log = tmp_path / "killed" / "metrics.jsonl"
+    hit = set()
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as launcher:
+        assert launcher.stdin is not None
+        assert launcher.stdout is not None
+
+        def start(line: int, delay: float) -> int:
+            print(line, delay, log, *words, log.parent, file=launcher.stdin)
+            return int(next(said for said in launcher.stdout if said.startswith("ended")).split()[1])
+
+        for kill in range(KILLS):
+            line = int(lines * (kill + moments.uniform(0.1, 0.8)) / KILLS)
+            status = start(line, moments.uniform(0, 0.01))
+            assert status == -signal.SIGKILL
+            told = log.read_text().splitlines()
+            hit.add(next(json.loads(line)["stage"] for line in reversed(told) if line.endswith("}")))
+        assert start(0, 0.0) == 0
+        launcher.stdin.close()
+
+    assert hit == set(stages)
+    assert figures(log.parent) == figures(tmp_path / "whole")
+    assert weights(log.parent) == weights(tmp_path / "whole")
+
+
+def remove(path: Path) -> None:
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()

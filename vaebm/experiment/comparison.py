@@ -1,0 +1,165 @@
+"""A comparison of samplers, on disk.
+
+    samplers.json          a row a sampler, with advice on the recommended one
+    samples/SAMPLER.npz    what each drew: `images` or `points`
+    reference.json         masses of a model in the plane, which take long to compute
+    samplers.html          the page (see `report.samplers`)
+
+Rows are kept if their protocol is the same: model, gradients, number of samples, the recipe's sampler and start, seed,
+device and version. Others are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vaebm.data import DataSet
+from vaebm.data.transforms import to_uint8
+from vaebm.errors import InputError
+from vaebm.experiment.contender import Course
+from vaebm.experiment.judge import Masses
+from vaebm.experiment.run_directory import RECIPE
+from vaebm.hybrid import VAEBM
+from vaebm.metrics.measurement import Measurement
+from vaebm.progress import Progress
+from vaebm.training.checkpoint import write_synced
+
+ROWS, REFERENCE, SAMPLES = "samplers.json", "reference.json", "samples"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        folder: where it is written.
+        rows: of the samplers, as `samplers.json` holds them.
+        key: the measurement that ranks.
+        start: measurements of the model without E_x, where chains begin.
+        references: measurements of what samples are to be compared with, by subject.
+        masses: of a model of points, None for images.
+        protocol: what was the same for all.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    key: str
+    start: list[Measurement]
+    references: dict[str, list[Measurement]]
+    masses: Masses | None
+    protocol: dict[str, Any]
+
+    def samples(self, sampler: str) -> np.ndarray:
+        """What a sampler, or `start` or `held_out`, drew: images (n, h, w, c) uint8 or points (n, 2)."""
+        with np.load(self.folder / SAMPLES / f"{sampler}.npz", allow_pickle=False) as file:
+            values: np.ndarray = file[file.files[0]]
+        return values
+
+
+class Shelf:
+    """The folder of a comparison.
+
+    Args:
+        folder: there, or made.
+        protocol: what rows have to share.
+    """
+
+    def __init__(self, folder: Path, protocol: dict[str, Any]) -> None:
+        self.folder, self.protocol = folder, protocol
+
+    @classmethod
+    def open(cls, folder: Path, protocol: dict[str, Any]) -> Shelf:
+        """The folder, made where it is not there.
+
+        Raises:
+            InputError: it is a run itself, or a file.
+        """
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: give the name of a folder")
+        if (folder / RECIPE).exists():
+            raise InputError(f"{folder} is a run: give a folder of its own, such as {folder / 'samplers'}")
+        (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
+        return cls(folder, protocol)
+
+    def rows(self, progress: Progress) -> list[dict[str, Any]]:
+        """Those that are finished.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.folder / ROWS
+        if not path.exists():
+            return []
+        try:
+            rows = json.loads(path.read_text())
+            kept = [row for row in rows if row["settings"]["protocol"] == self.protocol]
+            kept = [row for row in kept if (self.folder / SAMPLES / f"{row['sampler']}.npz").exists()]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is damaged: delete it and compare again") from None
+        if len(kept) < len(rows):
+            progress.say(f"{path} holds {len(rows) - len(kept)} samplers of another comparison: they are replaced.")
+        return kept
+
+    def save_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes `samplers.json`."""
+        write_synced(self.folder / ROWS, json.dumps(rows, indent=1, allow_nan=False).encode())
+
+    def save_samples(self, name: str, x: Tensor) -> None:
+        """Writes samples x (n, *data_shape), in the model's range."""
+        path = self.folder / SAMPLES / f"{name}.npz"
+        draft = path.with_name(f".{path.name}")
+        with draft.open("wb") as file:
+            if x.ndim == 4:
+                np.savez_compressed(file, images=to_uint8(x).permute(0, 2, 3, 1).numpy())
+            else:
+                np.savez_compressed(file, points=x.float().numpy())
+        draft.replace(path)
+
+    def masses(self, model: VAEBM, data: DataSet, progress: Progress) -> Masses:
+        """Of the model, computed once."""
+        path, sha = self.folder / REFERENCE, self.protocol["model_sha256"]
+        if path.exists():
+            try:
+                stored = json.loads(path.read_text())
+                if stored["model_sha256"] == sha:
+                    return Masses(**stored["masses"])
+            except (ValueError, KeyError, TypeError):
+                pass  # of another version, or cut short: computed again
+        with progress.task("quadrature", 1, "densities"):
+            masses = Masses.find(model, data)
+        write_synced(path, json.dumps({"model_sha256": sha, "masses": masses.to_json()}, indent=1).encode())
+        return masses
+
+
+def row_of(name: str, course: Course, curve: list[dict[str, Any]], n: int, protocol: dict[str, Any]) -> dict[str, Any]:
+    """A sampler's row; null stands for what so few steps do not tell."""
+    gradients = course.samples[-1][0]
+    mixing, log_z = course.mixing, course.log_z
+    per_second = gradients * n / course.seconds
+    row: dict[str, Any] = {
+        "sampler": name,
+        "gradients": gradients,
+        "acceptance": course.acceptance if math.isfinite(course.acceptance) else None,
+        "ess_per_gradient": mixing and mixing.ess_per_gradient,
+        "ess_per_second": mixing and mixing.ess_per_gradient * per_second,
+        "rhat": mixing and mixing.rhat,
+        "rhat_between_starts": mixing and mixing.rhat_between_starts,
+        "slowest": mixing and mixing.slowest,
+        "quality": curve[-1]["quality"],
+        "quality_stderr": curve[-1]["quality_stderr"],
+        "curve": curve,
+        "n": n,
+        "seconds": course.seconds,
+        "settings": {**course.settings, "overrides": course.words, "protocol": protocol},
+    }
+    if log_z is not None:
+        row["log_z"] = {"value": log_z.value, "stderr": log_z.stderr, "lower": log_z.lower, "upper": log_z.upper}
+    return row

@@ -1,0 +1,140 @@
+"""Samplers in rows: what each is called, its colour on every chart, its numbers as they are written, and the table.
+
+Colours are Okabe and Ito's and shades of them; chains with an accept step are blue and green, those without warm,
+the rest purple and grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vaebm.report.measures import measure, written
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Mapping[str, Any]
+
+LOOKS = {
+    "recipe": ("the recipe's own", "#1f2937"),
+    "langevin": ("Langevin", "#e69f00"),
+    "underdamped": ("underdamped Langevin", "#d55e00"),
+    "mala": ("MALA", "#56b4e9"),
+    "hmc": ("HMC", "#0072b2"),
+    "mclmc": ("MCLMC", "#b8860b"),
+    "adjusted_mclmc": ("adjusted MCLMC", "#009e73"),
+    "tempering": ("tempering", "#117733"),
+    "importance": ("importance", "#cc79a7"),
+    "smc": ("SMC", "#7b3294"),
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of quality: the measurement's name, how it is called, which way is better, and how to write it."""
+
+    name: str
+    title: str
+    better: str
+    percent: bool = False
+
+    def cell(self, row: Row) -> tuple[str, str]:
+        """Number and standard error."""
+        factor = 100.0 if self.percent else 1.0
+        value = row["quality"][self.name] * factor
+        if self.name in ("modes_covered", "mode_chi_square"):
+            return f"{value:.{0 if self.name == 'modes_covered' else 1}f}", ""
+        if self.name == "mode_chi_square_p":
+            return (f"{value:.2g}" if value >= 1e-4 else "< 0.0001"), ""
+        return written(value, row["quality_stderr"][self.name] * factor)
+
+
+QUANTITIES = (
+    Quantity("frechet_distance", "Fréchet distance", "↓"),
+    Quantity("kernel_distance", "kernel distance", "↓"),
+    Quantity("model_kl", "KL from the masses, nats", "↓"),
+    Quantity("energy_shift", "mean energy less the model's, nats", "→ 0"),
+    Quantity("modes_covered", "modes covered", "↑"),
+    Quantity("within_three_sigma", "within 3 σ, %", "↑", percent=True),
+    Quantity("mode_chi_square_p", "p of the proportions", "↑"),
+)
+
+
+def label(sampler: str) -> str:
+    """What a sampler is called on a page."""
+    return LOOKS.get(sampler, (sampler.replace("_", " "), ""))[0]
+
+
+def colour(sampler: str) -> str:
+    """Of its marks."""
+    return LOOKS.get(sampler, ("", "#6b7280"))[1]
+
+
+def quantities(rows: Sequence[Row]) -> list[Quantity]:
+    """Those that the rows have."""
+    return [quantity for quantity in QUANTITIES if all(quantity.name in row["quality"] for row in rows)]
+
+
+def title_of(name: str) -> str:
+    """What a measurement is called on an axis."""
+    return next((quantity.title for quantity in QUANTITIES if quantity.name == name), measure(name).title)
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """A number without an error; a dash where there is none."""
+    if value is None:
+        return "–"
+    if value != 0 and (abs(value) >= 10**digits or abs(value) < 10.0**-digits):
+        return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.1e}"
+    return f"{value:.{digits}g}"
+
+
+def advised(rows: Sequence[Row]) -> Row | None:
+    """The row with the advice."""
+    return next((row for row in rows if "advice" in row), None)
+
+
+def command(row: Row, run: str) -> str:
+    """The command that draws with a sampler; "" where no recipe can say it."""
+    words = row["settings"]["overrides"]
+    if not words and row["sampler"] != "recipe":
+        return ""
+    return " ".join(["vaebm sample", run, "--n 1000 --out samples.npz", *words])
+
+
+def samplers_table(rows: Sequence[Row]) -> Table:
+    """The table for a terminal, with the advice below it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
+    table.add_column("")
+    shown = [quantity for quantity in quantities(rows) if quantity.name != "kernel_distance"]
+    for heading in (*(f"{quantity.title} {quantity.better}" for quantity in shown), *NUMBERS):
+        table.add_column(heading, justify="right", vertical="bottom")
+    chosen = advised(rows)
+    for row in rows:
+        cells = [" ± ".join(part for part in quantity.cell(row) if part) for quantity in shown]
+        table.add_row(row["sampler"], *cells, *numbers(row), style="bold" if row is chosen else "")
+    if chosen is not None:
+        table.caption = Text(chosen["advice"], style="bold")
+    return table
+
+
+NUMBERS = ("gradients", "acceptance", "ESS per 1,000 gradients", "ESS per second", "R-hat", "R-hat of the starts")
+
+
+def numbers(row: Row) -> list[str]:
+    """What the table says beside the quality."""
+    per_gradient = row["ess_per_gradient"]
+    return [
+        f"{row['gradients']:,}",
+        short(row["acceptance"], 2),
+        short(None if per_gradient is None else 1000 * per_gradient, 2),
+        short(row["ess_per_second"], 2),
+        short(row["rhat"]),
+        short(row["rhat_between_starts"]),
+    ]
