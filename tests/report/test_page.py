@@ -144,10 +144,7 @@ def test_points_without_exact_densities(make_run: MakeRun) -> None:
 
 
 def test_a_diverged_run_shows_its_last_good_model(make_run: MakeRun, logbook: list[dict[str, Any]]) -> None:
-    rows = [
-        *logbook()[:-1],
-        {"event": "diverged", "message": "training diverged in rounds: the energy gap is 300 nats"},
-    ]
+    rows = [*logbook[:-1], {"event": "diverged", "message": "training diverged: the energy gap is 300 nats"}]
     words = words_of(page_of(make_run("digits", rows=rows)))
     assert "This run diverged, and the page shows the last good model." in words
     assert "the energy gap is 300 nats" in words

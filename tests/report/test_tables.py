@@ -52,7 +52,7 @@ def test_subjects_stand_in_the_order_of_the_story(image_measurements: ImageMeasu
     assert len({who.colour for who in SUBJECTS.values()}) == len(SUBJECTS) - 1  # held-out data and truth share theirs
 
 
-def test_what_is_shown_differently_does_not_share_a_row_but_shares_the_floor(
+def test_what_is_shown_differently_shares_the_floor_alone(
     image_measurements: ImageMeasurements,
 ) -> None:
     means = [

@@ -1,9 +1,9 @@
 """Advice: which sampler a comparison recommends, in sentences that follow from its numbers.
 
-Two distances d, e with standard errors s, t count as different if |d - e| > `SURE` sqrt(s^2 + t^2), and a mean energy as
-that of the model if it is within `CLOSE` of its standard errors. A sampler has *arrived* at that point of its curve from
-which on its distance is not different from the best final one and its mean energy is that of the model. Recommended is the
-sampler that arrives with the fewest gradients; of several the one whose distance is then smallest.
+A sampler has *arrived* at that point of its curve from which on its distance is within a standard error of the difference of
+the best final one and its mean energy within `CLOSE` standard errors of that of the model. Recommended is the sampler that
+arrives with the fewest gradients (the one-standard-error rule: the cheapest that may well be the best); of several the one
+whose distance is then smallest. Samplers whose distance is within `SURE` standard errors are not told apart from it.
 
 What else the numbers say is said with it: whether anything is gained over the start that the chains share, whether the
 samples have the right proportions, whether chains forget where they began. All chains share a start, so that taking errors
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SURE, CLOSE = 2.0, 3.0
+LIKELY, SURE, CLOSE = 1.0, 2.0, 3.0
 MIXED = 1.1  # R-hat up to which so short chains are called mixed; 1.01 asks for longer ones
 REJECTED = 1e-3
 SHIFT = "energy_shift"
@@ -49,12 +49,11 @@ class Advisor:
         self.rows, self.key, self.words, self.start = rows, key, words, start
         self.best = min(rows, key=lambda row: row["quality"][key])
         self.level = (self.best["quality"][key], self.best["quality_stderr"][key])
-        self.arrivals = {row["sampler"]: self._arrival(row) for row in rows}
-        if all(arrival is None for arrival in self.arrivals.values()):  # even the best has another mean energy
-            self.arrivals[self.best["sampler"]] = self.best["gradients"]
-        arrived = [row for row in rows if self.arrivals[row["sampler"]] is not None]
-        self.chosen = min(arrived, key=lambda row: (self.arrivals[row["sampler"]], row["quality"][key]))
-        self.others = [row for row in arrived if row is not self.chosen]
+        first = {row["sampler"]: self._arrival(row, LIKELY) for row in rows}
+        arrived = [row for row in rows if first[row["sampler"]] is not None]
+        self.chosen = min(arrived, key=lambda row: (first[row["sampler"]], row["quality"][key]), default=self.best)
+        self.soonest = first[self.chosen["sampler"]]
+        self.arrivals = {row["sampler"]: self._arrival(row, SURE) for row in rows if row is not self.chosen}
 
     def advice(self) -> Advice:
         """All of it."""
@@ -65,26 +64,26 @@ class Advisor:
         """What a sampler is called."""
         return self.words.get(row["sampler"], row["sampler"])
 
-    def _arrival(self, row: Row) -> int | None:
+    def _arrival(self, row: Row, errors: float) -> int | None:
         soonest = None
         for look in reversed(row["curve"]):
-            if self._behind_best(look) or off_energy(look):
+            if self._behind_best(look, errors) or off_energy(look):
                 break
             soonest = look["gradients"]
         return soonest
 
-    def _behind_best(self, look: Row) -> bool:
+    def _behind_best(self, look: Row, errors: float = SURE) -> bool:
         value, stderr = look["quality"][self.key], look["quality_stderr"][self.key]
-        return bool(value - self.level[0] > SURE * math.hypot(stderr, self.level[1]))
+        return bool(value - self.level[0] > errors * math.hypot(stderr, self.level[1]))
 
     def _use(self) -> str:
-        chosen, soonest = self.chosen, self.arrivals[self.chosen["sampler"]]
+        chosen, soonest = self.chosen, self.soonest
         distance = _number(chosen["quality"][self.key], chosen["quality_stderr"][self.key])
         said = f"Use {self.name(chosen)}: after {chosen['gradients']} gradients a sample its {self.words['key']} is {distance}, "
         if chosen is self.best:
             said += "the smallest of all"
         else:
-            said += f"not told apart from the smallest ({_number(*self.level)}, {self.name(self.best)})"
+            said += f"within a standard error of the smallest ({_number(*self.level)}, {self.name(self.best)})"
         if SHIFT in chosen["quality"]:
             shift = _number(chosen["quality"][SHIFT], chosen["quality_stderr"][SHIFT], sign=True)
             verdict = "still differs from" if off_energy(chosen) else "is"
@@ -94,13 +93,14 @@ class Advisor:
         return said + "."
 
     def _also(self) -> str:
-        said = [f"{self.name(row)} ({self.arrivals[row['sampler']]})" for row in self.others]
-        return f"As good, with the gradients that they need: {_listed(said)}." if said else ""
+        arrivals = {self.name(row): self.arrivals.get(row["sampler"]) for row in self.rows}
+        said = [f"{name} ({arrival})" for name, arrival in arrivals.items() if arrival is not None]
+        return f"Not told apart from it, with the gradients that they need: {_listed(said)}." if said else ""
 
     def _behind(self) -> str:
         said = []
         for row in self.rows:
-            if self.arrivals[row["sampler"]] is None:
+            if row is not self.chosen and self.arrivals[row["sampler"]] is None:
                 why = f"{row['quality'][self.key]:.2g}"
                 if not self._behind_best(row):
                     why = f"mean energy off by {row['quality'][SHIFT]:+.2f} nats"
