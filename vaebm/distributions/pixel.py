@@ -132,7 +132,7 @@ class LogisticMixturePixels(PixelDistribution):
 
     @property
     def center(self) -> Tensor:
-        return (self.log_weights.exp() * self.means.clamp(-1.0, 1.0)).sum(1).clamp(-1.0, 1.0)  # weights sum to 1 + rounding
+        return (self.log_weights.exp() * self.means.clamp(-1.0, 1.0)).sum(1).clamp(-1.0, 1.0)
 
     def log_prob(self, x: Tensor) -> Tensor:
         half_bin = 1.0 / (self.levels - 1)
