@@ -1,0 +1,291 @@
+"""Checkpoints: whole or not there, refused when damaged, and a stopped disk costs only the newest."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vaebm.errors import InputError
+from vaebm.training import checkpoint
+from vaebm.training.checkpoint import Checkpoints, Tree, load_optimiser_state, optimiser_state, write_synced
+from vaebm.training.engine import Engine
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.lists(st.integers(0, 3), max_size=3).map(lambda shape: torch.rand(shape))
+    | st.sampled_from([torch.tensor(True), torch.arange(3), torch.tensor([1.5], dtype=torch.bfloat16)])
+)
+# {"tensor": ...} alone is the mark of a tensor; no state of ours has such a dict.
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(), inner, max_size=3).filter(lambda tree: tree.keys() != {"tensor"})
+    ),
+    max_leaves=10,
+)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b) or (a != a and b != b)
+
+
+def rank(number: int, processes: int) -> Any:
+    """An engine that stands for one of several processes."""
+    return SimpleNamespace(rank=number, world_size=processes, is_main=number == 0, wait=lambda: None)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, engine: Engine) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints", 3, engine)
+
+
+def state(number: int) -> Tree:
+    return {"iteration": number, "model": {"w": torch.full((50, 5), float(number)), "b.0": torch.arange(number)}}
+
+
+@settings(max_examples=60, deadline=None)
+@given(tree=st.dictionaries(st.text(), trees, max_size=3).filter(lambda tree: tree.keys() != {"tensor"}))
+def test_what_is_saved_is_loaded(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> None:
+    checkpoints = Checkpoints(tmp_path_factory.mktemp("checkpoints"), 1, rank(0, 1))
+    checkpoints.save(0, tree)
+    assert same(checkpoints.load_newest(), tree)
+
+
+def test_tensors_whose_paths_read_the_same_are_kept_apart(checkpoints: Checkpoints) -> None:
+    tree = {"a": {"b.c": torch.tensor(1)}, "a.b": {"c": torch.tensor(2)}}
+    checkpoints.save(0, tree)
+    assert same(checkpoints.load_newest(), tree)
+
+
+def test_layouts_and_shared_memory_do_not_matter(checkpoints: Checkpoints) -> None:
+    images = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    tree = {"images": images, "part": images[:, 1], "turned": images.mT, "again": images}
+    checkpoints.save(0, tree)
+    assert same(checkpoints.load_newest(), tree)
+
+
+def test_there_is_none(checkpoints: Checkpoints) -> None:
+    assert checkpoints.load_newest() is None
+    assert checkpoints.names() == []
+
+
+def test_the_newest_is_loaded_and_only_some_are_kept(checkpoints: Checkpoints) -> None:
+    for number in (1, 2, 10, 100, 1000):
+        checkpoints.save(number, state(number))
+    assert checkpoints.names() == ["00000010", "00000100", "00001000"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == checkpoints.names()
+    assert same(checkpoints.load_newest(), state(1000))
+
+
+def test_saving_an_iteration_again_replaces_it(checkpoints: Checkpoints) -> None:
+    checkpoints.save(5, state(1))
+    checkpoints.save(5, state(2))
+    assert same(checkpoints.load_newest(), state(2))
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["00000005"]
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped weights": lambda folder: flip(folder / "state-0.safetensors", -7),
+    "flipped header": lambda folder: flip(folder / "state-0.safetensors", 3),
+    "cut weights": lambda folder: (folder / "state-0.safetensors").write_bytes(b"\x10"),
+    "no weights": lambda folder: (folder / "state-0.safetensors").unlink(),
+    "no json": lambda folder: (folder / "state-0.json").unlink(),
+    "cut json": lambda folder: (folder / "state-0.json").write_text('{"sha256": "'),
+    "empty json": lambda folder: (folder / "state-0.json").write_text(""),
+    "other json": lambda folder: (folder / "state-0.json").write_text("[1]"),
+    "a number as json": lambda folder: (folder / "state-0.json").write_text("1"),
+    "no text": lambda folder: (folder / "state-0.json").write_bytes(b"\xff\xfe"),
+    "another iteration": lambda folder: (folder / "state-0.json").write_text(
+        (folder / "state-0.json").read_text().replace('"iteration": 3', '"iteration": 4')
+    ),
+    "nothing": lambda folder: [file.unlink() for file in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_named_with_the_newest_that_is_whole(damage: str, checkpoints: Checkpoints) -> None:
+    for number in (1, 2, 3):
+        checkpoints.save(number, state(number))
+    DAMAGES[damage](checkpoints.folder / "00000003")
+    with pytest.raises(InputError) as refusal:
+        checkpoints.load_newest()
+    assert str(refusal.value) == (
+        f"checkpoint {checkpoints.folder / '00000003'} is damaged; {checkpoints.folder / '00000002'} is whole: delete"
+        " 00000003 and run the same command again to go on from there"
+    )
+    flip(checkpoints.folder / "00000002" / "state-0.safetensors", -1)
+    with pytest.raises(InputError, match="00000003 is damaged; .*00000001 is whole: delete 00000003"):
+        checkpoints.load_newest()
+    flip(checkpoints.folder / "00000001" / "state-0.json", 80)
+    with pytest.raises(InputError, match="00000003 is damaged; no older one is whole: delete the checkpoints folder"):
+        checkpoints.load_newest()
+
+
+def test_every_flipped_byte_is_noticed(checkpoints: Checkpoints) -> None:
+    checkpoints.save(3, {"iteration": 3, "w": torch.arange(3)})
+    for file in (checkpoints.folder / "00000003").iterdir():
+        for place in range(file.stat().st_size):
+            flip(file, place)
+            with pytest.raises(InputError, match="00000003"):
+                checkpoints.load_newest()
+            flip(file, place)
+    assert same(checkpoints.load_newest(), {"iteration": 3, "w": torch.arange(3)})
+
+
+def test_a_half_written_one_is_swept(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, state(1))
+    for name in (".draft-00000002", ".draft-dropped-00000000"):
+        (checkpoints.folder / name).mkdir()
+        (checkpoints.folder / name / "state-0.safetensors").write_bytes(b"half")
+    assert same(checkpoints.load_newest(), state(1))
+    checkpoints.sweep()
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["00000001"]
+
+
+def test_a_half_written_one_does_not_spoil_the_next_of_its_name(checkpoints: Checkpoints) -> None:
+    (checkpoints.folder / ".draft-00000001").mkdir(parents=True)
+    (checkpoints.folder / ".draft-00000001" / "state-0.json").write_text("half")
+    checkpoints.save(1, state(1))
+    assert same(checkpoints.load_newest(), state(1))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("call", ["save_file", "write_synced", "rename", "rmtree"])
+def test_a_disk_that_refuses_leaves_the_older_ones_whole(
+    number: int, call: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for iteration in (1, 2, 3):
+        checkpoints.save(iteration, state(iteration))
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise OSError(number, "refused")
+
+    with monkeypatch.context() as patch:
+        target = {"rename": Path, "rmtree": checkpoint.shutil}.get(call, checkpoint)
+        patch.setattr(target, call, refuse)
+        with pytest.raises(OSError, match="refused"):
+            checkpoints.save(4, state(4))
+    last = 4 if call == "rmtree" else 3
+    assert same(checkpoints.load_newest(), state(last))
+    checkpoints.sweep()
+    checkpoints.save(5, state(5))
+    assert checkpoints.names()[-1] == "00000005"
+    assert len(checkpoints.names()) == 3
+    assert same(checkpoints.load_newest(), state(5))
+
+
+def test_killed_anywhere_while_saving(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After every single change of the disk, a process that begins there finds the old or the new state, whole."""
+    checkpoints.save(7, state(1))
+    found = []
+
+    def watched(function: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            result = function(*arguments, **keywords)
+            newest = Checkpoints(checkpoints.folder, 2, rank(0, 1)).load_newest()
+            found.append(None if newest is None else newest["iteration"])
+            return result
+
+        return call
+
+    for name in ("save_file", "write_synced"):
+        monkeypatch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
+    monkeypatch.setattr(Path, "rename", watched(Path.rename))
+    for path in ("unlink", "rmdir"):
+        monkeypatch.setattr(checkpoint.os, path, watched(getattr(checkpoint.os, path)))
+    for iteration in (8, 9, 10, 11):
+        checkpoints.save(iteration, state(iteration))
+    assert found == sorted(found)
+    assert found[-1] == 11
+
+
+def test_each_process_has_its_own_part(tmp_path: Path) -> None:
+    parts = [Checkpoints(tmp_path, 2, rank(number, 2)) for number in (1, 0)]  # the first comes last and gives the name
+    for part, number in zip(parts, (1, 0), strict=True):
+        part.save(4, state(number))
+    assert same(parts[0].load_newest(), state(1))
+    assert same(parts[1].load_newest(), state(0))
+
+
+@pytest.mark.parametrize(("wrote", "reads"), [(1, 2), (2, 1), (2, 3)])
+def test_another_number_of_processes_is_refused(wrote: int, reads: int, tmp_path: Path) -> None:
+    for number in reversed(range(wrote)):
+        Checkpoints(tmp_path, 2, rank(number, wrote)).save(4, state(number))
+    for number in range(reads):
+        with pytest.raises(InputError, match=f"was written by {wrote} processes, this is {reads}: resume with the same"):
+            Checkpoints(tmp_path, 2, rank(number, reads)).load_newest()
+
+
+def test_write_synced_keeps_the_old_file_when_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_synced(tmp_path / "file", b"old")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        write_synced(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_optimiser_goes_on_as_it_was(layout: torch.memory_format, checkpoints: Checkpoints) -> None:
+    """Fused Adam reads weights and moments as they lie in memory, so their layouts must agree after a resume too."""
+
+    def net() -> nn.Conv2d:
+        made = nn.Conv2d(3, 5, 3).to(memory_format=layout)
+        generator = torch.Generator().manual_seed(0)
+        for weight in made.parameters():
+            weight.data.copy_(torch.randn(weight.shape, generator=generator))
+        return made
+
+    def steps(module: nn.Conv2d, optimiser: torch.optim.Optimizer, first: int, last: int) -> None:
+        for step in range(first, last):
+            x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+            optimiser.zero_grad()
+            module(x).square().mean().backward()
+            optimiser.step()
+
+    def adam(module: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(module.parameters(), lr=0.1, betas=(0.9, 0.95), fused=True)
+
+    whole, first, second = net(), net(), net()
+    steps(whole, adam(whole), 0, 6)
+    before, after = adam(first), adam(second)
+    steps(first, before, 0, 3)
+    checkpoints.save(0, {"adam": optimiser_state(before), "net": first.state_dict()})
+    saved = checkpoints.load_newest()
+    assert saved is not None
+    second.load_state_dict(saved["net"])
+    load_optimiser_state(after, saved["adam"])
+    steps(second, after, 3, 6)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+    for weight, moments in after.state.items():
+        assert moments["exp_avg"].stride() == weight.stride()

@@ -1,0 +1,81 @@
+"""The guard: what trips it, and in which words."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from vaebm.errors import Diverged
+from vaebm.training.guard import Guard, GuardSettings
+
+TRIPS = {
+    "the loss is not finite": {"loss": math.nan},
+    "the gradient norm is not finite": {"loss": 1.0, "gradient_norm": math.inf},
+    "the energy gap between samples and data is 201 nats (limit 200)": {"loss": 1.0, "gap": 201.0},
+    "the energy gap between samples and data is -300 nats (limit 200)": {"loss": 1.0, "gap": -300.0},
+    "60% of the chains met values that are not finite": {"loss": 1.0, "stuck_share": 0.6},
+}
+
+
+@pytest.mark.parametrize("sentence", TRIPS)
+def test_each_trip_says_where_and_why_and_what_to_do(sentence: str) -> None:
+    with pytest.raises(Diverged) as reason:
+        Guard(GuardSettings()).check("ratio, iteration 7", TRIPS[sentence])
+    assert str(reason.value) == (
+        f"training diverged in ratio, iteration 7: {sentence}. The last good model is kept; lower"
+        " energy_stage.learning_rate, or chain density_ratio and ratio_rounds instead of contrastive_divergence"
+    )
+
+
+def test_a_healthy_run_passes() -> None:
+    guard = Guard(GuardSettings())
+    for _ in range(1000):
+        guard.check("ratio", {"loss": 1.4, "gap": 199.0, "stuck_share": 0.5, "gradient_norm": 1e6, "ratio_excess": 0.4})
+    guard.check("ratio", {})
+    guard.check("ratio", {"gap": math.nan, "stuck_share": math.nan, "acceptance": math.nan})
+
+
+def test_chains_that_are_all_stuck_trip_it_whatever_the_limit() -> None:
+    guard = Guard(GuardSettings(stuck_share=1.0))
+    guard.check("divergence", {"stuck_share": 0.99})
+    with pytest.raises(Diverged, match="100% of the chains"):
+        guard.check("divergence", {"stuck_share": 1.0})
+
+
+def tripped_after(guard: Guard, excess: float) -> int:
+    for iteration in range(1, 10_000):
+        try:
+            guard.check("ratio", {"ratio_excess": excess})
+        except Diverged as reason:
+            assert "the logistic loss stayed 0.5" in str(reason)
+            assert "nats above log 4, worse than no energy" in str(reason)
+            return iteration
+    return 0
+
+
+def test_a_logistic_loss_has_to_stay_above_for_a_window() -> None:
+    """m <- m + (e - m) / w passes L at the first t with e (1 - (1 - 1/w)^t) > L."""
+    for excess, window in [(1.0, 50), (5.0, 50), (0.6, 10)]:
+        guard = Guard(GuardSettings(window=window))
+        expected = next(t for t in range(1, 10_000) if excess * (1 - (1 - 1 / window) ** t) > 0.5)
+        assert tripped_after(guard, excess) == expected
+    assert tripped_after(Guard(GuardSettings()), 0.49) == 0
+
+
+def test_a_resumed_guard_goes_on() -> None:
+    first = Guard(GuardSettings())
+    for _ in range(20):
+        first.check("ratio", {"ratio_excess": 1.0})
+    second = Guard(GuardSettings())
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert tripped_after(second, 1.0) == tripped_after(first, 1.0) < tripped_after(Guard(GuardSettings()), 1.0)
+
+
+def test_a_stage_is_not_judged_by_the_one_before() -> None:
+    guard = Guard(GuardSettings())
+    for _ in range(500):
+        guard.check("ratio", {"ratio_excess": -1.38})  # told apart perfectly
+    guard.begin_stage()
+    assert tripped_after(guard, 1.0) == tripped_after(Guard(GuardSettings()), 1.0)
