@@ -35,23 +35,61 @@ from vaebm.training.loop import Loop, Stage, Training
 
 ROOT = Path(__file__).parent.parent
 
-RATIO = {"gaussians25": "{kind: density_ratio, iterations: 3000, average: 0.995}", "digits": "{kind: density_ratio, iterations: 300, learning_rate: 5e-4, energy_square: 1e-3}"}
-IMPORTANCE = {"gaussians25": "{kind: importance, iterations: 3000, average: 0.995}", "digits": "{kind: importance, iterations: 300, learning_rate: 5e-4, energy_square: 1e-3}"}
-REFINE = {"gaussians25": "{kind: importance, iterations: 1000, learning_rate: 1e-4}", "digits": "{kind: importance, iterations: 150, learning_rate: 1e-4, energy_square: 1e-3}"}
-ROUNDS = {
-    "gaussians25": "{kind: ratio_rounds, rounds: 4, iterations_per_round: 150, chains: 4096, learning_rate: 1e-4, restart_steps: 100, sampler: {kind: mala, step_size: 0.002, steps: 20, warmup: 0}}",
-    "digits": "{kind: ratio_rounds, rounds: 4, iterations_per_round: 60, chains: 1024, learning_rate: 1e-4, energy_square: 1e-3, sampler: {kind: langevin, step_size: 0.03, steps: 12}}",
+MALA = {"kind": "mala", "step_size": 0.002, "warmup": 0}
+LANGEVIN = {"kind": "langevin", "step_size": 0.03}
+Phase = dict[str, Any]
+
+# The same estimator for each recipe, in that recipe's sizes and rates.
+RATIO: dict[str, Phase] = {
+    "gaussians25": {"kind": "density_ratio", "iterations": 3000, "average": 0.995},
+    "digits": {"kind": "density_ratio", "iterations": 300, "learning_rate": 5e-4, "energy_square": 1e-2},
 }
-DIVERGENCE = {
-    "gaussians25": "{kind: contrastive_divergence, iterations: 1000, learning_rate: 2e-4, sampler: {kind: mala, step_size: 0.002, steps: 10, warmup: 0}}",
-    "digits": "{kind: contrastive_divergence, iterations: 200, learning_rate: 2e-4, sampler: {kind: langevin, step_size: 0.03, steps: 10}}",
+IMPORTANCE = {name: {**phase, "kind": "importance"} for name, phase in RATIO.items()}
+REFINE: dict[str, Phase] = {
+    "gaussians25": {"kind": "importance", "iterations": 1000, "learning_rate": 1e-4},
+    "digits": {"kind": "importance", "iterations": 150, "learning_rate": 1e-4, "energy_square": 1e-2},
 }
-BUFFERED = {
-    "gaussians25": "{kind: contrastive_divergence, iterations: 1000, learning_rate: 5e-5, energy_square: 1e-3, buffer: 4096, reuse: 0.9, reuse_ramp_iterations: 100, sampler: {kind: mala, step_size: 0.002, steps: 10, warmup: 0}}",
-    "digits": "{kind: contrastive_divergence, iterations: 200, learning_rate: 5e-5, energy_square: 1e-3, buffer: 1024, reuse: 0.9, reuse_ramp_iterations: 50, sampler: {kind: langevin, step_size: 0.03, steps: 10}}",
+ROUNDS: dict[str, Phase] = {
+    "gaussians25": {
+        "kind": "ratio_rounds",
+        "rounds": 4,
+        "iterations_per_round": 150,
+        "chains": 4096,
+        "learning_rate": 1e-4,
+        "restart_steps": 100,
+        "sampler": {**MALA, "steps": 20},
+    },
+    "digits": {
+        "kind": "ratio_rounds",
+        "rounds": 4,
+        "iterations_per_round": 60,
+        "chains": 1024,
+        "learning_rate": 1e-4,
+        "energy_square": 1e-2,
+        "sampler": {**LANGEVIN, "steps": 12},
+    },
 }
-RESAMPLED = {"gaussians25": ["start.proposals=20"], "digits": []}  # how all of them are sampled when measured
-PLANS: dict[str, list[dict[str, str]]] = {
+DIVERGENCE: dict[str, Phase] = {
+    "gaussians25": {
+        "kind": "contrastive_divergence",
+        "iterations": 1000,
+        "learning_rate": 2e-4,
+        "sampler": {**MALA, "steps": 10},
+    },
+    "digits": {
+        "kind": "contrastive_divergence",
+        "iterations": 200,
+        "learning_rate": 2e-4,
+        "sampler": {**LANGEVIN, "steps": 10},
+    },
+}
+BUFFER = {"learning_rate": 5e-5, "energy_square": 1e-3, "buffer": 4096, "reuse": 0.9, "reuse_ramp_iterations": 100}
+BUFFERED = {name: {**phase, **BUFFER} for name, phase in DIVERGENCE.items()}
+RESAMPLED: dict[str, list[str]] = {
+    "gaussians25": ["start.proposals=20"],
+    "digits": [],
+}  # how all of them are sampled when measured
+PLANS: dict[str, list[dict[str, Phase]]] = {
     "none": [],
     "density ratio": [RATIO],
     "importance": [IMPORTANCE],
@@ -69,7 +107,8 @@ PLANS: dict[str, list[dict[str, str]]] = {
 def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, Any]) -> dict[str, Any]:
     """Trains one energy and measures it; `vae` keeps the first stage of each seed."""
     phases = {f"phase{i}": settings[recipe_name] for i, settings in enumerate(PLANS[plan])}
-    overrides = [f"seed={seed}", "energy_stage.phases.ratio=null", *(f"energy_stage.phases.{name}={text}" for name, text in phases.items())]
+    overrides = [f"seed={seed}", "energy_stage.phases.ratio=null"]
+    overrides += [f"energy_stage.phases.{name}={json.dumps(phase)}" for name, phase in phases.items()]
     if "resampled" not in plan:
         overrides.append("start.proposals=1")  # chains start from the VAE, as published
     recipe = load_recipe(recipe_name, overrides)
@@ -97,7 +136,8 @@ def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, An
         ended = str(reason).split(". ")[0]
     seconds = time.perf_counter() - started
     run.save_model(training.model)
-    measured = {m.name: [m.value, m.stderr] for m in evaluate(run, subjects=["vaebm"], overrides=RESAMPLED[recipe_name], device="cpu")}
+    measurements = evaluate(run, subjects=["vaebm"], overrides=RESAMPLED[recipe_name], device="cpu")
+    measured = {m.name: [m.value, m.stderr] for m in measurements}
     return {"recipe": recipe_name, "plan": plan, "seed": seed, "seconds": round(seconds, 1), "ended": ended, **measured}
 
 

@@ -4,8 +4,8 @@
     python benchmarks/results.py digits vae.likelihood.kind=gaussian --name digits-gaussian --seeds 0 1 2
     python benchmarks/results.py gaussians25 --seeds 0 1 2
 
-Runs go to runs/results/NAME-SEED and are resumed if they are there. Each line of the file is a measurement with the recipe,
-seed, seconds of training, hardware, command and version added. Afterwards the table of means over seeds is printed.
+Runs go to runs/results/NAME-SEED and are resumed if they are there. Each line of the file is a measurement with recipe,
+seed, seconds of training, hardware, command and version added. Afterwards medians over seeds are printed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ ROOT = Path(__file__).parent.parent
 def hardware() -> str:
     """The processor's name, as the system tells it, and PyTorch's threads."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     features = torch.backends.cpu.get_cpu_capability()
     return f"{names[0] if names else platform.processor()}, {features}, {torch.get_num_threads()} threads"
 
 
 def version() -> str:
     """The commit that the working tree stands on."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def main() -> None:
@@ -55,7 +58,13 @@ def main() -> None:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for seed in arguments.seeds:
         overrides = [f"seed={seed}", *arguments.overrides]
-        run = train(arguments.recipe, ROOT / "runs" / "results" / f"{name}-{seed}", overrides=overrides, device="cpu", progress=on_terminal())
+        run = train(
+            arguments.recipe,
+            ROOT / "runs" / "results" / f"{name}-{seed}",
+            overrides=overrides,
+            device="cpu",
+            progress=on_terminal(),
+        )
         measurements = evaluate(run, device="cpu", progress=on_terminal())
         seconds = next(event["seconds"] for event in reversed(run.events()) if event["event"] == "complete")
         added = {

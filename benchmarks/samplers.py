@@ -200,9 +200,7 @@ def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Pr
             meter.reset()
 
     begin = problem.draw(CHAINS, generator)
-    run = sample_chains(
-        target, begin, make(problem), steps=draws, warmup=warmup, generator=generator, progress=mark
-    )
+    run = sample_chains(target, begin, make(problem), steps=draws, warmup=warmup, generator=generator, progress=mark)
     gradients = meter.read()[1] / CHAINS / draws
     begin = problem.draw(MANY, generator)
     steps = max(3, round(300 / gradients))
@@ -215,7 +213,11 @@ def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Pr
     settings = ", ".join(f"{name} {value:.3g}" for name, value in learned.items() if isinstance(value, float))
     assert run.history is not None
     return Result(
-        run.history, gradients, meter.read()[0] / MANY / steps, warm[0] / CHAINS, f"{settings}, acceptance {run.acceptance.mean():.2f}"
+        run.history,
+        gradients,
+        meter.read()[0] / MANY / steps,
+        warm[0] / CHAINS,
+        f"{settings}, acceptance {run.acceptance.mean():.2f}",
     )
 
 

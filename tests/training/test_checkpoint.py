@@ -237,13 +237,13 @@ def test_another_number_of_processes_is_refused(wrote: int, reads: int, tmp_path
     for number in reversed(range(wrote)):
         Checkpoints(tmp_path, 2, rank(number, wrote)).save(4, state(number))
     for number in range(reads):
-        with pytest.raises(InputError, match=f"was written by {wrote} processes, this is {reads}: resume with the same"):
+        with pytest.raises(
+            InputError, match=f"was written by {wrote} processes, this is {reads}: resume with the same"
+        ):
             Checkpoints(tmp_path, 2, rank(number, reads)).load_newest()
 
 
-def test_write_synced_keeps_the_old_file_when_the_disk_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_synced_keeps_the_old_file_when_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_synced(tmp_path / "file", b"old")
 
     def refuse(descriptor: int) -> None:

@@ -72,7 +72,9 @@ def test_asked_again_it_says_what_happened_and_trains_nothing(
         said = capsys.readouterr()
         assert said.out == ""
         assert len(said.err.splitlines()) == 1
-        assert said.err.startswith(f"vaebm: {run} was given up before and is not trained further; its model is the last")
+        assert said.err.startswith(
+            f"vaebm: {run} was given up before and is not trained further; its model is the last"
+        )
         assert first.err.removeprefix("vaebm: ").strip() in said.err
         assert said.err.endswith("Train anew, with other numbers, into another --out\n")
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -98,6 +100,11 @@ def test_without_its_model_it_may_be_tried_again(recipe: Path, tmp_path: Path) -
 
 def test_a_loss_that_is_not_finite(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="training diverged in vae, iteration .* is not finite"):
-        train(recipe, tmp_path / "run", device="cpu", overrides=["vae_stage.learning_rate=1e30", "vae_stage.iterations=50"])
+        train(
+            recipe,
+            tmp_path / "run",
+            device="cpu",
+            overrides=["vae_stage.learning_rate=1e30", "vae_stage.iterations=50"],
+        )
     model = vaebm.load(tmp_path / "run")
     assert not any(bool(torch.isnan(value).any()) for value in model.state_dict().values())

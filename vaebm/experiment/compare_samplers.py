@@ -38,6 +38,19 @@ FEWEST = 64
 PROBES = 128
 ENERGY_PROPOSALS = 20  # a sample, for the mean energy of a model of images
 
+NAMES = {
+    "recipe": "the recipe's own sampler",
+    "langevin": "Langevin",
+    "underdamped": "underdamped Langevin",
+    "mala": "MALA",
+    "hmc": "HMC",
+    "mclmc": "MCLMC",
+    "adjusted_mclmc": "adjusted MCLMC",
+    "importance": "importance resampling",
+    "smc": "SMC",
+}
+"""What sentences call them."""
+
 
 def contenders(model: VAEBM) -> dict[str, Contender]:
     """All samplers by name; `recipe` where it differs from all others."""
@@ -201,7 +214,7 @@ class _Contest:
     def _words(self, key: str, masses: Masses | None) -> dict[str, str]:
         of = "the masses of the data" if masses is not None and masses.of == "truth" else "the model's own masses"
         names = {"frechet_distance": "Fréchet distance", "model_kl": f"KL divergence from {of}"}
-        return {"key": names[key], "recipe": "the recipe's own sampler"}
+        return {"key": names[key], **NAMES}
 
 
 def _known(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

@@ -141,7 +141,7 @@ class KernelContender:
             return None
         began = time.perf_counter()
         generator = terms.generator(self.name)
-        start = terms.model.start(len(terms.start), generator) if self.own_start else terms.start
+        start = terms.model.start(len(terms.start), generator) if cost else terms.start
         kernel, shared, learning = self._learn(self.make(terms.gradients), start, terms, generator, advance)
         overhead = cost + math.ceil(shared)
         own = max(1, terms.gradients - overhead)

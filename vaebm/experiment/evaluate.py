@@ -38,6 +38,7 @@ from vaebm.vae import elbo
 LARGEST_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
+FEWEST_FOR_KERNEL = 20  # held-out images: fewer give no block estimate
 IMAGE_NAMES = ("frechet_distance", "kernel_distance", "elbo", "seconds_per_thousand")
 MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
 POINT_NAMES = ("log_likelihood", "log_z", *MODE_NAMES, "elbo", "seconds_per_thousand")
@@ -46,7 +47,9 @@ SPLITS = dict.fromkeys(("frechet_distance", "kernel_distance"), "train") | dict.
 )
 SAMPLED: tuple[Subject, ...] = ("vae", "vae_mixture", "vaebm")
 
-Job = tuple[str, Callable[[], list[Measurement]]]
+Job = tuple[
+    str, Callable[[Sequence[str]], list[Measurement]]
+]  # a subject, and what measures it: at least the names given
 
 
 def evaluate(
@@ -92,7 +95,7 @@ def evaluate(
                 if name in names and not _has(done, name, subject, protocol)
             ]
             if missing:
-                fresh = [_by(protocol, measured) for measured in job() if measured.name in missing]
+                fresh = [_by(protocol, measured) for measured in job(missing) if measured.name in missing]
                 replaced = {(measured.name, measured.subject) for measured in fresh}
                 done = [old for old in done if (old.name, old.subject) not in replaced] + fresh
                 run.save_measurements(done)
@@ -125,7 +128,7 @@ class Evaluation:
     def names_of(self, subject: str) -> list[str]:
         """Measurements that apply to a subject."""
         if self.data.kind == "image":
-            names = ["frechet_distance", "kernel_distance"]
+            names = ["frechet_distance"] + ["kernel_distance"] * (min(len(self.data.test), self.n) >= FEWEST_FOR_KERNEL)
             return names + {"vae": ["elbo"], "vaebm": ["seconds_per_thousand"]}.get(subject, [])
         names = ["log_likelihood"] if subject == "truth" or (self.has_quadrature and subject != "vae_mixture") else []
         names += MODE_NAMES
@@ -176,13 +179,15 @@ class Evaluation:
         frechet = (
             metrics.repeated_frechet(rows, reference) if len(rows) > 1 else metrics.frechet_distance(rows[0], reference)
         )
-        kernel = metrics.kernel_distance(torch.cat(rows), reference)
-        return [m.with_subject(subject).with_settings(**features.settings) for m in (frechet, kernel)]
+        found = [frechet]
+        if "kernel_distance" in self.names_of(subject):
+            found.append(metrics.kernel_distance(torch.cat(rows), reference))
+        return [m.with_subject(subject).with_settings(**features.settings) for m in found]
 
-    def _held_out(self) -> list[Measurement]:
+    def _held_out(self, _: Sequence[str]) -> list[Measurement]:
         return self._distances("held_out", [self.data.test.all()])
 
-    def _reconstruction(self) -> list[Measurement]:
+    def _reconstruction(self, _: Sequence[str]) -> list[Measurement]:
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         x = self.data.test.all().to(self.model.device)
         with torch.no_grad():
@@ -190,14 +195,12 @@ class Evaluation:
             shown = pixels.center if self.model.settings.show == "mean" else pixels.sample(generator)
         return self._distances("reconstruction", [shown.cpu()])
 
-    def _sampled_images(self, subject: Subject) -> list[Measurement]:
-        x, seconds = self._draw(subject, self.n * self.draws)
-        found = self._distances(subject, x.split(self.n))
-        if subject == "vae":
-            found.append(self._elbo())
-        if subject == "vaebm":
-            found.append(seconds)
-        return found
+    def _sampled_images(self, subject: Subject, names: Sequence[str]) -> list[Measurement]:
+        found: list[Measurement] = []
+        if set(names) != {"elbo"}:
+            x, seconds = self._draw(subject, self.n * self.draws)
+            found = [*self._distances(subject, x.split(self.n)), seconds]
+        return [*found, self._elbo()] if "elbo" in names else found
 
     # Points
 
@@ -210,7 +213,7 @@ class Evaluation:
         assert truth is not None
         return [m.with_subject(subject) for m in metrics.mode_measurements(points, truth.modes, truth.scale).values()]
 
-    def _truth(self) -> list[Measurement]:
+    def _truth(self, _: Sequence[str]) -> list[Measurement]:
         truth, points = self.data.truth, self.data.test.all()
         assert truth is not None
         log_prob = truth.log_prob(points).double()
@@ -218,17 +221,17 @@ class Evaluation:
         likelihood = Measurement("log_likelihood", float(log_prob.mean()), stderr, len(points), {}, "truth")
         return [likelihood, *self._modes("truth", points)]
 
-    def _sampled_points(self, subject: Subject) -> list[Measurement]:
-        points, seconds = self._draw(subject, self.n)
-        found = [*self._modes(subject, points), seconds]
-        if subject == "vae":
-            found.append(self._elbo())
-        if self.has_quadrature and subject != "vae_mixture":
+    def _sampled_points(self, subject: Subject, names: Sequence[str]) -> list[Measurement]:
+        found: list[Measurement] = []
+        if "log_likelihood" in names or "log_z" in names:
             density = plane_quadrature(self.model, with_energy=subject == "vaebm")
-            found.insert(0, density.log_likelihood(self.data.test.all()).with_subject(subject))
             method = {"method": "quadrature"}
+            found.append(density.log_likelihood(self.data.test.all()).with_subject(subject))
             found.append(Measurement("log_z", density.log_z, density.error, len(self.data.test), method, subject))
-        return found
+        if set(names) & {*MODE_NAMES, "seconds_per_thousand"}:
+            points, seconds = self._draw(subject, self.n)
+            found += [*self._modes(subject, points), seconds]
+        return [*found, self._elbo()] if "elbo" in names else found
 
     # Both
 

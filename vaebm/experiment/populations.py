@@ -112,7 +112,7 @@ class SMCContender:
         generator = terms.generator("smc")
         last, moves = self._anneal(terms, kernel, 1, TRIAL, generator), 1
         spent = trial = last.gradients * TRIAL / n
-        stages = (last.gradients - BESIDE_STAGES) / _turns(TRIAL, 1)
+        stages = last.gradients / _turns(TRIAL, 1)
         samples: list[tuple[int, Tensor]] = []
         seconds = 0.0
         for mark in SMC_MARKS:

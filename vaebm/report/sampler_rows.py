@@ -6,6 +6,7 @@ the rest purple and grey.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,11 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of quality: the measurement's name, how it is called, which way is better, and how to write it."""
+    """A column of quality: the measurement, its title, its heading in a narrow column, which way is better."""
 
     name: str
     title: str
+    heading: str
     better: str
     percent: bool = False
 
@@ -52,13 +54,13 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("frechet_distance", "Fréchet distance", "↓"),
-    Quantity("kernel_distance", "kernel distance", "↓"),
-    Quantity("model_kl", "KL from the masses, nats", "↓"),
-    Quantity("energy_shift", "mean energy less the model's, nats", "→ 0"),
-    Quantity("modes_covered", "modes covered", "↑"),
-    Quantity("within_three_sigma", "within 3 σ, %", "↑", percent=True),
-    Quantity("mode_chi_square_p", "p of the proportions", "↑"),
+    Quantity("frechet_distance", "Fréchet distance", "Fréchet\ndistance", "↓"),
+    Quantity("kernel_distance", "kernel distance", "kernel\ndistance", "↓"),
+    Quantity("model_kl", "KL from the masses, nats", "KL,\nnats", "↓"),
+    Quantity("energy_shift", "mean energy less the model's, nats", "energy\noff by", "→ 0"),
+    Quantity("modes_covered", "modes covered", "\nmodes", "↑"),
+    Quantity("within_three_sigma", "within 3 σ, %", "within\n3 σ, %", "↑", percent=True),
+    Quantity("mode_chi_square_p", "p of the proportions", "propor-\ntions p", "↑"),
 )
 
 
@@ -83,12 +85,17 @@ def title_of(name: str) -> str:
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """A number without an error; a dash where there is none."""
+    """A number without an error, to so many digits; a dash where there is none.
+
+    >>> short(0.00971, 2), short(359.2, 2), short(1.0), short(None)
+    ('0.0097', '359', '1.00', '–')
+    """
     if value is None:
         return "–"
-    if value != 0 and (abs(value) >= 10**digits or abs(value) < 10.0**-digits):
-        return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.1e}"
-    return f"{value:.{digits}g}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    after = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(after, 0), 6)}f}".replace("-", "−")
 
 
 def advised(rows: Sequence[Row]) -> Row | None:
@@ -111,10 +118,10 @@ def samplers_table(rows: Sequence[Row]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     shown = [quantity for quantity in quantities(rows) if quantity.name != "kernel_distance"]
-    for heading in (*(f"{quantity.title} {quantity.better}" for quantity in shown), *NUMBERS):
-        table.add_column(heading, justify="right", vertical="bottom")
+    for heading in (*(f"{quantity.heading} {quantity.better}" for quantity in shown), *HEADINGS):
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     chosen = advised(rows)
     for row in rows:
         cells = [" ± ".join(part for part in quantity.cell(row) if part) for quantity in shown]
@@ -124,7 +131,8 @@ def samplers_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-NUMBERS = ("gradients", "acceptance", "ESS per 1,000 gradients", "ESS per second", "R-hat", "R-hat of the starts")
+NUMBERS = ("gradients", "acceptance", "ESS per 1,000 gradients", "ESS per second", "R‑hat", "R‑hat of the starts")
+HEADINGS = ("gradi-\nents", "accept-\nance", "ESS per\n1,000 g", "ESS\nper s", "\nR-hat", "R-hat of\nstarts")
 
 
 def numbers(row: Row) -> list[str]:

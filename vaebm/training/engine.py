@@ -92,13 +92,21 @@ class Engine:
         return self.rank == 0
 
     def first(self, make: Callable[[], Made]) -> Made:
-        """Calls `make` in the first process, and in the others when it is done there: for what is made once on disk."""
-        if not self.is_main:
-            self.wait()
-            return make()
-        made = make()
-        self.wait()
-        return made
+        """Calls `make` in the first process, and in the others when it is done there: for what is made once on disk.
+
+        Raises:
+            InputError, OSError: what `make` raises in the first process; the others refer to it.
+        """
+        made: Made | None = None
+        failure: Exception | None = None
+        if self.is_main:
+            try:
+                made = make()
+            except (InputError, OSError) as error:
+                failure = error
+        if self.any(failure is not None):
+            raise failure or InputError("the first process could not begin: it says why")
+        return make() if made is None else made
 
     def share(self, batch_size: int) -> int:
         """This process's part of a batch.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vaebm.report.figures.canvas import INK, MUTED, RULE, Axes, blank, chart, svg
 
-COLUMNS = 4
+MOST_COLUMNS = 5
 DECADES = 8.0  # ratio of largest to smallest from which an axis is logarithmic
 
 
@@ -35,34 +35,28 @@ class Racer:
     errors: Sequence[float]
 
 
-def lanes(racers: Sequence[Racer], across: str, up: str, levels: Mapping[str, float]) -> bytes:
-    """An SVG of small charts, `COLUMNS` in a row.
+def lanes(racers: Sequence[Racer], across: str, level: float | None) -> bytes:
+    """An SVG of small charts, `MOST_COLUMNS` in a row at most.
 
     Args:
         racers: in order.
         across: the axis of what is spent.
-        up: the axis of values.
-        levels: values worth comparing with, by what they are; a dotted line each, named in the first chart.
+        level: a value worth comparing with, drawn as a dashed line.
     """
-    columns = min(COLUMNS, len(racers))
-    rows = math.ceil(len(racers) / columns)
-    seen = [value for racer in racers for value in racer.values] + list(levels.values())
+    rows = math.ceil(len(racers) / MOST_COLUMNS)
+    columns = math.ceil(len(racers) / rows)
+    seen = [value for racer in racers for value in racer.values] + ([] if level is None else [level])
     logarithmic = min(seen) > 0 and max(seen) > DECADES * min(seen)
     low, high = min(seen), max(seen)
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     limits = (low / 1.5, high * 1.7) if logarithmic else (low - margin, high + margin)
-    with blank(2.55 * columns, 1.95 * rows + 0.25) as figure:
+    with blank(2.3 * columns + 0.3, 2.1 * rows + 0.25) as figure:
         for i, racer in enumerate(racers):
             axes = figure.add_subplot(rows, columns, i + 1)
             for other in racers:
                 axes.plot(other.spent, other.values, color=RULE, linewidth=0.9, zorder=1)
-            for k, (words, level) in enumerate(levels.items()):
-                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3) if k else (5, 3)), zorder=2)
-                if i == 0:
-                    axes.annotate(
-                        words, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                        xytext=(0, 1.5), textcoords="offset points", fontsize=7.5, color=MUTED,
-                    )  # fmt: skip
+            if level is not None:
+                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (5, 3)), zorder=2)
             floor = limits[0] if logarithmic else -math.inf
             below = [max(v - e, floor) for v, e in zip(racer.values, racer.errors, strict=True)]
             above = [v + e for v, e in zip(racer.values, racer.errors, strict=True)]
@@ -75,28 +69,27 @@ def lanes(racers: Sequence[Racer], across: str, up: str, levels: Mapping[str, fl
             axes.set_xlim(left=0)
             axes.tick_params(labelbottom=i + columns >= len(racers), labelleft=i % columns == 0, length=0)
         figure.supxlabel(across, fontsize=9.5, color=MUTED)
-        figure.supylabel(up, fontsize=9.5, color=MUTED)
         return svg(figure)
 
 
 def rows(
-    title: str,
     named: Mapping[str, tuple[str, float | None, str]],
     *,
     second: Mapping[str, float | None] | None = None,
-    level: tuple[float, str] | None = None,
+    level: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> bytes:
     """An SVG of one value a contender, in rows.
 
     Args:
-        title: what it is.
         named: colour, value (None: there is none) and how it is written, by contender.
         second: a further value of each, drawn as a ring.
-        level: a value worth comparing with, and what it is.
+        level: a value worth comparing with.
+        limits: of a linear axis; from the values unless given.
     """
     values = [value for _, value, _ in named.values() if value is not None]
     values += [value for value in (second or {}).values() if value is not None]
-    with chart(title, 4.6, 0.75 + 0.27 * len(named)) as axes:
+    with chart("", 4.6, 0.45 + 0.27 * len(named)) as axes:
         logarithmic = bool(values) and min(values) > 0 and max(values) > DECADES * min(values)
         for row, (name, (colour, value, words)) in enumerate(named.items()):
             other = (second or {}).get(name)
@@ -105,11 +98,15 @@ def rows(
             if value is not None:
                 axes.plot(value, row, "o", color=colour, markersize=7, zorder=4)
             axes.annotate(words, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
-        if logarithmic:
+        if limits is not None:
+            axes.set_xlim(*limits)
+        elif logarithmic:
             axes.set_xscale("log")
-        _level(axes, level, len(named))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axes.xaxis.set_minor_formatter(lambda _value, _: "")
+        _level(axes, level)
         axes.set_yticks(range(len(named)), list(named), color=INK)
-        axes.set_ylim(len(named) - 0.5, -0.7)
+        axes.set_ylim(len(named) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="both", length=0)
         axes.spines["left"].set_visible(False)
@@ -128,9 +125,9 @@ class Estimate:
     bracket: tuple[float, float] | None = None
 
 
-def estimates(title: str, found: Sequence[Estimate], level: tuple[float, str] | None) -> bytes:
+def estimates(found: Sequence[Estimate], level: float | None) -> bytes:
     """An SVG of estimates of one number: thick over two standard errors, thin over the bracket."""
-    with chart(title, 6.6, 0.9 + 0.42 * len(found)) as axes:
+    with chart("", 6.6, 0.6 + 0.42 * len(found)) as axes:
         for row, estimate in enumerate(found):
             if estimate.bracket is not None:
                 axes.plot(estimate.bracket, (row, row), "|-", color=estimate.colour, linewidth=1, markersize=9)
@@ -140,20 +137,15 @@ def estimates(title: str, found: Sequence[Estimate], level: tuple[float, str] | 
             axes.annotate(
                 estimate.words, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK
             )
-        _level(axes, level, len(found))
+        _level(axes, level)
         axes.set_yticks(range(len(found)), [estimate.name for estimate in found], color=INK)
-        axes.set_ylim(len(found) - 0.5, -0.7)
+        axes.set_ylim(len(found) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="both", length=0)
         axes.spines["left"].set_visible(False)
         return svg(axes.get_figure(root=True))
 
 
-def _level(axes: Axes, level: tuple[float, str] | None, count: int) -> None:
-    if level is None:
-        return
-    axes.axvline(level[0], color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-    axes.annotate(
-        level[1], (level[0], count - 0.5), xytext=(3, 3), textcoords="offset points", fontsize=8, color=MUTED,
-        va="bottom",
-    )  # fmt: skip
+def _level(axes: Axes, level: float | None) -> None:
+    if level is not None:
+        axes.axvline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)

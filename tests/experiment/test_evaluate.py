@@ -1,0 +1,200 @@
+"""Measurements: their names and protocol, and that work that was done is not done again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from vaebm.errors import InputError
+from vaebm.experiment import evaluate as module
+from vaebm.experiment.evaluate import evaluate
+from vaebm.experiment.run_directory import Run
+from vaebm.metrics import classifier
+from vaebm.metrics.measurement import Measurement
+
+pytestmark = pytest.mark.filterwarnings("ignore:a Frechet distance of")
+
+# Reports and other programs find a number by these names.
+NAMES = {
+    *("frechet_distance", "kernel_distance", "inception_score", "precision", "recall", "density", "coverage"),
+    *("vendi_score", "memorised_fraction", "modes_covered", "within_three_sigma", "mode_kl", "log_likelihood"),
+    *("log_likelihood_lower", "log_likelihood_upper", "elbo", "log_z", "ood_auroc", "few_label_accuracy", "mig"),
+    *("dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "factor_vae_score"),
+}
+FURTHER = {"seconds_per_thousand"}
+SUBJECTS = {"vaebm", "vae", "vae_mixture", "reconstruction", "held_out", "truth"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is trained for a moment, and a coarse quadrature."""
+    monkeypatch.setattr(classifier, "ITERATIONS", 5)
+
+    class Density:
+        log_z, error = 0.01, 0.001
+
+        def log_likelihood(self, points: Any) -> Measurement:
+            return Measurement("log_likelihood", -2.0, 0.01, len(points), {"method": "quadrature"})
+
+    monkeypatch.setattr(module, "plane_quadrature", lambda model, with_energy: Density())
+
+
+def keys(measurements: list[Measurement]) -> set[tuple[str, str]]:
+    return {(m.name, m.subject) for m in measurements}
+
+
+def saved(run: Run) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads((run.path / "measurements.json").read_text())
+    return records
+
+
+def test_points(points_run: Run) -> None:
+    found = evaluate(points_run)
+    modes = {"modes_covered", "within_three_sigma", "mode_kl"}
+    assert keys(found) == {
+        *((name, subject) for name in modes for subject in ("truth", "vae", "vae_mixture", "vaebm")),
+        *(("log_likelihood", subject) for subject in ("truth", "vae", "vaebm")),
+        ("elbo", "vae"),
+        ("log_z", "vaebm"),
+        ("seconds_per_thousand", "vaebm"),
+    }
+    assert {m.name for m in found} <= NAMES | FURTHER
+    assert saved(points_run) == [m.to_json() for m in found]
+    assert keys(points_run.measurements()) == keys(found)
+
+
+def test_images(digits_run: Run) -> None:
+    found = evaluate(digits_run, n=30)
+    distances = {"frechet_distance", "kernel_distance"}
+    subjects = ("held_out", "reconstruction", "vae", "vae_mixture", "vaebm")
+    assert keys(found) == {
+        *((name, subject) for name in distances for subject in subjects),
+        ("elbo", "vae"),
+        ("seconds_per_thousand", "vaebm"),
+    }
+    for m in found:
+        if m.name == "frechet_distance":
+            assert m.settings["features"] == "classifier"
+            assert len(m.settings["sha256"]) == 64
+            assert m.n == {"held_out": 360, "reconstruction": 360}.get(m.subject, 30)
+    assert (digits_run.path / "model" / "classifier.safetensors").is_file()
+
+
+def test_images_without_labels_are_measured_on_pixels(photos_run: Run) -> None:
+    found = evaluate(photos_run, only=["frechet_distance"])
+    assert {m.settings["features"] for m in found} == {"pixels"}
+    assert {m.name for m in found} == {"frechet_distance"}
+
+
+def test_the_records_are_as_the_interface_says(digits_run: Run) -> None:
+    evaluate(digits_run, n=20, only=["frechet_distance", "elbo"])
+    for record in saved(digits_run):
+        assert record.keys() == {"name", "subject", "value", "stderr", "n", "settings"}
+        assert record["name"] in NAMES
+        assert record["subject"] in SUBJECTS
+        assert isinstance(record["value"], float)
+        assert record["stderr"] >= 0
+        settings = record["settings"]
+        assert settings["seed"] == 0
+        assert settings["split"] == ("train" if record["name"] == "frechet_distance" else "test")
+        assert ("show" in settings) == (record["subject"] != "held_out")
+        assert ("sampler" in settings) == (record["subject"] == "vaebm")
+    sampler = next(record["settings"]["sampler"] for record in saved(digits_run) if record["subject"] == "vaebm")
+    assert sampler["kind"] == "langevin"
+    assert sampler["steps"] == 2
+
+
+def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {(m.name, m.subject): m.value for m in evaluate(points_run)}
+    (points_run.path / "measurements.json").unlink()
+    drawn: list[str] = []
+    real = module.draw_samples
+
+    def draw(model: Any, n: int, **keywords: Any) -> Any:
+        drawn.append(keywords["subject"])
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return real(model, n, **keywords)
+
+    monkeypatch.setattr(module, "draw_samples", draw)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(points_run)
+    assert {subject for _, subject in keys(points_run.measurements())} == {"truth", "vae"}
+    found = evaluate(points_run)
+    assert drawn == ["vae", "vae_mixture", "vae_mixture", "vaebm"]  # the VAE's are not drawn again
+    del whole["seconds_per_thousand", "vaebm"]
+    assert {(m.name, m.subject): m.value for m in found if m.name != "seconds_per_thousand"} == whole
+
+
+def test_what_is_measured_by_the_same_protocol_is_kept(points_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(points_run)
+    before = saved(points_run)
+    monkeypatch.setattr(module, "draw_samples", None)
+    monkeypatch.setattr(module, "elbo", None)
+    assert [m.to_json() for m in evaluate(points_run)] == before
+
+
+@pytest.mark.parametrize("override", ["evaluation.seed=1", "evaluation.n=50", "sampler.steps=5", "show=mean"])
+def test_another_protocol_measures_again_and_replaces(override: str, points_run: Run) -> None:
+    first = evaluate(points_run)
+    second = evaluate(points_run, overrides=[override])
+    assert keys(first) == keys(second)
+    assert len(second) == len(first)
+    of = {(m.name, m.subject): m for m in second}["modes_covered", "vaebm"]
+    assert of not in first
+    if override == "sampler.steps=5":
+        assert of.settings["sampler"]["steps"] == 5
+        assert {(m.name, m.subject): m for m in first}["mode_kl", "vae"] in second  # which needs no sampler
+
+
+def test_n(points_run: Run) -> None:
+    found = evaluate(points_run, n=30, only=["modes_covered"])
+    assert {(m.n, m.settings["samples_asked"]) for m in found if m.subject != "truth"} == {(30, 30)}
+    assert {m.n for m in evaluate(points_run, only=["modes_covered"])} == {200}  # as many as are held out
+    for n in (1, 0, -3):
+        with pytest.raises(InputError, match=f"n is {n}: measure at least 2 samples"):
+            evaluate(points_run, n=n)
+
+
+def test_only(points_run: Run) -> None:
+    assert {m.name for m in evaluate(points_run, only=["mode_kl"])} == {"mode_kl"}
+    assert {m.name for m in evaluate(points_run, only=["elbo", "log_z"])} == {"mode_kl", "elbo", "log_z"}
+    for name, hint in [("mode_k", "did you mean 'mode_kl'?"), ("zzz", "there are log_likelihood, log_z,")]:
+        with pytest.raises(InputError) as refusal:
+            evaluate(points_run, only=[name])
+        assert str(refusal.value).startswith(f"there is no measurement {name!r} for these data: {hint}")
+    with pytest.raises(InputError, match="'frechet_distance' for these data"):
+        evaluate(points_run, only=["frechet_distance"])
+
+
+def test_a_density_that_cannot_be_integrated_is_not_measured(points_recipe: Any, tmp_path: Any) -> None:
+    from vaebm.experiment.train import train
+
+    run = train(points_recipe, tmp_path / "run", device="cpu", overrides=["vae.latent_dim=3"])
+    found = evaluate(run)
+    assert ("log_likelihood", "truth") in keys(found)
+    assert not {("log_likelihood", "vae"), ("log_likelihood", "vaebm"), ("log_z", "vaebm")} & keys(found)
+    assert ("modes_covered", "vaebm") in keys(found)
+
+
+def test_only_what_is_asked_for_is_computed(points_run: Run, digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "draw_samples", None)
+    assert keys(evaluate(digits_run, only=["elbo"])) == {("elbo", "vae")}
+    assert keys(evaluate(points_run, only=["elbo", "log_z"])) == {("elbo", "vae"), ("log_z", "vaebm")}
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "plane_quadrature", None)
+    assert {name for name, _ in keys(evaluate(points_run, only=["mode_kl"]))} == {"elbo", "log_z", "mode_kl"}
+
+
+def test_subjects(points_run: Run) -> None:
+    found = evaluate(points_run, only=["modes_covered"], subjects=["vae", "vaebm"])
+    assert keys(found) == {("modes_covered", "vae"), ("modes_covered", "vaebm")}
+
+
+def test_the_evaluation_is_deterministic(digits_run: Run) -> None:
+    names = ["frechet_distance", "kernel_distance", "elbo"]
+    first = evaluate(digits_run, n=20, only=names)
+    (digits_run.path / "measurements.json").unlink()
+    assert evaluate(digits_run, n=20, only=names) == first

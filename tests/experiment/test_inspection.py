@@ -1,0 +1,96 @@
+"""What a recipe will cost, and what happened in a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from vaebm.experiment.evaluate import evaluate
+from vaebm.experiment.inspect import inspect_recipe, inspect_run
+from vaebm.experiment.recipe import load_recipe
+from vaebm.experiment.run_directory import Run
+from vaebm.experiment.train import train
+
+ROUNDS = (
+    "energy_stage.phases.rounds={kind: ratio_rounds, rounds: 3, iterations_per_round: 2, chains: 32, restart_steps: 3}"
+)
+DIVERGENCE = "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 4, buffer: 512}"
+
+
+def test_a_recipe(points_recipe: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    recipe = load_recipe(points_recipe, [ROUNDS, DIVERGENCE, "energy.latent.kind=correction"])
+    inspection = inspect_recipe(recipe, device="cpu")
+    lines = inspection.lines()
+    assert lines[0] == "recipe points: four Gaussians, learned in a second"
+    assert lines[1].startswith("data: 400 training and 200 held-out points in the plane")
+    assert re.fullmatch(
+        r"model: [\d,]+ weights in the VAE, [\d,]+ in the energy; 2 latents, chains move in 4 dimensions", lines[2]
+    )
+    stages = [line.split(":")[0] for line in lines[3:8]]
+    assert stages == [f"stage {name}" for name in ("vae", "latent_energy", "ratio", "rounds", "divergence")]
+    assert re.fullmatch(r"stage rounds: 6 iterations, [\d.]+ ms each, chains [\d.]+ s: [\d.]+ s", lines[6])
+    assert re.fullmatch(r"memory while training: about [\d,]+ MiB beside PyTorch itself", lines[8])
+    assert re.fullmatch(r"training on cpu: about [\d.]+ s; 1,000 samples: about [\d.]+ s", lines[9])
+    assert len(lines) == 10
+    numbers = json.loads(json.dumps(inspection.to_json()))
+    assert numbers["recipe"] == "points"
+    assert numbers["device"] == "cpu"
+    assert numbers["noise_dim"] == 4
+    # Encoder 2-8-4, decoder 2-8-2, one scale.
+    assert numbers["weights"]["vae"] == (2 * 8 + 8 + 8 * 4 + 4) + (2 * 8 + 8 + 8 * 2 + 2) + 1
+    assert [stage["iterations"] for stage in numbers["stages"]] == [10, 1500, 10, 6, 4]
+    assert numbers["seconds"] == pytest.approx(sum(stage["seconds"] for stage in numbers["stages"]))
+    assert numbers["memory_bytes"] > 0
+    assert numbers["seconds_per_thousand_samples"] > 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_is_done(points_run: Run) -> None:
+    inspection = inspect_run(points_run)
+    lines = inspection.lines()
+    assert lines[0] == f"run {points_run.path}: recipe points, seed 0"
+    assert re.fullmatch(
+        r"stage vae: 10 of 10 iterations, \d+ s from the start; ELBO -?[\d.]+ nats, KL by group: z [\d.]+", lines[1]
+    )
+    assert re.fullmatch(
+        r"stage ratio: 10 of 10 iterations, \d+ s from the start; energy gap -?[\d.]+ nats \(samples .* data\)",
+        lines[2],
+    )
+    assert re.fullmatch(r"complete: trained in \d+ s", lines[3])
+    assert lines[4] == f"nothing measured yet: run `vaebm evaluate {points_run.path}`"
+    evaluate(points_run, only=["modes_covered"])
+    lines = inspect_run(points_run).lines()
+    assert any(re.fullmatch(r"vaebm: modes_covered \d ± [\d.]+ \(n = 200\)", line) for line in lines)
+    numbers = json.loads(json.dumps(inspect_run(points_run).to_json()))
+    assert numbers["complete"] is True
+    assert numbers["seed"] == 0
+    assert [event["event"] for event in numbers["events"]] == ["stage", "stage", "complete"]
+    assert numbers["last"]["ratio"]["iteration"] == 10
+    assert len(numbers["measurements"]) == 4
+
+
+def test_a_run_that_is_not_done(points_run: Run) -> None:
+    (points_run.path / "model").rename(points_run.path / "away")
+    log = points_run.path / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]) + '{"stage": "rat')
+    lines = inspect_run(points_run).lines()
+    assert lines[2] == "stage ratio: begun, of 10 iterations"
+    assert lines[-1] == f"not finished: go on with `vaebm train {points_run.path}`"
+    log.unlink()
+    assert inspect_run(points_run).lines()[1:] == [lines[-1]]
+
+
+def test_an_image_recipe(tmp_path: Path) -> None:
+    overrides = ["vae.hidden=[8]", "energy.image.widths=[4]", "energy.image.halve=[]", "energy.image.stem=4"]
+    inspection = inspect_recipe(load_recipe("digits", [*overrides, "code_mixture.components=2"]), device="cpu")
+    assert "chains move in 80 dimensions" in inspection.lines()[2]
+    assert [stage["name"] for stage in inspection.to_json()["stages"]][0] == "vae"
+
+
+def test_what_it_says_of_a_chain_phase(points_recipe: Path, tmp_path: Path) -> None:
+    run = train(points_recipe, tmp_path / "run", device="cpu", overrides=[DIVERGENCE, "logging.every=1"])
+    assert re.search(r"; energy gap .* data\), acceptance [\d.]+$", inspect_run(run).lines()[3])

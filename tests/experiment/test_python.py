@@ -1,0 +1,114 @@
+"""The Python names: train with overrides of any form, load, sample, energy, log_density, encode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vaebm
+from vaebm import VAEBM
+from vaebm.errors import InputError
+
+
+def test_overrides_as_dicts_and_dotted(points_recipe: Path, tmp_path: Path) -> None:
+    run = vaebm.train(
+        points_recipe,
+        out=tmp_path / "run",
+        device="cpu",
+        quiet=True,
+        seed=3,
+        vae={"hidden": [6], "likelihood": {"kind": "gaussian", "initial_scale": 0.3}},
+        energy={"latent": None},
+        sampler={"step_size": 1e-05, "steps": 4, "kind": "mala"},
+        **{"vae_stage.iterations": 2, "energy_stage.phases.ratio.iterations": 2, "summary": "it's 100 % {mine}: yes"},
+    )
+    recipe = run.recipe
+    assert run.path == tmp_path / "run"
+    assert (recipe.seed, recipe.vae.hidden, recipe.vae.likelihood.initial_scale) == (3, [6], 0.3)
+    assert recipe.energy.latent is None
+    assert (recipe.sampler.kind, recipe.sampler.step_size, recipe.sampler.steps) == ("mala", 1e-05, 4)
+    assert recipe.vae_stage.iterations == 2
+    assert recipe.energy_stage.phases["ratio"].iterations == 2
+    assert recipe.summary == "it's 100 % {mine}: yes"
+    assert run.is_complete
+
+
+def test_wrong_overrides(points_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no key vae.hiden: did you mean vae.hidden?"):
+        vaebm.train(points_recipe, tmp_path / "run", quiet=True, vae={"hiden": [6]})
+    with pytest.raises(InputError, match="seed is 'one'"):
+        vaebm.train(points_recipe, tmp_path / "run", quiet=True, seed="one")
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_is_on_standard_error(points_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vaebm.train(str(points_recipe), str(tmp_path / "run"), device="cpu")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "400 training and 200 held-out points" in said.err
+    assert "vae: 10 iterations in " in said.err
+
+
+def test_a_model_of_points(trained_points: Path) -> None:
+    model = vaebm.load(trained_points)
+    assert isinstance(model, VAEBM)
+    assert not model.training
+    x = model.sample(5, seed=1)
+    assert (x.shape, x.dtype) == ((5, 2), torch.float32)
+    assert torch.equal(x, model.sample(5, seed=1))
+    assert not torch.equal(x, model.sample(5, seed=2))
+    z = model.encode(x)
+    assert z.shape == (5, 2)
+    assert model.energy(x, z).shape == model.log_density(x, z).shape == (5,)
+    joint = model.vae.log_joint(x, z)
+    assert torch.allclose(model.log_density(x, z), joint - model.energy(x, z), atol=1e-4)
+    with pytest.raises(InputError, match="ask for at least one"):
+        model.sample(0)
+
+
+def test_a_model_of_images(trained_digits: Path) -> None:
+    model = vaebm.load(trained_digits)
+    for show in ("sample", "mean", "denoised"):
+        images = model.sample(3, show=show)
+        assert images.shape == (3, 1, 8, 8)
+        assert float(images.min()) >= 0
+        assert float(images.max()) <= 1
+    for subject in ("vae", "vae_mixture"):
+        assert model.sample(3, subject=subject).shape == (3, 1, 8, 8)
+
+
+def test_z_may_be_left_out_where_no_term_needs_it(points_recipe: Path, tmp_path: Path, trained_points: Path) -> None:
+    small: dict[str, Any] = {"vae_stage.iterations": 1, "energy_stage.phases.ratio.iterations": 1}
+    vaebm.train(points_recipe, tmp_path / "run", device="cpu", quiet=True, energy={"latent": None}, **small)
+    model = vaebm.load(tmp_path / "run")
+    x = model.sample(4)
+    assert model.energy(x).shape == (4,)
+    with pytest.raises(ValueError, match="pass z"):
+        vaebm.load(trained_points).energy(x)
+
+
+def test_a_saved_folder_is_a_model(trained_points: Path, tmp_path: Path) -> None:
+    model = vaebm.load(trained_points)
+    model.save_pretrained(tmp_path / "saved")
+    again = VAEBM.from_pretrained(tmp_path / "saved")
+    assert torch.equal(model.sample(4), again.sample(4))
+    assert torch.equal(model.sample(4), VAEBM.from_pretrained(trained_points / "model").sample(4))
+
+
+def test_loading_what_is_not_there(tmp_path: Path, points_run: Any) -> None:
+    with pytest.raises(InputError, match="there is no run"):
+        vaebm.load(tmp_path / "lost")
+    (points_run.path / "model").rename(points_run.path / "away")
+    with pytest.raises(InputError, match="has no model yet: finish it with `vaebm train"):
+        vaebm.load(points_run.path)
+
+
+def test_a_folder_of_images_is_trained_on(trained_photos: Path) -> None:
+    run = vaebm.Run.open(trained_photos)
+    assert run.recipe.name == "photos"
+    assert run.recipe.data.kind == "folder"
+    assert run.recipe.vae.likelihood.kind == "gaussian"  # none of their pixels is quite black or white
+    assert vaebm.load(trained_photos).sample(2).shape == (2, 3, 8, 10)

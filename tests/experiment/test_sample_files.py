@@ -1,0 +1,177 @@
+"""Samples in files: exactly as many as asked for, with the values that were drawn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vaebm.data.transforms import to_uint8
+from vaebm.errors import InputError
+from vaebm.experiment import sample
+from vaebm.experiment.run_directory import Run
+from vaebm.experiment.sample import draw_samples, grid, write_images, write_samples
+from vaebm.progress import silent
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1025])
+def test_points(n: int, points_run: Run, tmp_path: Path) -> None:
+    assert write_samples(points_run, n, tmp_path / "x.npz") == tmp_path / "x.npz"
+    (points,) = [arrays(tmp_path / "x.npz")["points"]]
+    assert list(arrays(tmp_path / "x.npz")) == ["points"]
+    assert (points.shape, points.dtype) == ((n, 2), np.float32)
+    assert np.isfinite(points).all()
+    assert len(np.unique(points, axis=0)) == n
+
+
+@pytest.mark.parametrize(("fixture", "shape"), [("digits_run", (8, 8, 1)), ("photos_run", (8, 10, 3))])
+@pytest.mark.parametrize("n", [1, 5])
+def test_images(fixture: str, shape: tuple[int, ...], n: int, request: Any, tmp_path: Path) -> None:
+    run = request.getfixturevalue(fixture)
+    write_samples(run, n, tmp_path / "x.npz", seed=3)
+    assert list(arrays(tmp_path / "x.npz")) == ["images"]
+    images = arrays(tmp_path / "x.npz")["images"]
+    assert (images.shape, images.dtype) == ((n, *shape), np.uint8)
+    # Of the model's own values: white is 255, black 0, in between by rounding.
+    drawn = draw_samples(run.model(), n, subject="vaebm", show=None, seed=3, progress=silent())
+    expected = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert (images == expected).all()
+    assert (images == to_uint8(drawn).permute(0, 2, 3, 1).numpy()).all()
+
+    # PNGs hold the very same values.
+    write_samples(run, n, tmp_path / "pictures", seed=3)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [f"{i:05d}.png" for i in range(n)]
+    for name, image in zip(names, images, strict=True):
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            assert picture.mode == ("L" if shape[-1] == 1 else "RGB")
+            assert (np.asarray(picture).reshape(shape) == image).all()
+
+    # So does the grid, one black line between any two.
+    write_samples(run, n, tmp_path / "x.png", seed=3)
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    height, width, channels = shape
+    with Image.open(tmp_path / "x.png") as picture:
+        sheet = np.asarray(picture).reshape(rows * (height + 1) - 1, columns * (width + 1) - 1, channels)
+    covered = np.zeros(sheet.shape, bool)
+    for i, image in enumerate(images):
+        place = np.s_[i // columns * (height + 1) :, i % columns * (width + 1) :]
+        assert (sheet[place][:height, :width] == image).all()
+        covered[place][:height, :width] = True
+    assert (sheet[~covered] == 0).all()
+
+
+def test_grid_layout() -> None:
+    images = np.full((5, 2, 3, 1), 9, np.uint8)
+    assert grid(images).shape == (2 * 3 - 1, 3 * 4 - 1, 1)
+    assert grid(images, columns=5).shape == (2, 19, 1)
+    assert grid(images, columns=1).shape == (14, 3, 1)
+    assert grid(images[:1]).shape == (2, 3, 1)
+    assert int(grid(images).sum()) == 5 * 6 * 9
+
+
+def test_folder_names_have_digits_enough(tmp_path: Path) -> None:
+    write_images(np.zeros((12, 1, 1, 1), np.uint8), tmp_path / "a")
+    assert (tmp_path / "a" / "00011.png").is_file()
+
+
+@pytest.mark.parametrize("subject", ["vaebm", "vae", "vae_mixture"])
+@pytest.mark.parametrize("show", ["sample", "mean", "denoised"])
+def test_the_same_seed_gives_the_same_samples(subject: Any, show: Any, digits_run: Run, tmp_path: Path) -> None:
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        write_samples(digits_run, 6, tmp_path / f"{name}.npz", subject=subject, show=show, seed=seed)
+    a, b, c = (arrays(tmp_path / f"{name}.npz")["images"] for name in "abc")
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_subjects_and_shows_differ(digits_run: Run, tmp_path: Path) -> None:
+    drawn = {
+        (subject, show): write_samples(digits_run, 4, tmp_path / f"{subject}{show}.npz", subject=subject, show=show)
+        for subject in ("vaebm", "vae", "vae_mixture")
+        for show in ("sample", "mean")
+    }
+    images = [arrays(path)["images"].tobytes() for path in drawn.values()]
+    assert len(set(images)) == len(images)
+
+
+def test_what_is_shown_is_the_recipes_unless_given(digits_run: Run, tmp_path: Path) -> None:
+    write_samples(digits_run, 4, tmp_path / "a.npz", overrides=["show=mean"])
+    write_samples(digits_run, 4, tmp_path / "b.npz", show="mean")
+    write_samples(digits_run, 4, tmp_path / "c.npz")
+    a, b, c = (arrays(tmp_path / f"{name}.npz")["images"] for name in "abc")
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_the_sampler_can_be_overridden(points_run: Run, tmp_path: Path) -> None:
+    overrides = ["sampler.step_size=0.5", "sampler.kind=mala", "sampler.steps=3"]
+    write_samples(points_run, 50, tmp_path / "a.npz", overrides=overrides)
+    write_samples(points_run, 50, tmp_path / "b.npz", overrides=list(reversed(overrides)))
+    write_samples(points_run, 50, tmp_path / "c.npz")
+    a, b, c = (arrays(tmp_path / f"{name}.npz")["points"] for name in "abc")
+    assert (a == b).all()
+    assert (a != c).any()
+    with pytest.raises(InputError, match=r"'vae_stage.iterations=5' cannot change a trained run: override"):
+        write_samples(points_run, 1, tmp_path / "d.npz", overrides=["vae_stage.iterations=5"])
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_drawn(
+    points_run: Run, digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "draw_samples", None)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.npz").mkdir()
+    refused = [
+        (points_run, "x.png", "points go into an .npz file, as in --out .*x.npz"),
+        (points_run, "folder", "points go into an .npz file"),
+        (digits_run, "full", "folder .*full is not empty: give a new or empty one"),
+        (digits_run, "file", "file is a file: give the name of a folder, or one that ends in .npz or .png"),
+        (digits_run, "folder.npz", "is a directory: give a file name"),
+        (digits_run, "x.jpg", "samples are written as .npz, .png or into a folder"),
+    ]
+    for run, name, sentence in refused:
+        with pytest.raises(InputError, match=sentence):
+            write_samples(run, 4, tmp_path / name)
+    for n in (0, -1):
+        with pytest.raises(InputError, match="ask for at least one"):
+            write_samples(digits_run, n, tmp_path / "x.npz")
+    assert [path.name for path in full.iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_and_an_old_file_are_used(digits_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_samples(digits_run, 2, tmp_path / "empty")
+    assert len(list((tmp_path / "empty").iterdir())) == 2
+    for name in ("x.npz", "x.png"):
+        (tmp_path / name).write_text("old")
+        write_samples(digits_run, 2, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 10
+    write_samples(digits_run, 2, tmp_path / "new" / "deep" / "x.npz")
+    assert (tmp_path / "new" / "deep" / "x.npz").is_file()
+
+
+def test_a_failure_leaves_the_old_file(digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.npz").write_text("old")
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_samples(digits_run, 2, tmp_path / "x.npz")
+    assert (tmp_path / "x.npz").read_text() == "old"
