@@ -10,7 +10,11 @@ them, so that other work on the machine does not count. Chains start from exact 
 warm-ups come before the draws that are counted, and their cost is recorded apart.
 
 ESS per gradient comes from 32 chains with history (Pyro: 8, one after another), ESS per second from the speed of 1,000
-chains with the numbers so learned.
+chains with the numbers so learned. Pyro's way to 1,000 chains is the better of two: one after another (at the rate of
+the 8), and all as one chain of 1,000 times the dimension.
+
+What a sampler does not learn by itself is chosen for it from a grid, by short runs that are not counted: step size and
+leapfrogs of ebmkit's HMC (and of ours, on the same grid), step size, leapfrogs and ladder of its tempering.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ebm
 import numpy as np
@@ -75,6 +80,7 @@ class Problem:
     means: Tensor | None
     quantities: Callable[[Tensor], Tensor]
     ladder: tuple[float, ...] = ()
+    path: Literal["density", "energy"] = "density"
     length: float = 1.0
 
 
@@ -123,7 +129,7 @@ def digits() -> Problem:
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return codes[torch.randint(len(codes), (n,), generator=generator)]
 
-    return Problem(16, log_prob, draw, None, and_squares)
+    return Problem(16, log_prob, draw, None, and_squares, (1.0, 0.7, 0.45, 0.25), "energy")
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -190,39 +196,96 @@ class Result:
 Sampler = Callable[[Problem, int], Result]
 
 
-def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Problem, seed: int) -> Result:
-    generator, target = torch.Generator().manual_seed(seed), Counted(problem.log_prob)
-    meter, warm, draws = Meter(target), [0], round(draws * problem.length)
+def smallest_ess(problem: Problem, history: Tensor) -> float:
+    """Of one chain, in draws; the smallest over the quantities, by arviz-stats."""
+    thin = max(1, len(history) // KEPT)
+    values = problem.quantities(history[::thin]).double().numpy()
+    found = array_stats.ess(values, chain_axis=1, draw_axis=0, method="bulk")
+    return float(np.min(found)) / history.shape[1]
 
-    def mark(done: int, _: int) -> None:
-        if done == warmup:
-            warm[0] = meter.read()[1]
-            meter.reset()
 
-    begin = problem.draw(CHAINS, generator)
-    run = sample_chains(target, begin, make(problem), steps=draws, warmup=warmup, generator=generator, progress=mark)
-    gradients = meter.read()[1] / CHAINS / draws
-    begin = problem.draw(MANY, generator)
-    steps = max(3, round(300 / gradients))
-    timed = partial(sample_chains, target, begin, run.kernel, generator=generator, keep_history=False)
-    timed(steps=3)
-    meter.reset()
-    timed(steps=steps)
-    kernel = getattr(run.kernel, "kernel", run.kernel)
-    learned = {name: getattr(kernel, name, None) for name in ("step_size", "leapfrogs", "decoherence")}
-    settings = ", ".join(f"{name} {value:.3g}" for name, value in learned.items() if isinstance(value, float))
-    assert run.history is not None
-    return Result(
-        run.history,
-        gradients,
-        meter.read()[0] / MANY / steps,
-        warm[0] / CHAINS,
-        f"{settings}, acceptance {run.acceptance.mean():.2f}",
-    )
+def chosen(problem: Problem, grid: list[Any], run: Callable[[Any, Counted, Tensor, int], Tensor]) -> Any:
+    """The element of a grid with the largest ESS per gradient, in runs of 1,500 gradients a chain or so."""
+    scores = []
+    for settings in grid:
+        generator, target = torch.Generator().manual_seed(1234), Counted(problem.log_prob)
+        torch.manual_seed(1234)
+        history = run(settings, target, problem.draw(CHAINS, generator), round(1500 * problem.length))
+        scores.append(smallest_ess(problem, history) * CHAINS / target.gradients)
+    return grid[int(np.nanargmax(scores))]
+
+
+# Ours
+
+
+def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Problem) -> Sampler:
+    kernel, draws = make(problem), round(draws * problem.length)
+
+    def run(problem: Problem, seed: int) -> Result:
+        generator, target = torch.Generator().manual_seed(seed), Counted(problem.log_prob)
+        meter, warm = Meter(target), 0.0
+
+        def mark(done: int, _: int) -> None:
+            nonlocal warm
+            if done == warmup:
+                warm = meter.read()[1] / CHAINS
+                meter.reset()
+
+        begin = problem.draw(CHAINS, generator)
+        chains = sample_chains(
+            target, begin, kernel, steps=draws, warmup=warmup, generator=generator, progress=mark
+        )
+        gradients = meter.read()[1] / CHAINS / draws
+        begin, steps = problem.draw(MANY, generator), max(3, round(300 / gradients))
+        timed = partial(sample_chains, target, begin, chains.kernel, generator=generator, keep_history=False)
+        timed(steps=3)
+        meter.reset()
+        timed(steps=steps)
+        seconds = meter.read()[0] / MANY / steps
+        assert chains.history is not None
+        return Result(chains.history, gradients, seconds, warm, described(chains.kernel, float(chains.acceptance.mean())))
+
+    return run
+
+
+def described(kernel: Kernel, acceptance: float) -> str:
+    inner = getattr(kernel, "kernel", kernel)
+    numbers = {name: getattr(inner, name, None) for name in ("leapfrogs", "decoherence", "acceptance_goal")}
+    if inner is kernel:
+        numbers["step_size"] = kernel.step_size
+    else:
+        numbers["rungs"] = float(len(kernel.betas))
+    known = [f"{name} {value:.3g}" for name, value in numbers.items() if isinstance(value, float)]
+    return ", ".join([*known, f"acceptance {acceptance:.2f}"])
+
+
+def hmc_grid(problem: Problem) -> list[tuple[float, int]]:
+    """Step sizes around that of ebmkit's NUTS, and leapfrogs."""
+    generator = torch.Generator().manual_seed(99)
+    torch.manual_seed(99)
+    nuts = ebm.NUTS(warmup=200)
+    nuts.sample(energy_of(Counted(problem.log_prob)), problem.draw(CHAINS, generator), steps=0)
+    leapfrogs = (1, 2, 3, 4, 8, 16, *((32, 64) if problem.dim > 50 else ()))
+    return list(product((nuts.step_size * 2 ** (k / 2) for k in range(-2, 3)), leapfrogs))
+
+
+def by_hand(problem: Problem) -> HMC:
+    """Our HMC with numbers from the grid."""
+
+    def run(settings: tuple[float, int], target: Counted, begin: Tensor, gradients: int) -> Tensor:
+        kernel, steps = HMC(*settings), gradients // settings[1]
+        history = sample_chains(target, begin, kernel, steps=steps, generator=torch.Generator().manual_seed(1)).history
+        assert history is not None
+        return history
+
+    return HMC(*chosen(problem, hmc_grid(problem), run))
+
+
+# ebmkit
 
 
 class CountedNUTS(ebm.NUTS):
-    """Counts the leaves that a chain alone would have evaluated; in lockstep, chains that have ended wait for the rest."""
+    """Counts the leaves that each chain alone would have cost: in lockstep, those that have ended wait for the rest."""
 
     leaves = 0
 
@@ -237,22 +300,239 @@ def energy_of(target: Counted) -> Callable[[Tensor], Tensor]:
     return lambda x: -target(x)
 
 
-def timed_ebmkit(sampler: ebm.samplers.Sampler, problem: Problem, generator: torch.Generator, draws: int) -> float:
-    """CPU seconds for one draw of one chain, at 1,000 chains; the sampler is as learned."""
-    energy, begin = energy_of(Counted(problem.log_prob)), problem.draw(MANY, generator)
+def seconds_of(sampler: Any, problem: Problem, seed: int, gradients: float) -> float:
+    """CPU seconds for one draw of one chain, at 1,000 chains, of a sampler of ebmkit that has learned all it does."""
+    energy = energy_of(Counted(problem.log_prob))
+    begin, steps = problem.draw(MANY, torch.Generator().manual_seed(seed)), max(3, round(300 / gradients))
     sampler.sample(energy, begin, steps=2)
     started = time.process_time()
-    sampler.sample(energy, begin, steps=draws)
-    return (time.process_time() - started) / MANY / draws
+    sampler.sample(energy, begin, steps=steps)
+    return (time.process_time() - started) / MANY / steps
 
 
-def ebmkit_nuts(warmup: int, draws: int, problem: Problem, seed: int) -> Result:
-    generator, target = torch.Generator().manual_seed(seed), Counted(problem.log_prob)
+def ebmkit_nuts(problem: Problem, seed: int) -> Result:
+    generator, target, warmup = torch.Generator().manual_seed(seed), Counted(problem.log_prob), 300
     torch.manual_seed(seed)
-    sampler, draws = CountedNUTS(warmup=warmup), round(draws * problem.length)
+    sampler, draws = CountedNUTS(warmup=warmup), round(400 * problem.length)
     begin = sampler.sample(energy_of(target), problem.draw(CHAINS, generator), steps=0)
-    warmup_gradients, sampler.warmup, sampler.leaves = sampler.leaves / CHAINS + warmup, 0, 0
+    warm, sampler.warmup, sampler.leaves = sampler.leaves / CHAINS + warmup, 0, 0
     history = sampler.sample(energy_of(target), begin, steps=draws, return_trajectory=True)[1:]
     gradients = 1 + sampler.leaves / CHAINS / draws
-    seconds = timed_ebmkit(sampler, problem, generator, max(3, round(100 / gradients)))
-    return Result(history, gradients, seconds, warmup_gradients, f"step_size {sampler.step_size:.3g}")
+    seconds = seconds_of(sampler, problem, seed, 2 * gradients)
+    return Result(history, gradients, seconds, warm, f"step_size {sampler.step_size:.3g}")
+
+
+class Warm(ebm.AdaptiveMALA):
+    """With what it has learned, goes on without another warm-up."""
+
+    def step(self, energy: Any, x: Tensor) -> Tensor:
+        return self._transition(energy, x)[0]
+
+    def sample(self, energy: Any, x_init: Tensor, **options: Any) -> Tensor:
+        return ebm.samplers.Sampler.sample(self, energy, x_init, **options)
+
+
+def ebmkit_mala(problem: Problem, seed: int) -> Result:
+    generator, target, warmup = torch.Generator().manual_seed(seed), Counted(problem.log_prob), 500
+    torch.manual_seed(seed)
+    sampler, draws = ebm.AdaptiveMALA(warmup=warmup, precondition=True), round(2000 * problem.length)
+    begin = sampler.sample(energy_of(target), problem.draw(CHAINS, generator), steps=0)
+    warm = target.gradients / CHAINS
+    sampler.__class__ = Warm
+    history = sampler.sample(energy_of(target), begin, steps=draws, return_trajectory=True)[1:]
+    return Result(history, 2, seconds_of(sampler, problem, seed, 2), warm, f"step_size {sampler.step_size:.3g}")
+
+
+def fixed(make: Callable[[Any], Any], settings: Any, cost: int) -> Sampler:
+    """A sampler of ebmkit that learns nothing, with chosen numbers."""
+
+    def run(problem: Problem, seed: int) -> Result:
+        generator, target = torch.Generator().manual_seed(seed), Counted(problem.log_prob)
+        torch.manual_seed(seed)
+        draws = round(8000 / (cost + 1) * problem.length)
+        history = make(settings).sample(
+            energy_of(target), problem.draw(CHAINS, generator), steps=draws, return_trajectory=True
+        )[1:]
+        gradients = target.gradients / CHAINS / draws
+        return Result(history, gradients, seconds_of(make(settings), problem, seed, gradients), 0, str(settings))
+
+    return run
+
+
+def ebmkit_chosen(make: Callable[[Any], Any], grid: list[Any], cost: Callable[[Any], int], problem: Problem) -> Sampler:
+    def run(settings: Any, target: Counted, begin: Tensor, gradients: int) -> Tensor:
+        steps = max(20, gradients // cost(settings))
+        return make(settings).sample(energy_of(target), begin, steps=steps, return_trajectory=True)[1:]
+
+    best = chosen(problem, grid, run)
+    return fixed(make, best, cost(best))
+
+
+def ebmkit_hmc(problem: Problem) -> Sampler:
+    return ebmkit_chosen(lambda s: ebm.HMC(*s), hmc_grid(problem), lambda s: s[1] + 1, problem)
+
+
+def ebmkit_tempering(problem: Problem) -> Sampler:
+    own = tuple(1 / beta for beta in problem.ladder)
+    scales = (factor * hmc_grid(problem)[0][0] for factor in (2, 4, 8))
+    grid = list(product(scales, (1, 2), ((1.0, 2.0, 4.0, 8.0), own)))
+    return ebmkit_chosen(
+        lambda s: ebm.ParallelTempering(ebm.HMC(s[0], s[1]), s[2]), grid, lambda s: (s[1] + 1) * len(s[2]), problem
+    )
+
+
+# Pyro
+
+
+def pyro_chain(make: Callable[..., Any], draws: int, warmup: int, begin: Tensor, target: Counted) -> tuple[Any, ...]:
+    """One chain: draws (draw, *begin.shape), gradients, seconds, warm-up gradients, step size."""
+    meter, learned = Meter(target), {"gradients": 0, "step_size": 0.0}
+
+    def hook(kernel: Any, _: Any, stage: str, count: int) -> None:
+        if stage == "Warmup" and count == warmup - 1:
+            learned.update(gradients=meter.read()[1], step_size=kernel.step_size)
+            meter.reset()
+
+    def potential(position: dict[str, Tensor]) -> Tensor:
+        x = position["x"]
+        return -target(x if x.ndim == 2 else x[None]).sum()
+
+    chain = MCMC(
+        make(potential_fn=potential),
+        num_samples=draws,
+        warmup_steps=warmup,
+        initial_params={"x": begin},
+        disable_progbar=True,
+        hook_fn=hook,
+    )
+    chain.run()
+    seconds, gradients = meter.read()
+    assert learned["gradients"]
+    return chain.get_samples()["x"], gradients, seconds, learned["gradients"], learned["step_size"]
+
+
+def pyro_alone(make: Callable[..., Any], problem: Problem, seed: int) -> Result:
+    pyro.set_rng_seed(seed)
+    begin, draws = problem.draw(ALONE, torch.Generator().manual_seed(seed)), round(400 * problem.length)
+    runs = [pyro_chain(make, draws, 300, x, Counted(problem.log_prob)) for x in begin]
+    histories, gradients, seconds, warm, steps = zip(*runs, strict=True)
+    cost = [sum(each) / ALONE / draws for each in (gradients, seconds)]
+    return Result(
+        torch.stack(histories, dim=1), *cost, sum(warm) / ALONE, f"step_size {min(steps):.3g} to {max(steps):.3g}"
+    )
+
+
+def pyro_as_one(make: Callable[..., Any], problem: Problem, seed: int) -> Result:
+    pyro.set_rng_seed(seed)
+    begin, draws = problem.draw(MANY, torch.Generator().manual_seed(seed)), 150
+    history, gradients, seconds, warm, step = pyro_chain(make, draws, 200, begin, Counted(problem.log_prob))
+    cost = [each / MANY / draws for each in (gradients, seconds)]
+    return Result(history[:, : 4 * CHAINS], *cost, warm / MANY, f"step_size {step:.3g}")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to sample.
+
+    Attributes:
+        prepare: chooses what has to be chosen by hand.
+        exact: whether the target is exactly invariant; others are shown, but are nobody's best.
+        tempered: only for problems with a ladder.
+    """
+
+    side: str
+    prepare: Callable[[Problem], Sampler]
+    exact: bool = True
+    tempered: bool = False
+
+
+def self_tuned(make: Callable[[Problem], Kernel], warmup: int = 300, draws: int = 1000, **options: bool) -> Method:
+    return Method("vaebm", partial(ours, make, warmup, draws), **options)
+
+
+METHODS = {
+    "HMC": self_tuned(lambda _: HMC()),
+    "HMC, goal 0.8": self_tuned(lambda _: HMC(acceptance_goal=0.8)),
+    "HMC, goal 0.95": self_tuned(lambda _: HMC(acceptance_goal=0.95)),
+    "HMC by hand": self_tuned(by_hand, warmup=0),
+    "adjusted MCLMC": self_tuned(lambda _: AdjustedMCLMC()),
+    "MALA": self_tuned(lambda _: MALA(), draws=4000),
+    "MALA, goal 0.8": self_tuned(lambda _: MALA(acceptance_goal=0.8), draws=4000),
+    "tempered MALA": self_tuned(lambda p: Tempering(MALA(), p.ladder, p.path), draws=2000, tempered=True),
+    "tempered HMC": self_tuned(
+        lambda p: Tempering(HMC(leapfrogs=4, acceptance_goal=0.8), p.ladder, p.path), draws=600, tempered=True
+    ),
+    "MCLMC (biased)": self_tuned(lambda _: MCLMC(), draws=4000, exact=False),
+    "underdamped (biased)": self_tuned(lambda _: Underdamped(), draws=4000, exact=False),
+    "ebmkit NUTS": Method("ebmkit", lambda _: ebmkit_nuts),
+    "ebmkit HMC by hand": Method("ebmkit", ebmkit_hmc),
+    "ebmkit AdaptiveMALA": Method("ebmkit", lambda _: ebmkit_mala),
+    "ebmkit tempered HMC by hand": Method("ebmkit", ebmkit_tempering, tempered=True),
+    "Pyro NUTS": Method("Pyro", lambda _: partial(pyro_alone, NUTS)),
+    "Pyro HMC": Method("Pyro", lambda _: partial(pyro_alone, PyroHMC)),
+    "Pyro HMC, length pi/2": Method("Pyro", lambda _: partial(pyro_alone, partial(PyroHMC, trajectory_length=math.pi / 2))),
+    "Pyro NUTS, all as one": Method("Pyro", lambda _: partial(pyro_as_one, NUTS)),
+}
+
+
+# Measuring
+
+
+def biased(problem: Problem, history: Tensor) -> float:
+    """The largest distance of an average from the truth, in standard errors between chains, over what chance allows."""
+    if problem.means is None:
+        return math.nan
+    by_chain = problem.quantities(history).double().mean(dim=0)
+    chains, quantities = by_chain.shape
+    score = (by_chain.mean(dim=0) - problem.means).abs() / (by_chain.std(dim=0) / math.sqrt(chains))
+    return float(score.max()) / float(student.ppf(1 - 1e-3 / 2 / quantities, chains - 1))
+
+
+def measure(problem: Problem, name: str, sampler: Sampler, seed: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    result = sampler(problem, seed)
+    ess, draws = smallest_ess(problem, result.history), len(result.history)
+    return {
+        "sampler": name,
+        "seed": seed,
+        "ess_per_gradient": ess / draws / result.gradients,
+        "ess_per_second": ess / draws / result.seconds,
+        "ess_of_a_chain": ess,
+        "gradients_per_draw": result.gradients,
+        "microseconds_per_gradient": 1e6 * result.seconds / result.gradients,
+        "warmup_gradients": result.warmup_gradients,
+        "off": biased(problem, result.history),
+        "settings": result.settings,
+        "wall_seconds": time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    """Measures, writes results/samplers-NAME.json, prints Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="problems whose names hold one of these words")
+    parser.add_argument("--methods", nargs="+", help="samplers whose names hold one of these words")
+    parser.add_argument("--machine", default="cpu", help="results/samplers-MACHINE.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    rows = []
+    for name, make in PROBLEMS.items():
+        if arguments.only and not any(word in name for word in arguments.only):
+            continue
+        problem = make()
+        samplers = {
+            method: METHODS[method].prepare(problem)
+            for method in METHODS
+            if (problem.ladder or not METHODS[method].tempered) and (not arguments.methods or any(word in method for word in arguments.methods))
+        }
+        for seed in range(arguments.repeats):
+            for method, sampler in samplers.items():
+                row = {"problem": name, **measure(problem, method, sampler, seed)}
+                rows.append(row)
+                print({k: (f"{v:.4g}" if isinstance(v, float) else v) for k, v in row.items() if k != "problem"}, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

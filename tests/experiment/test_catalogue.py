@@ -91,7 +91,7 @@ def test_extends(tmp_path: Path) -> None:
     _, tree = read_recipe(tmp_path / "child.yaml", ["seed=2"])
     assert tree == {"summary": "second", "seed": 2, "vae": {"kind": "conv"}, "sampler": {"kind": "mala"}}
     assert load_recipe(tmp_path / "digits_child.yaml").seed == 5  # of the package, where none lies beside
-    with pytest.raises(InputError, match="there is no recipe file .*lost.yaml"):
+    with pytest.raises(InputError, match=r"there is no recipe file .*lost.yaml"):
         read_recipe(tmp_path / "lost.yaml")
 
 
@@ -140,9 +140,9 @@ WRONG = [
     ("vae.hidden=[8, x]", "vae.hidden.1 is 'x': input should be a valid integer"),
     ("vae.kind=gan", "vae.kind is 'gan': it is one of 'mlp', 'conv'"),
     ("sampler.kind=nuts", "sampler.kind is 'nuts': it is one of 'langevin', "),
-    ("sampler={steps: 3, kind: null}", "sampler.kind is missing: set it"),
+    ("sampler={steps: 3, kind: null}", "sampler.kind is missing: it is one of 'langevin', 'underdamped', "),
     ("energy_stage.phases.more={iterations: 3}", "energy_stage.phases.more.kind is missing: set it"),
-    ("energy.joint={kind: mlp}", "energy.joint is {'kind': 'mlp'}: input should be none"),
+    ("energy.joint={kind: mlp}", "energy.joint is {'kind': 'mlp'}: input should be None"),
     ("energy.image.halve=[7]", "energy.image is {'kind': 'residual'"),
     ("show=both", "show is 'both': input should be 'sample', 'mean' or 'denoised'"),
     ("energy_stage.phases.ratio.betas=[0.9]", "energy_stage.phases.ratio.betas.1 is missing: set it"),
@@ -150,6 +150,11 @@ WRONG = [
         "code_mixture={components: 60, codes: 100}",
         "code_mixture is {'components': 60, 'codes': 100}: codes is 100, but",
     ),
+    (
+        "energy_stage.phases.ratio.betas=[0.9, 1.0]",
+        "energy_stage.phases.ratio.betas.1 is 1.0: input should be less than 1",
+    ),
+    ("energy_stage.learning_rate=.inf", "energy_stage.learning_rate is inf: input should be a finite number"),
 ]
 
 
@@ -163,11 +168,11 @@ def test_what_is_said_of_a_wrong_value(override: str, sentence: str) -> None:
 
 def test_a_missing_part(tmp_path: Path) -> None:
     write(tmp_path, bare="summary: nothing\n", odd="extends: digits\nvae: {1: 2}\n", number="3: 4\nextends: digits\n")
-    with pytest.raises(InputError, match="bare.yaml: .* is missing: set it"):
+    with pytest.raises(InputError, match=r"bare.yaml: .* is missing: set it"):
         load_recipe(tmp_path / "bare.yaml")
-    with pytest.raises(InputError, match="odd.yaml: .*vae.1"):
+    with pytest.raises(InputError, match=r"odd.yaml: .*vae.1"):
         load_recipe(tmp_path / "odd.yaml")
-    with pytest.raises(InputError, match="number.yaml: there is no key 3: remove it"):
+    with pytest.raises(InputError, match=r"number.yaml: there is no key 3: remove it"):
         load_recipe(tmp_path / "number.yaml")
 
 

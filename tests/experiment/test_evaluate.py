@@ -11,6 +11,7 @@ from vaebm.errors import InputError
 from vaebm.experiment import evaluate as module
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
+from vaebm.experiment.sample import draw_samples
 from vaebm.metrics import classifier
 from vaebm.metrics.measurement import Measurement
 
@@ -110,7 +111,7 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
     whole = {(m.name, m.subject): m.value for m in evaluate(points_run)}
     (points_run.path / "measurements.json").unlink()
     drawn: list[str] = []
-    real = module.draw_samples
+    real = draw_samples
 
     def draw(model: Any, n: int, **keywords: Any) -> Any:
         drawn.append(keywords["subject"])

@@ -88,7 +88,7 @@ def test_an_image_recipe(tmp_path: Path) -> None:
     overrides = ["vae.hidden=[8]", "energy.image.widths=[4]", "energy.image.halve=[]", "energy.image.stem=4"]
     inspection = inspect_recipe(load_recipe("digits", [*overrides, "code_mixture.components=2"]), device="cpu")
     assert "chains move in 80 dimensions" in inspection.lines()[2]
-    assert [stage["name"] for stage in inspection.to_json()["stages"]][0] == "vae"
+    assert inspection.to_json()["stages"][0]["name"] == "vae"
 
 
 def test_what_it_says_of_a_chain_phase(points_recipe: Path, tmp_path: Path) -> None:

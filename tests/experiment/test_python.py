@@ -27,17 +27,22 @@ def test_overrides_as_dicts_and_dotted(points_recipe: Path, tmp_path: Path) -> N
     )
     recipe = run.recipe
     assert run.path == tmp_path / "run"
-    assert (recipe.seed, recipe.vae.hidden, recipe.vae.likelihood.initial_scale) == (3, [6], 0.3)
+    assert recipe.seed == 3
+    assert recipe.vae.model_dump()["hidden"] == [6]
+    assert recipe.vae.likelihood.model_dump()["initial_scale"] == 0.3
     assert recipe.energy.latent is None
-    assert (recipe.sampler.kind, recipe.sampler.step_size, recipe.sampler.steps) == ("mala", 1e-05, 4)
+    sampler = recipe.sampler.model_dump()
+    assert (sampler["kind"], sampler["step_size"], sampler["steps"]) == ("mala", 1e-05, 4)
     assert recipe.vae_stage.iterations == 2
-    assert recipe.energy_stage.phases["ratio"].iterations == 2
+    ratio = recipe.energy_stage.phases["ratio"]
+    assert ratio is not None
+    assert ratio.iterations == 2
     assert recipe.summary == "it's 100 % {mine}: yes"
     assert run.is_complete
 
 
 def test_wrong_overrides(points_recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no key vae.hiden: did you mean vae.hidden?"):
+    with pytest.raises(InputError, match=r"no key vae.hiden: did you mean vae.hidden?"):
         vaebm.train(points_recipe, tmp_path / "run", quiet=True, vae={"hiden": [6]})
     with pytest.raises(InputError, match="seed is 'one'"):
         vaebm.train(points_recipe, tmp_path / "run", quiet=True, seed="one")

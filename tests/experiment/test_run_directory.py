@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vaebm.errors import InputError
-from vaebm.experiment import train as module
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
+from vaebm.hybrid import VAEBM
 
 
 def test_it_holds_what_it_should(points_run: Run) -> None:
@@ -69,7 +69,7 @@ def test_a_directory_with_something_else_is_refused(points_recipe: Path, tmp_pat
 def test_a_run_is_resumed_by_its_name_alone(points_run: Run, tmp_path: Path) -> None:
     for words in ({"overrides": ["seed=1"]}, {"out": tmp_path / "elsewhere"}):
         with pytest.raises(InputError, match="is a run and keeps its recipe"):
-            train(points_run.path, device="cpu", **words)  # type: ignore[arg-type]
+            train(points_run.path, device="cpu", **words)
     assert train(points_run.path, points_run.path, device="cpu").path == points_run.path
 
 
@@ -94,7 +94,7 @@ def test_a_complete_run_needs_its_data_no_more(photos_run: Run) -> None:
 
 @pytest.mark.parametrize("file", ["recipe.yaml", "nothing"])
 def test_what_is_no_run(file: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no run .*: train one with `vaebm train digits --out"):
+    with pytest.raises(InputError, match=r"there is no run .*: train one with `vaebm train digits --out"):
         Run.open(tmp_path / "lost")
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match=r"is no run, it has no recipe.yaml: name a directory that"):
@@ -144,10 +144,31 @@ def test_data_are_read_before_anything_is_written(points_recipe: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("vae.likelihood={kind: bernoulli}", "energy.image needs a decoder whose samples have a gradient"),
+        ("energy.image={kind: residual}", "energy.image.kind=residual needs images"),
+        ("vae={kind: conv}", "vae.kind=conv needs images of at least 8 x 8"),
+        (
+            "energy_stage.phases.more={kind: contrastive_divergence, buffer: 9, batch_size: 10}",
+            "energy_stage.phases.more.buffer is 9, less than a batch of 10: raise it, or set it to 0",
+        ),
+        ("logging.tracker=aim", "logging.tracker=aim needs a package that is not installed"),
+    ],
+)
+def test_what_cannot_be_built_leaves_no_directory(
+    override: str, sentence: str, points_recipe: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        train(points_recipe, tmp_path / "run", device="cpu", overrides=[override])
+    assert not (tmp_path / "run").exists()
+
+
 def test_compiling_does_not_change_what_is_trained(
     points_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.VAEBM, "compile_nets", lambda self: None)  # the compiler itself takes a minute
+    monkeypatch.setattr(VAEBM, "compile_nets", lambda self: None)  # the compiler itself takes a minute
     said: list[str] = []
 
     class Listening:

@@ -27,9 +27,10 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("n", [1, 2, 7, 1025])
 def test_points(n: int, points_run: Run, tmp_path: Path) -> None:
     assert write_samples(points_run, n, tmp_path / "x.npz") == tmp_path / "x.npz"
-    (points,) = [arrays(tmp_path / "x.npz")["points"]]
+    points = arrays(tmp_path / "x.npz")["points"]
     assert list(arrays(tmp_path / "x.npz")) == ["points"]
-    assert (points.shape, points.dtype) == ((n, 2), np.float32)
+    assert points.shape == (n, 2)
+    assert points.dtype == np.float32
     assert np.isfinite(points).all()
     assert len(np.unique(points, axis=0)) == n
 
@@ -41,7 +42,8 @@ def test_images(fixture: str, shape: tuple[int, ...], n: int, request: Any, tmp_
     write_samples(run, n, tmp_path / "x.npz", seed=3)
     assert list(arrays(tmp_path / "x.npz")) == ["images"]
     images = arrays(tmp_path / "x.npz")["images"]
-    assert (images.shape, images.dtype) == ((n, *shape), np.uint8)
+    assert images.shape == (n, *shape)
+    assert images.dtype == np.uint8
     # Of the model's own values: white is 255, black 0, in between by rounding.
     drawn = draw_samples(run.model(), n, subject="vaebm", show=None, seed=3, progress=silent())
     expected = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
-from vaebm.report import densities
+from vaebm.report import densities, exhibits
 from vaebm.report.page import write_report
 
 MakeRun = Callable[..., Run]
@@ -26,9 +26,11 @@ LARGEST_PAGE = 5_000_000
 
 
 @pytest.fixture(autouse=True)
-def _coarse_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+def _little_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(densities, "X_POINTS", 81)
     monkeypatch.setattr(densities, "LATENT_POINTS", 41)
+    monkeypatch.setattr(exhibits, "MOST_IMAGES", 48)
+    monkeypatch.setattr(exhibits, "POINT_CHAINS", 300)
 
 
 def page_of(run: Run) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +27,7 @@ leaves = (
     | st.integers()
     | st.floats()
     | st.text()
-    | st.lists(st.integers(0, 3), max_size=3).map(lambda shape: torch.rand(shape))
+    | st.lists(st.integers(0, 3), max_size=3).map(torch.rand)
     | st.sampled_from([torch.tensor(True), torch.arange(3), torch.tensor([1.5], dtype=torch.bfloat16)])
 )
 # {"tensor": ...} alone is the mark of a tensor; no state of ours has such a dict.
@@ -109,7 +112,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "flipped weights": lambda folder: flip(folder / "state-0.safetensors", -7),
     "flipped header": lambda folder: flip(folder / "state-0.safetensors", 3),
     "cut weights": lambda folder: (folder / "state-0.safetensors").write_bytes(b"\x10"),
@@ -139,7 +142,7 @@ def test_a_damaged_one_is_named_with_the_newest_that_is_whole(damage: str, check
         " 00000003 and run the same command again to go on from there"
     )
     flip(checkpoints.folder / "00000002" / "state-0.safetensors", -1)
-    with pytest.raises(InputError, match="00000003 is damaged; .*00000001 is whole: delete 00000003"):
+    with pytest.raises(InputError, match=r"00000003 is damaged; .*00000001 is whole: delete 00000003"):
         checkpoints.load_newest()
     flip(checkpoints.folder / "00000001" / "state-0.json", 80)
     with pytest.raises(InputError, match="00000003 is damaged; no older one is whole: delete the checkpoints folder"):
@@ -186,7 +189,7 @@ def test_a_disk_that_refuses_leaves_the_older_ones_whole(
         raise OSError(number, "refused")
 
     with monkeypatch.context() as patch:
-        target = {"rename": Path, "rmtree": checkpoint.shutil}.get(call, checkpoint)
+        target = {"rename": Path, "rmtree": shutil}.get(call, checkpoint)
         patch.setattr(target, call, refuse)
         with pytest.raises(OSError, match="refused"):
             checkpoints.save(4, state(4))
@@ -202,13 +205,14 @@ def test_a_disk_that_refuses_leaves_the_older_ones_whole(
 def test_killed_anywhere_while_saving(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     """After every single change of the disk, a process that begins there finds the old or the new state, whole."""
     checkpoints.save(7, state(1))
-    found = []
+    found: list[int] = []
 
     def watched(function: Any) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:
             result = function(*arguments, **keywords)
             newest = Checkpoints(checkpoints.folder, 2, rank(0, 1)).load_newest()
-            found.append(None if newest is None else newest["iteration"])
+            assert newest is not None
+            found.append(newest["iteration"])
             return result
 
         return call
@@ -217,7 +221,7 @@ def test_killed_anywhere_while_saving(checkpoints: Checkpoints, monkeypatch: pyt
         monkeypatch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
     monkeypatch.setattr(Path, "rename", watched(Path.rename))
     for path in ("unlink", "rmdir"):
-        monkeypatch.setattr(checkpoint.os, path, watched(getattr(checkpoint.os, path)))
+        monkeypatch.setattr(os, path, watched(getattr(os, path)))
     for iteration in (8, 9, 10, 11):
         checkpoints.save(iteration, state(iteration))
     assert found == sorted(found)
@@ -249,7 +253,7 @@ def test_write_synced_keeps_the_old_file_when_the_disk_refuses(tmp_path: Path, m
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="no space left"):
         write_synced(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
@@ -260,7 +264,8 @@ def test_an_optimiser_goes_on_as_it_was(layout: torch.memory_format, checkpoints
     """Fused Adam reads weights and moments as they lie in memory, so their layouts must agree after a resume too."""
 
     def net() -> nn.Conv2d:
-        made = nn.Conv2d(3, 5, 3).to(memory_format=layout)
+        made = nn.Conv2d(3, 5, 3)
+        made.to(memory_format=layout)  # type: ignore[call-overload]
         generator = torch.Generator().manual_seed(0)
         for weight in made.parameters():
             weight.data.copy_(torch.randn(weight.shape, generator=generator))

@@ -58,7 +58,7 @@ def test_seeds_and_processes_have_their_own_streams(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="logging.tracker=aim needs a package that is not installed"):
+    with pytest.raises(InputError, match=r"logging.tracker=aim needs a package that is not installed"):
         Engine("cpu", 0, "aim", tmp_path)
 
 

@@ -16,7 +16,7 @@ from vaebm.experiment.train import build_model, build_stages
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.contrast import INDISTINGUISHABLE
 from vaebm.progress import silent
-from vaebm.training.energy_stage import RatioRoundsPhase
+from vaebm.training.energy_stage import EnergyPhase, RatioRoundsPhase
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Stage, Training
 from vaebm.vae import elbo
@@ -182,17 +182,21 @@ def test_chains_that_cannot_start_are_told_to_the_guard(trained: Trained, tmp_pa
     for name in ("divergence", "persistent", "rounds"):
         broken = copy.deepcopy(model)
         stage = stage_of(name, training(broken, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
+        assert isinstance(stage, EnergyPhase)
         stage.begin()
         with torch.no_grad():
-            broken.energy_net.image.out.bias.fill_(torch.nan)
+            for weight in stage.energy.parameters():
+                weight.fill_(torch.nan)
         assert stage.step(0)["stuck_share"] == 1.0
 
 
 def test_a_pool_may_restart_all_of_its_chains(trained: Trained, tmp_path: Path) -> None:
     recipe, data, _, model, _ = trained
+    rounds = recipe.energy_stage.phases["rounds"]
+    assert rounds is not None
     for share, chains in [(1.0, 20), (0.5, 1), (0.0, 20)]:
         work = training(copy.deepcopy(model), recipe, data, Engine("cpu", 0, None, tmp_path))
-        phase = recipe.energy_stage.phases["rounds"].model_copy(
+        phase = rounds.model_copy(
             update={"restart_share": share, "chains": chains, "rounds": 2, "iterations_per_round": 2}
         )
         stage = stage_of(

@@ -17,41 +17,42 @@ import vaebm
 from vaebm.errors import InputError
 from vaebm.experiment.train import train
 
-TINY = [
-    "gaussians25",
-    *("data.train_size=400", "data.test_size=200", "vae.hidden=[8]", "energy.image.hidden=[8]", "start.proposals=2"),
-    *("code_mixture.components=2", "code_mixture.codes=200", "energy.latent={kind: correction, hidden: [8]}"),
-    "sampler={kind: langevin, step_size: 0.01, steps: 2}",
-    *("vae_stage.iterations=4", "vae_stage.batch_size=16", "energy_stage.batch_size=16"),
-    *(
-        "energy_stage.latent.iterations=4",
-        "energy_stage.latent.batch_size=16",
-        "energy_stage.phases.ratio.iterations=4",
-    ),
-    "energy_stage.phases.rounds={kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3}",
-    "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 4, buffer: 64, reuse_ramp_iterations: 2}",
-    *("checkpoint.every_seconds=0", "checkpoint.keep=99", "logging.every=2"),
-]
-# Weight normalisation starts from a batch, of which each process draws its own.
-IMAGES = [
-    "digits",
-    *(
-        "vae={kind: conv, latent_dim: 2, widths: [4, 4]}",
-        "energy.image={kind: residual, stem: 4, widths: [4], halve: []}",
-    ),
-    *(
-        "code_mixture.components=2",
-        "code_mixture.codes=200",
-        "vae_stage.iterations=2",
-        "energy_stage.latent.iterations=2",
-    ),
-    *("energy_stage.phases.ratio.iterations=3", "energy_stage.phases.ratio.spectral=0.1", "sampler.steps=2"),
-    *("checkpoint.every_seconds=0", "checkpoint.keep=99"),
-]
-WILD = [
-    "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 50, warmup_iterations: 0}",
-    *("energy_stage.phases.divergence.learning_rate=10", "guard.energy_gap=0.5"),
-]
+# Recipes of the package, made small by overrides that stand one a line.
+TINY = """\
+gaussians25
+data.train_size=400
+data.test_size=200
+vae.hidden=[8]
+energy.image.hidden=[8]
+energy.latent={kind: correction, hidden: [8]}
+code_mixture={components: 2, codes: 200}
+sampler={kind: langevin, step_size: 0.01, steps: 2}
+start.proposals=2
+vae_stage.iterations=4
+vae_stage.batch_size=16
+energy_stage.batch_size=16
+energy_stage.latent={iterations: 4, batch_size: 16}
+energy_stage.phases.ratio.iterations=4
+energy_stage.phases.rounds={kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3}
+energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 4, buffer: 64, reuse_ramp_iterations: 2}
+checkpoint={every_seconds: 0, keep: 99}
+logging.every=2
+""".splitlines()
+
+# Weight normalisation starts from a batch, of which each process draws its own; then a phase that runs away.
+IMAGES = """\
+digits
+vae={kind: conv, latent_dim: 2, widths: [4, 4]}
+energy.image={kind: residual, stem: 4, widths: [4], halve: []}
+code_mixture={components: 2, codes: 200}
+sampler={kind: langevin, step_size: 0.01, steps: 2}
+vae_stage.iterations=2
+energy_stage.latent.iterations=2
+energy_stage.phases.ratio={iterations: 3, spectral: 0.1}
+energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 50, warmup_iterations: 0, learning_rate: 10}
+guard.energy_gap=0.5
+checkpoint={every_seconds: 0, keep: 99}
+""".splitlines()
 
 
 def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +111,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 @pytest.mark.timeout(200)
 def test_weights_that_start_from_data_agree_and_divergence_in_one_ends_both(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = torchrun(*IMAGES, *WILD, "--out", str(run))
+    done = torchrun(*IMAGES, "--out", str(run))
     assert done.returncode != 0
     assert "vaebm: training diverged in divergence, iteration" in done.stderr
     assert (run / "model" / "model.safetensors").is_file()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, SupportsFloat
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ import torch
 from vaebm.errors import Interrupted, Preempted
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
+from vaebm.progress import Task
 
 KILLS = 10
 
@@ -34,13 +35,13 @@ def figures(run: Path) -> list[dict[str, Any]]:
 
 
 class SignalAt:
-    """Progress that sends this process a signal when the n-th iteration in all ends."""
+    """Progress that sends this process a signal when the next iteration ends."""
 
-    def __init__(self, iteration: int, number: signal.Signals) -> None:
-        self.left, self.number, self.depth = iteration, number, 0
+    def __init__(self, number: signal.Signals) -> None:
+        self.number, self.depth = number, 0
 
     @contextmanager
-    def task(self, name: str, total: int, unit: str, done: int = 0) -> Iterator[SignalAt]:
+    def task(self, name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         self.depth += 1
         yield self
         self.depth -= 1
@@ -48,11 +49,9 @@ class SignalAt:
     def say(self, line: str) -> None:
         pass
 
-    def advance(self, n: int = 1, **figures: float) -> None:
-        if self.depth == 1:
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), self.number)
+    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+        if self.depth == 1:  # of a stage, and not of the chains within
+            os.kill(os.getpid(), self.number)
 
 
 @pytest.mark.parametrize("data", ["points", "images"])
@@ -61,14 +60,12 @@ def test_a_run_stopped_after_every_iteration_equals_one_that_never_was(
 ) -> None:
     recipe = request.getfixturevalue(data)
     train(recipe, tmp_path / "whole", device="cpu")
-    stops = 0
-    while not (tmp_path / "stopped" / "model").exists():
-        number = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)[stops % 3]
-        expected = Interrupted if number == signal.SIGINT else Preempted
-        with pytest.raises(expected) if stops < 4 * len(stages) else contextmanager(lambda: (yield))():
-            train(recipe, tmp_path / "stopped", device="cpu", progress=SignalAt(1, number))
-        stops += 1
-    assert stops == 4 * len(stages) + 1
+    for stop in range(4 * len(stages)):
+        number = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)[stop % 3]
+        with pytest.raises(Interrupted if number == signal.SIGINT else Preempted):
+            train(recipe, tmp_path / "stopped", device="cpu", progress=SignalAt(number))
+        assert not (tmp_path / "stopped" / "model").exists()
+    train(recipe, tmp_path / "stopped", device="cpu", progress=SignalAt(number))
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
@@ -178,12 +175,13 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_never_was(
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as launcher:
-        assert launcher.stdin is not None
-        assert launcher.stdout is not None
+        commands, answers = launcher.stdin, launcher.stdout
+        assert commands is not None
+        assert answers is not None
 
-        def start(line: int, delay: float) -> int:
-            print(line, delay, log, *words, log.parent, file=launcher.stdin)
-            return int(next(said for said in launcher.stdout if said.startswith("ended")).split()[1])
+        def start(line: int, delay: float, commands: IO[str] = commands, answers: IO[str] = answers) -> int:
+            print(line, delay, log, *words, log.parent, file=commands)
+            return int(next(said for said in answers if said.startswith("ended")).split()[1])
 
         for kill in range(KILLS):
             line = int(lines * (kill + moments.uniform(0.1, 0.8)) / KILLS)
@@ -192,7 +190,7 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_never_was(
             told = log.read_text().splitlines()
             hit.add(next(json.loads(line)["stage"] for line in reversed(told) if line.endswith("}")))
         assert start(0, 0.0) == 0
-        launcher.stdin.close()
+        commands.close()
 
     assert hit == set(stages)
     assert figures(log.parent) == figures(tmp_path / "whole")

@@ -21,11 +21,12 @@ SMALLEST_PROBABILITY = 1e-300
 @torch.no_grad()
 def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
     """(B, dim) positions that give x (B, *data_shape), on the model's device."""
-    z = model.vae.infer(x, generator).z
-    eps_z = model.vae.latent_noise(z)
-    if model.noise.pixel_shape is None:
-        return eps_z
-    pixels = model.vae.pixels(z)
+    with model.autocast():  # as the generator runs: otherwise x would come back only roughly
+        z = model.vae.infer(x, generator).z
+        eps_z = model.vae.latent_noise(z)
+        if model.noise.pixel_shape is None:
+            return eps_z
+        pixels = model.vae.pixels(model.vae.latent(eps_z))
     mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
     eps_x = (x - mu) / sigma
     if isinstance(pixels, CensoredPixels):

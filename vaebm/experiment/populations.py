@@ -28,7 +28,7 @@ from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
 TRIAL = 200  # particles that find out how many stages there will be
 BESIDE_STAGES = 12  # gradients for the first step size and for parting copies
-SMC_MARKS = (0.4, 0.95)  # of the gradients; the last leaves room for one stage more than before
+SMC_MARKS = (0.4, 0.85)  # of the gradients; what is left has room for one stage more than before
 FEWEST_EFFECTIVE = 100
 
 

@@ -112,9 +112,9 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
         return f"{path} is missing: set it"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         context = problem.get("ctx", {})
-        given = context.get("tag")
+        given = context.get("tag", "None")
         expected = context.get("expected_tags", "")
-        said = f"{path}.kind is {given!r}" if given else f"{path}.kind is missing"
+        said = f"{path}.kind is missing" if given == "None" else f"{path}.kind is {given!r}"
         return f"{said}: it is one of {expected}" if expected else f"{said}: set it"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
@@ -133,7 +133,7 @@ def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str
         if isinstance(node, dict):
             node = node.get(part)
         elif isinstance(node, list) and isinstance(part, int):
-            node = node[part]
+            node = node[part] if part < len(node) else None
         else:
             node = None
     return keys, parent

@@ -52,38 +52,40 @@ def train(
         torch.set_num_threads(recipe.threads)
     engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
     try:
+        training: Training | None = None
+        stages: list[Stage] = []
+        run = Run(path, recipe, data)
+        if not run.is_complete:  # what cannot be built is refused before there is a directory
+            training = _training(run, engine, progress)
+            stages = build_stages(training, recipe)
         run = engine.first(lambda: Run.create(path, recipe, data))
         if run.diverged is not None:
             raise Diverged(
                 f"{run.path} was given up before and is not trained further; its model is the last good one. Then:"
                 f" {run.diverged}. Train anew, with other numbers, into another --out"
             )
-        if run.is_complete:
+        if training is None:
             progress.say(f"{run.path} is complete: nothing left to train.")
         else:
-            _train(run, engine, progress)
+            _train(run, training, stages)
     finally:
         engine.close()
     return run
 
 
-def _train(run: Run, engine: Engine, progress: Progress) -> None:
+def _training(run: Run, engine: Engine, progress: Progress) -> Training:
     recipe, data = run.recipe, run.data()
+    model = build_model(recipe, data, engine.device)
+    return Training(model, data.train.to(engine.device), engine, progress, recipe.seed)
+
+
+def _train(run: Run, training: Training, stages: list[Stage]) -> None:
+    recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
-    progress.say(data.found)
-    training = Training(
-        build_model(recipe, data, engine.device), data.train.to(engine.device), engine, progress, recipe.seed
-    )
+    progress.say(run.data().found)
     logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
-    loop = Loop(
-        training,
-        build_stages(training, recipe),
-        checkpoints,
-        logbook,
-        Guard(recipe.guard),
-        recipe.checkpoint.every_seconds,
-    )
+    loop = Loop(training, stages, checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
     try:
         if recipe.compile:
             _compile(training, progress)

@@ -25,7 +25,7 @@ SEED = 0  # of everything that a report draws
 FRAMES = 16
 POINT_CHAINS = 2000
 IMAGE_VALUES = 300_000  # in all images of one subject together, between the limits below
-FEWEST_IMAGES, MOST_IMAGES = 64, 512
+FEWEST_IMAGES, MOST_IMAGES = 48, 512
 
 Start = Literal["prior", "mixture", "latent_energy", "chosen"]
 """What chains start from: N(0, I), the code mixture, E_z's own codes, or proposals that E_x chose among."""
@@ -37,7 +37,7 @@ class Exhibits:
 
     Args:
         model: the model, on its device.
-        held_out: held-out data (n, *data_shape), as models see them.
+        held_out: held-out data (n or as many as there are, *data_shape), as models see them.
         noise: by subject, positions (n, dim), on the CPU; `vaebm` only where the chains ran.
         begin: what the chains start from.
         chains: their run, or None.
@@ -55,11 +55,11 @@ class Exhibits:
     energies: dict[str, Tensor]
     broken: dict[str, float]
 
-    def shown(self, eps: Tensor, show: Show | None = None) -> Tensor:
-        """What positions (n, dim) look like, on the CPU, (n, *data_shape); as the recipe shows them unless said."""
+    def shown(self, eps: Tensor, subject: Subject = "vaebm", show: Show | None = None) -> Tensor:
+        """What positions (n, dim) of a subject look like, on the CPU, (n, *data_shape); as the recipe says."""
         device = self.model.device
         generator = torch.Generator(device).manual_seed(SEED)  # the same pixel noise each time, where it is not in eps
-        return self.model.present(eps.to(device), show or self.model.settings.show, generator).cpu()
+        return self.model.present(eps.to(device), self.model.show_of(subject, show), generator).cpu()
 
     @property
     def reconstructions(self) -> Tensor:
@@ -81,7 +81,8 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     n = _how_many(data)
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(SEED))[:n]
     held_out = data.test.batch(order)
-    start = model.start(n, generator)
+    # Resampled starts stand in the order of their proposals, copies of one side by side: shuffled, a sheet is fair.
+    start = model.start(n, generator)[torch.randperm(n, generator=generator, device=model.device)]
     begin = _start_of(model)
     noise: dict[Subject, Tensor] = {}
     with torch.no_grad():
@@ -99,9 +100,8 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
 
 def _how_many(data: DataSet) -> int:
     if data.kind == "points":
-        return min(POINT_CHAINS, len(data.test))
-    values = torch.Size(data.shape).numel()
-    return min(len(data.test), max(FEWEST_IMAGES, min(MOST_IMAGES, IMAGE_VALUES // values)))
+        return POINT_CHAINS
+    return max(FEWEST_IMAGES, min(MOST_IMAGES, IMAGE_VALUES // torch.Size(data.shape).numel()))
 
 
 def _start_of(model: VAEBM) -> Start:

@@ -7,10 +7,11 @@ side by side) and `chains.png` (chains from start to end).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vaebm.data import DataSet
 from vaebm.experiment.run_directory import Run
@@ -125,6 +126,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = _coded
     environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text())
     environment.globals["script"] = Markup((TEMPLATES / "page.js").read_text())
     return environment
+
+
+def _coded(text: str) -> Markup:
+    """The text, escaped, with what stands between backticks set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

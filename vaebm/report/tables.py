@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
-SHOWN_AS = {"sample": "shown with the pixel noise", "mean": "shown as decoder means", "denoised": "shown denoised"}
+SHOWN_AS = {
+    "sample": "shown with the pixel noise",
+    "mean": "shown as decoder means",
+    "denoised": "shown denoised, without an energy as decoder means",
+}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vaebm.energy import ImageEnergy
 from vaebm.energy.penalties import energy_square
+from vaebm.errors import InputError
 from vaebm.hybrid.contrast import (
     INDISTINGUISHABLE,
     Contrast,
@@ -139,6 +140,16 @@ class ContrastiveDivergencePhase(EnergyPhase):
     """The paper's estimator."""
 
     phase: ContrastiveDivergenceSettings
+
+    def __init__(
+        self, name: str, training: Training, energy: ImageEnergy, settings: Phase, stage: EnergyStageSettings
+    ) -> None:
+        super().__init__(name, training, energy, settings, stage)
+        if 0 < self.phase.buffer < self.batch_size:
+            raise InputError(
+                f"energy_stage.phases.{name}.buffer is {self.phase.buffer}, less than a batch of {self.batch_size}:"
+                " raise it, or set it to 0 for chains that start afresh"
+            )
 
     def _prepare(self) -> None:
         super()._prepare()

@@ -21,7 +21,7 @@ from vaebm.training.schedules import rise_and_fall
 class LatentStageSettings(BaseModel):
     """How the learned part of E_z is trained."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(1500, ge=1)
     batch_size: int = Field(256, ge=1)

@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from vaebm.sampling import Sampler
 from vaebm.training.latent_stage import LatentStageSettings
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PhaseSettings(_Settings):
@@ -19,7 +21,7 @@ class PhaseSettings(_Settings):
 
     batch_size: int | None = Field(None, ge=1, description="null: the stage's")
     learning_rate: float | None = Field(None, gt=0, description="null: the stage's")
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     warmup_iterations: int = Field(
         20, ge=0, description="iterations over which the learning rate rises; then it falls to 0"
     )

@@ -22,7 +22,7 @@ from vaebm.vae import CodeMixtureSettings, elbo, fit_code_mixture
 class VAEStageSettings(BaseModel):
     """How the VAE is trained."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(4000, ge=1)
     batch_size: int = Field(128, ge=1)

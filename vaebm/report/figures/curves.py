@@ -58,7 +58,8 @@ def curves(
         axes.set_xlabel("iteration")
         axes.set_ylabel(unit)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}".replace("-", "−"))
         if len(named) > 1:
             axes.legend(loc="best")
         return svg(axes.get_figure(root=True))

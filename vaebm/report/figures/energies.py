@@ -36,5 +36,5 @@ def energy_histograms(energies: Mapping[str, Tensor]) -> bytes:
         axes.set_ylabel("density, per nat")
         axes.set_ylim(bottom=0)
         axes.margins(x=0)
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
         return svg(axes.get_figure(root=True))

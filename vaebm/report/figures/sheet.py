@@ -22,7 +22,7 @@ from vaebm.data.transforms import to_display
 
 LARGEST_SIDE = 96
 SHEET_PIXELS = 512  # a sheet is about as wide
-BUDGET = 400_000  # bytes that the images of one picture may have before they are compressed
+BUDGET = 250_000  # bytes that the images of one picture may have before they are compressed
 PAPER = 255  # between the images
 BROKEN = (214, 39, 40)
 

@@ -67,8 +67,7 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
     sentences = [setting_out]
     if sampler.build().adjusted:
         sentences.append(
-            f"{chains.acceptance:.0%} of the moves were accepted: the model's density is sampled exactly, once chains"
-            " mix."
+            f"{chains.acceptance:.0%} of the moves were accepted: once chains mix, they sample the model exactly."
         )
     else:
         sentences.append(

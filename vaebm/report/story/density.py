@@ -30,8 +30,8 @@ def density_chapter(
     else:
         blocks = [_maps(found, measured), _scale(found), *blocks]
         sentences.append(
-            "Densities are exact: integrals over all codes, by quadrature, with an error below"
-            f" {found.error:.1g} nats on these grids."
+            f"Densities are exact: integrals over all codes, by quadrature, with an error below {found.error:.1g}"
+            " nats on these grids."
         )
     if exhibits.chains is None:
         sentences.append(f"There are no samples of the VAEBM, since its chains could not run: {exhibits.refusal}")
@@ -78,10 +78,7 @@ def _maps(found: Densities, measured: Sequence[Measurement]) -> Plates:
 
 
 def _scale(found: Densities) -> Plates:
-    caption = (
-        f"The colours of all these maps: {plane.NATS_SHOWN:.0f} nats below the highest density of any, and white for"
-        " less."
-    )
+    caption = f"The colours of all these maps: {plane.NATS_SHOWN:.0f} nats below the highest density; white is less."
     return Plates([Plate(plane.density_scale(_highest(found)), caption)], 260, 420)
 
 
@@ -97,14 +94,17 @@ def _samples(data: DataSet, exhibits: Exhibits) -> Plates:
     shared = "Samples of each; see what lies between the modes."
     if data.truth is not None:
         shared = (
-            f"Samples of each. Those in {plane.STRAY_NAME} are beyond 3 standard deviations of any mode: the fewer, the"
-            " better."
+            f"Samples of each. Those in {plane.STRAY_NAME} are beyond 3 standard deviations of any mode: the fewer,"
+            " the better."
         )
     return Plates(plates, 220, 360, shared)
 
 
 def _clouds(exhibits: Exhibits) -> dict[str, Tensor]:
-    return {"held_out": exhibits.held_out, **{str(key): exhibits.shown(eps) for key, eps in exhibits.noise.items()}}
+    return {
+        "held_out": exhibits.held_out,
+        **{str(key): exhibits.shown(eps, key) for key, eps in exhibits.noise.items()},
+    }
 
 
 def _near(data: DataSet, points: Tensor) -> Tensor | None:

@@ -18,9 +18,7 @@ from vaebm.report.subjects import in_order, subject
 
 EXTREMES = 12  # images at either end of the energy's ranking
 OVERLAP_BINS = 40
-CONTRAST = (
-    3.0  # the map's colours reach this many times the most that the energy adds anywhere, or they would be all red
-)
+CONTRAST = 3.0  # the map's colours reach this many times the most that the energy adds anywhere: else all is red
 
 
 def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter:
@@ -95,7 +93,7 @@ def _extremes(exhibits: Exhibits) -> Plates:
     count = min(EXTREMES, len(energies) // 2, sheet.images_that_fit(exhibits.model.data_shape, sheet.BUDGET) // 2)
     order = energies.argsort()
     chosen = torch.cat([order[:count], order[-count:].flip(0)])
-    shown = sheet.tiles(exhibits.shown(exhibits.noise["vae_mixture"][chosen], "sample"))
+    shown = sheet.tiles(exhibits.shown(exhibits.noise["vae_mixture"][chosen], "vae_mixture", "sample"))
     scale = max(1, 2 * sheet.SHEET_PIXELS // (count * shown.shape[2]))
     paper = sheet.sheet([shown[:count], shown[count:]], scale, gap=max(3, scale))
     caption = (

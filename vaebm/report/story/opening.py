@@ -104,8 +104,8 @@ def _warning(run: Run) -> str:
     last = next((event for event in reversed(run.events()) if event["event"] in ("diverged", "complete")), None)
     if last is None:
         return (
-            "Training has not come to its end, and the page shows the model saved so far."
-            f" It goes on with: vaebm train {run.path}"
+            f"Training has not come to its end, and the page shows the model saved so far. `vaebm train {run.path}`"
+            " goes on."
         )
     if last["event"] == "diverged":
         return f"This run diverged, and the page shows the last good model. {last.get('message', '')}"

@@ -11,7 +11,7 @@ from vaebm.report.exhibits import Exhibits
 from vaebm.report.figures import sheet
 from vaebm.report.figures.pictures import Panel, side_by_side
 from vaebm.report.measures import measure
-from vaebm.report.story.words import STARTS, counted, sampler_in_words, shown_in_words
+from vaebm.report.story.words import SHOWN, STARTS, counted, sampler_in_words
 from vaebm.report.subjects import subject
 from vaebm.report.verdict import Verdict
 
@@ -21,11 +21,8 @@ PAIRS_ACROSS, PAIRS_DOWN = 8, 3
 def samples_chapter(data: DataSet, exhibits: Exhibits, decided: Verdict) -> Chapter:
     """What the models make."""
     show = exhibits.model.settings.show
-    sentences = [
-        f"Samples of each model, not chosen, {shown_in_words(show)}. The VAE and the VAE with the code mixture share"
-        " the"
-        " pixel noise, place by place." + _same_start(exhibits)
-    ]
+    shared = "The VAE and the VAE with the code mixture share the pixel noise, place by place."
+    sentences = [f"Samples of each model, not chosen, {SHOWN[show]}. {shared} {_begin(exhibits)}"]
     other: Show = "sample" if show == "mean" else "mean"
     blocks = [_models(data, exhibits, decided), _other_models(data, exhibits, other)]
     if "vaebm" in exhibits.noise:
@@ -37,7 +34,7 @@ def comparison_picture(data: DataSet, exhibits: Exhibits, decided: Verdict) -> b
     """Data and models side by side, with their numbers, as one PNG."""
     side = sheet.grid_side(data.shape)
     shown: dict[str, Tensor] = {"held_out": exhibits.held_out}
-    shown |= {key: exhibits.shown(eps[: side * side]) for key, eps in exhibits.noise.items()}
+    shown |= {key: exhibits.shown(eps[: side * side], key) for key, eps in exhibits.noise.items()}
     numbers = _numbers(decided)
     return side_by_side(
         [
@@ -53,7 +50,7 @@ def _models(data: DataSet, exhibits: Exhibits, decided: Verdict) -> Plates:
     numbers = _numbers(decided)
     plates = [_plate("held_out", exhibits.held_out, side, numbers.get("held_out"), "What samples should look like.")]
     for key, eps in exhibits.noise.items():
-        plates.append(_plate(key, exhibits.shown(eps[: side * side]), side, numbers.get(key), captions[key]))
+        plates.append(_plate(key, exhibits.shown(eps[: side * side], key), side, numbers.get(key), captions[key]))
     shared = (
         "Compare from left to right: broken and blended shapes should become rarer, and edges as sharp as in the data."
     )
@@ -65,8 +62,8 @@ def _other_models(data: DataSet, exhibits: Exhibits, show: Show) -> Plates:
     through = "Held-out images through encoder and decoder: what this decoder can do."
     plates = [_plate("reconstruction", exhibits.reconstructions, side, None, through)]
     for key, eps in exhibits.noise.items():
-        words = f"The samples above, {shown_in_words(show)}."
-        plates.append(_plate(key, exhibits.shown(eps[: side * side], show), side, None, words))
+        words = f"The samples above, {SHOWN[show]}."
+        plates.append(_plate(key, exhibits.shown(eps[: side * side], key, show), side, None, words))
     shared = "The pixel noise is what the means above leave out."
     if show == "mean":
         shared = (
@@ -87,6 +84,8 @@ def _captions(exhibits: Exhibits) -> dict[str, str]:
     ends = {
         "mixture": "Each is where the chain ends that began at the image in the same place beside it.",
         "prior": "Each is where the chain ends that began at the VAE's image in the same place.",
+        "latent_energy": "Where some of them began is shown below.",
+        "chosen": "Where some of them began is shown below.",
     }
     return {
         "vae": "Codes from the prior, which also reaches where no data have any.",
@@ -96,10 +95,10 @@ def _captions(exhibits: Exhibits) -> dict[str, str]:
     }
 
 
-def _same_start(exhibits: Exhibits) -> str:
+def _begin(exhibits: Exhibits) -> str:
     if exhibits.chains is None:
-        return f" There are none of the VAEBM, since its chains could not run: {exhibits.refusal}"
-    return f" The chains of the VAEBM start from {STARTS[exhibits.begin]}."
+        return f"There are none of the VAEBM, since its chains could not run: {exhibits.refusal}"
+    return f"The chains of the VAEBM start from {STARTS[exhibits.begin]}."
 
 
 def _pairs(exhibits: Exhibits) -> Plates:

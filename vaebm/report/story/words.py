@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from vaebm.hybrid import Show
 from vaebm.report.exhibits import Start
 from vaebm.sampling import SamplerSettings
 
 SHOWN = {
     "sample": "with their pixel noise",
     "mean": "as decoder means, without pixel noise",
-    "denoised": "denoised: the estimate of the clean image under the energy",
+    "denoised": "denoised: the estimate of the clean image under the energy, and decoder means without one",
 }
 STARTS: dict[Start, str] = {
     "prior": "the VAE's prior",
@@ -49,11 +48,6 @@ def sampler_in_words(sampler: SamplerSettings) -> str:
     warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
     kind = str(getattr(sampler, "kind", "the sampler"))
     return f"{counted(sampler.steps, 'step')} of {SAMPLERS.get(kind, kind.replace('_', ' '))}{warmup}"
-
-
-def shown_in_words(show: Show) -> str:
-    """How samples are shown."""
-    return SHOWN[show]
 
 
 def step_label(step: int, total: int) -> str:
