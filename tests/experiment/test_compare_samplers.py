@@ -24,7 +24,6 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.experiment.spending import learn, spend
 from vaebm.experiment.train import build_model
-from vaebm.hybrid import VAEBM
 from vaebm.report.samplers import write_samplers_page
 
 POINTS = (
@@ -86,7 +85,7 @@ def test_every_kernel_spends_its_gradients_and_no_more(name: str) -> None:
     trace = spend(kernel, counting, torch.randn(6, 3, generator=generator()), 41, generator(), marks=(5, 20))
     assert trace.gradients <= 41
     assert trace.gradients > 41 - kernel.gradients_per_step
-    assert evaluations == trace.gradients * 6 - (7 * 6 if name == "tempering" else 0) or name == "tempering"
+    assert evaluations == trace.gradients * 6
     spent = [gradients for gradients, _ in trace.marks]
     assert spent == sorted(set(spent))
     assert all(gradients >= mark for gradients, mark in zip(spent, (5, 20), strict=True))
@@ -195,7 +194,7 @@ def test_data_noise_gives_the_data_back(likelihood: str) -> None:
 
 
 def test_noise_beyond_an_end_has_the_truncated_distribution() -> None:
-    recipe = load_recipe("digits", IMAGES).for_device(torch.device("cpu"))
+    recipe = load_recipe("digits", (*IMAGES, "precision=float32"))
     data = recipe.data.load()
     model = build_model(recipe, data, torch.device("cpu"))
     x = torch.full((400, *data.shape), -1.0)
@@ -401,8 +400,3 @@ def test_a_folder_that_is_none(points: Run, tmp_path: Path) -> None:
     (tmp_path / "samplers.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
         compare_samplers(points, out=tmp_path, **FEW)
-
-
-def test_the_models_own_samples_are_near_it(points: Run) -> None:
-    model: VAEBM = points.model()
-    assert module.contenders(model)["recipe"] is not None

@@ -138,6 +138,24 @@ def test_the_model_is_saved_whole_or_not_at_all(points_run: Run, monkeypatch: py
     assert not (points_run.path / ".model-draft").exists()
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_damaged_model_is_saved_again_from_the_checkpoints(file: str, points_run: Run) -> None:
+    path = points_run.path / "model" / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError) as refusal:
+        points_run.model()
+    assert str(path) in str(refusal.value)
+    assert str(refusal.value).endswith(
+        f"save the model again, as `vaebm train {points_run.path}` does once {points_run.path / 'model'} is deleted"
+    )
+    for part in (points_run.path / "model").iterdir():
+        part.unlink()
+    (points_run.path / "model").rmdir()
+    train(points_run.path, device="cpu")
+    assert path.read_bytes() == whole
+
+
 def test_data_are_read_before_anything_is_written(points_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="/nowhere"):
         train(points_recipe, tmp_path / "run", device="cpu", overrides=["data={kind: folder, root: /nowhere}"])

@@ -126,7 +126,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "another iteration": lambda folder: (folder / "state-0.json").write_text(
         (folder / "state-0.json").read_text().replace('"iteration": 3', '"iteration": 4')
     ),
-    "nothing": lambda folder: [file.unlink() for file in folder.iterdir()],
+    "nothing": lambda folder: list(map(Path.unlink, folder.iterdir())),
 }
 
 

@@ -184,7 +184,7 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_never_was(
             return int(next(said for said in answers if said.startswith("ended")).split()[1])
 
         for kill in range(KILLS):
-            line = int(lines * (kill + moments.uniform(0.1, 0.8)) / KILLS)
+            line = int(lines * (kill + moments.uniform(0.1, 0.7)) / KILLS)
             status = start(line, moments.uniform(0, 0.01))
             assert status == -signal.SIGKILL
             told = log.read_text().splitlines()

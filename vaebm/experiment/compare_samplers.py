@@ -1,7 +1,7 @@
 """Comparing samplers: all of them on a run's model, in its noise space, at the same number of gradients a sample.
 
-Each contender spends its budget, a judge measures what it drew on the way and at the end, and an advisor reads the rows.
-What is finished is kept as `comparison` says, so a stopped comparison goes on.
+Each contender spends its budget, a judge measures what it drew on the way and at the end, and an advisor reads the
+rows. What is finished is kept as `comparison` says, so a stopped comparison goes on.
 """
 
 from __future__ import annotations

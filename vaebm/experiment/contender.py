@@ -1,9 +1,9 @@
 r"""Contenders: samplers of one model's noise, each with the same number of gradient evaluations a sample.
 
-Chains of a kernel all start at the same positions, samples of the model without E_x. A pilot learns the kernel's numbers
-(see `spending`), and its gradients are counted too. The contender `recipe` is the recipe's own sampler: its kernel,
-learned only if the recipe gives it a warm-up, and its start, each of whose proposals counts as a gradient. Positions on
-the way are kept at the shares `MARKS` of a chain's gradients.
+Chains of a kernel all start at the same positions, samples of the model without E_x. A pilot learns the kernel's
+numbers (see `spending`), and its gradients are counted too. The contender `recipe` is the recipe's own sampler: its
+kernel, learned only if the recipe gives it a warm-up, and its start, each of whose proposals counts as a gradient.
+Positions on the way are kept at the shares `MARKS` of a chain's gradients.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Course:
 
     Attributes:
         samples: gradients spent on a sample, and positions (n, dim) there; the last is the end.
-        acceptance: mean probability of taking a move (of kernels without an accept step: of the one left out), nan where no
+        acceptance: mean probability of taking a move (of kernels without an accept step: of the one left out), nan
+        where no
             move fitted in; of a weighted population its effective share.
         mixing: None where there were too few steps to tell.
         seconds: that the samples took, the time for `mixing` not included.

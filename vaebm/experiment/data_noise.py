@@ -2,9 +2,9 @@ r"""Data noise: positions of chains that start from data.
 
     z ~ q(z | x),   eps_z = T_z^{-1}(z),   eps_x such that T_x(z, eps_x) = x
 
-For Gaussian pixels eps_x = (x - mu) / sigma. A censored pixel at an end says only that u = mu + sigma eps lies beyond it:
-eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods without a
-differentiable generator have no eps_x.
+For Gaussian pixels eps_x = (x - mu) / sigma. A censored pixel at an end says only that u = mu + sigma eps lies beyond
+it: eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods
+without a differentiable generator have no eps_x.
 """
 
 from __future__ import annotations

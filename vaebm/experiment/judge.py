@@ -1,16 +1,17 @@
 r"""Judge: how good samples of one model are, by the same measure for every sampler.
 
 Images: Frechet and kernel distance to the training images on the recipe's features, as `vaebm evaluate` has them; the
-Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own give. It ranks.
-Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the model without E_x tell
-that: it shows a bias that a distance between so few images does not.
+Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own give. It
+ranks. Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the model
+without E_x tell that: it shows a bias that a distance between so few images does not.
 
 Points: modes, and how far the samples' shares are from the model's own masses, by quadrature (where that is not
 feasible: from those of the density behind the data):
 
     mode_chi_square   sum_k (O_k - n p_k)^2 / (n p_k), O_k of the n samples and p_k of the mass nearest to mode k; its
                       p-value is beside it
-    model_kl          sum_j s_j log(s_j / m_j) in nats, over 3 sigma about each mode and, as one cell, all the rest, with
+    model_kl          sum_j s_j log(s_j / m_j) in nats, over 3 sigma about each mode and, as one cell, all the rest,
+    with
                       shares s and masses m; samples of the model itself give about (cells - 1) / 2n. It ranks
 
 The p-value takes samples to be independent: copies of a sample make it too small.

@@ -3,23 +3,25 @@ r"""Mixing: whether chains have forgotten where they began, and how many indepen
 Some chains start from the model's own start and as many from held-out data. Of the second half of their steps:
 
     rhat                  rank-normalised split R-hat over all of these chains: 1 where each alone has seen everything
-    rhat_between_starts   sqrt(1 + B / W), B the variance of the two groups' means, W that within the groups: 1 where the
+    rhat_between_starts   sqrt(1 + B / W), B the variance of the two groups' means, W that within the groups: 1 where
+    the
                           chains of a group together have forgotten where they began (nested R-hat)
     ess_per_gradient      1 / (tau g), tau the integrated autocorrelation time in steps and g the gradients of a step
 
 tau sums the autocorrelation over all chains, about their common mean, up to half of those steps, or to where it is no
-longer positive; what is left at the end is continued at the rate at which the whole window fell, since few steps do not
-show the end of a slow decay. Of a chain that hardly moves it is a lower bound, and its R-hat says so.
+longer positive; what is left at the end is continued at the rate at which the whole window fell, since few steps do
+not show the end of a slow decay. Of a chain that hardly moves it is a lower bound, and its R-hat says so.
 
-`rhat` and `rhat_between_starts` are the largest, and the effective sample size the smallest, over coordinates (64 random
-directions where there are more), energy, and what the samples are in data space.
+`rhat` and `rhat_between_starts` are the largest, and the effective sample size the smallest, over coordinates (64
+random directions where there are more), energy, and what the samples are in data space.
 
-Samplers without chains give populations that are independent of each other. Their `rhat` is that between four of them;
-their effective sample size is n times the variance of a sample over n / G times that of the means of G populations.
+Samplers without chains give populations that are independent of each other. Their `rhat` is that between four of
+them; their effective sample size is n times the variance of a sample over n / G times that of the means of G
+populations.
 
-Reference: Vehtari et al., Rank-normalization, folding, and localization: An improved R-hat, Bayesian Analysis 16, 2021;
-Margossian et al., Nested R-hat: assessing the convergence of Markov chain Monte Carlo when running many short chains,
-Bayesian Analysis, 2024.
+Reference: Vehtari et al., Rank-normalization, folding, and localization: An improved R-hat, Bayesian Analysis 16,
+2021; Margossian et al., Nested R-hat: assessing the convergence of Markov chain Monte Carlo when running many short
+chains, Bayesian Analysis, 2024.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ report.html           the story
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,13 +113,22 @@ class Run:
         check_device(device)
         if not self.is_complete:
             raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
-        return load_model(self.path / "model", device or "cpu")
+        try:
+            return load_model(self.path / "model", device or "cpu")
+        except InputError as damage:
+            if not str(damage).endswith("save the model again"):
+                raise
+            again = f"as `vaebm train {self.path}` does once {self.path / 'model'} is deleted"
+            raise InputError(f"{damage}, {again}") from None
 
     def save_model(self, model: VAEBM) -> None:
         """Writes `model/`, whole or not at all."""
         draft, final = self.path / ".model-draft", self.path / "model"
         shutil.rmtree(draft, ignore_errors=True)
         model.save_pretrained(draft)
+        for file in draft.iterdir():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
 

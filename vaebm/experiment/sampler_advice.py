@@ -1,13 +1,14 @@
 """Advice: which sampler a comparison recommends, in sentences that follow from its numbers.
 
-A sampler has *arrived* at that point of its curve from which on its distance is within a standard error of the difference of
-the best final one and its mean energy within `CLOSE` standard errors of that of the model. Recommended is the sampler that
-arrives with the fewest gradients (the one-standard-error rule: the cheapest that may well be the best); of several the one
-whose distance is then smallest. Samplers whose distance is within `SURE` standard errors are not told apart from it.
+A sampler has *arrived* at that point of its curve from which on its distance is within a standard error of the
+difference of the best final one and its mean energy within `CLOSE` standard errors of that of the model. Recommended
+is the sampler that arrives with the fewest gradients (the one-standard-error rule: the cheapest that may well be the
+best); of several the one whose distance is then smallest. Samplers whose distance is within `SURE` standard errors
+are not told apart from it.
 
-What else the numbers say is said with it: whether anything is gained over the start that the chains share, whether the
-samples have the right proportions, whether chains forget where they began. All chains share a start, so that taking errors
-as independent overstates them.
+What else the numbers say is said with it: whether anything is gained over the start that the chains share, whether
+the samples have the right proportions, whether chains forget where they began. All chains share a start, so that
+taking errors as independent overstates them.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Advisor:
     def _use(self) -> str:
         chosen, soonest = self.chosen, self.soonest
         distance = _number(chosen["quality"][self.key], chosen["quality_stderr"][self.key])
-        said = f"Use {self.name(chosen)}: after {chosen['gradients']} gradients a sample its {self.words['key']} is {distance}, "
+        said = (
+            f"Use {self.name(chosen)}: after {chosen['gradients']} gradients a sample its"
+            f" {self.words['key']} is {distance}, "
+        )
         if chosen is self.best:
             said += "the smallest of all"
         else:
@@ -113,9 +117,11 @@ class Advisor:
             return ""
         right = quality["mode_chi_square_p"] >= REJECTED
         return (
-            f"Its {self.chosen['n']:,} samples cover {quality['modes_covered']:.0f} modes, {'in' if right else 'not in'}"
+            f"Its {self.chosen['n']:,} samples cover {quality['modes_covered']:.0f} modes,"
+            f" {'in' if right else 'not in'}"
             f" proportion to their masses (chi-square {quality['mode_chi_square']:.1f},"
-            f" p = {quality['mode_chi_square_p']:.2g}), {quality['within_three_sigma']:.1%} of them within three standard"
+            f" p = {quality['mode_chi_square_p']:.2g}), {quality['within_three_sigma']:.1%} of them"
+            " within three standard"
             " deviations."
         )
 
@@ -140,17 +146,22 @@ class Advisor:
         if together is None:
             if least["rhat"] <= MIXED:
                 return f"Of those with chains, {self.name(least)} mixes best (R-hat {least['rhat']:.2f})."
-            return f"No chain of any sampler sees everything by itself (smallest R-hat {least['rhat']:.2f}, {self.name(least)})."
+            return (
+                "No chain of any sampler sees everything by itself (smallest R-hat"
+                f" {least['rhat']:.2f}, {self.name(least)})."
+            )
         if alone <= MIXED:
             return f"Its chains mix: from the model's start and from data they agree one by one (R-hat {alone:.2f})."
         said = f"None of its chains sees everything by itself (R-hat {alone:.2f}), "
         if together <= MIXED:
             return said + (
-                f"but those from the model's start and those from data agree as groups ({together:.2f}): draw one sample"
+                "but those from the model's start and those from data agree as groups"
+                f" ({together:.2f}): draw one sample"
                 " from each of many chains."
             )
         return said + (
-            f"and those from the model's start and those from data differ even as groups ({together:.2f}): what the start"
+            "and those from the model's start and those from data differ even as groups"
+            f" ({together:.2f}): what the start"
             " gets wrong, they keep."
         )
 

@@ -33,10 +33,13 @@ def quality_chapter(comparison: Comparison) -> Chapter:
         picture = lanes(racers, "gradient evaluations spent on a sample", _level(comparison, name, factor))
         plates.append(Plate(picture, _curve_caption(name), title[0].upper() + title[1:]))
     sentence = (
-        "Each curve begins where all chains do, at samples of the model without its energy on x, and ends when the budget"
+        "Each curve begins where all chains do, at samples of the model without its energy on x, and"
+        " ends when the budget"
         " is spent. What a pilot needed to learn a sampler's numbers is counted before its first step. Importance"
-        " resampling and SMC do not begin anywhere, and a recipe whose start chooses among proposals begins there; the energy"
-        " of a proposal counts as a gradient. All others stand in grey behind each curve; the shade is one standard error."
+        " resampling and SMC do not begin anywhere, and a recipe whose start chooses among proposals"
+        " begins there; the energy"
+        " of a proposal counts as a gradient. All others stand in grey behind each curve; the shade"
+        " is one standard error."
     )
     return Chapter("quality", "Quality against gradients", [sentence], [Plates([p], 300, 1072) for p in plates])
 
@@ -68,15 +71,18 @@ def _level(comparison: Comparison, name: str, factor: float) -> float | None:
 
 def _curve_caption(name: str) -> str:
     return {
-        "model_kl": "How far the shares of the samples are from the masses of the model: within three standard deviations"
+        "model_kl": "How far the shares of the samples are from the masses of the model: within"
+        " three standard deviations"
         " of each mode, and elsewhere. The dashed line is what as many perfect samples give.",
-        "energy_shift": "The mean of E(x) over the samples less that over the model, which weighted proposals tell. Above"
+        "energy_shift": "The mean of E(x) over the samples less that over the model, which weighted"
+        " proposals tell. Above"
         " 0 the chains have not come down yet; an unadjusted sampler with too large a step stays off for good.",
         "within_three_sigma": "The share of samples within three standard deviations of a mode. The dashed line is the"
         " model's own.",
     }.get(
         name,
-        "The distance to the training images, as the mean over draws of as many samples as are held out. The dashed line"
+        "The distance to the training images, as the mean over draws of as many samples as are held"
+        " out. The dashed line"
         " is that of the held-out images.",
     )
 
@@ -93,7 +99,8 @@ def chains_chapter(comparison: Comparison) -> Chapter:
     plates = [
         Plate(
             picture("rhat", second=starts, level=1.0),
-            "Dots: over all single chains, 1 where each has seen everything. Rings: between the chains that started from"
+            "Dots: over all single chains, 1 where each has seen everything. Rings: between the"
+            " chains that started from"
             " the model without E(x), taken together, and those that started from data, 1 where the start is forgotten."
             " Of importance and SMC, which have no chains: between independent populations.",
             "R-hat",
@@ -110,7 +117,8 @@ def chains_chapter(comparison: Comparison) -> Chapter:
         ),
         Plate(
             picture("acceptance", limits=(0.0, 1.05)),
-            "Mean probability of taking a move; of unadjusted samplers, with which an accept step would have taken it: the"
+            "Mean probability of taking a move; of unadjusted samplers, with which an accept step"
+            " would have taken it: the"
             " closer to 1, the smaller their bias. Of importance and SMC the effective share of their population.",
             "Acceptance",
         ),
@@ -120,7 +128,8 @@ def chains_chapter(comparison: Comparison) -> Chapter:
     if any(name.startswith("x[") for name in slowest):
         words += " x[k] is a coordinate of the noise, or a random direction where it has more than 64."
     sentence = (
-        "Read from the second half of some chains that started from the model without E(x) and as many that started from"
+        "Read from the second half of some chains that started from the model without E(x) and as"
+        " many that started from"
         f" held-out data, over the coordinates of the noise, energy and what the samples show.{words}"
     )
     return Chapter("chains", "What chains forget, and what they cost", [sentence], [Plates(plates, 380, 520)])
@@ -149,7 +158,8 @@ def log_z_chapter(comparison: Comparison) -> Chapter | None:
                 f"Of the proposals that importance weighs {row['acceptance']:.1%} count, {effective:,.0f} in all."
             )
     caption = (
-        "Thick: two standard errors to either side. Thin: SMC's bracket, from a run there and a run back, each with four"
+        "Thick: two standard errors to either side. Thin: SMC's bracket, from a run there and a run"
+        " back, each with four"
         " standard errors to spare."
     )
     return Chapter("log-z", "log Z", sentences, [Plates([Plate(estimates(found, exact), caption)], 300, 620)])

@@ -68,7 +68,8 @@ def write_samplers_page(run: Run, comparison: Comparison) -> Path:
 def _summary(run: Run, comparison: Comparison) -> str:
     budget, n = comparison.protocol["budget"], comparison.protocol["n"]
     return (
-        f"{len(comparison.rows)} samplers on the model of {run.path}, each with {budget:,} gradient evaluations a sample,"
+        f"{len(comparison.rows)} samplers on the model of {run.path}, each with {budget:,} gradient"
+        " evaluations a sample,"
         f" what learns its numbers included; {n:,} samples of each"
     )
 
@@ -108,7 +109,8 @@ def _plain(value: Any) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     effective = (
-        "ESS: effective samples, of the slowest quantity. R-hat: over single chains from both starts. R-hat of the starts:"
+        "ESS: effective samples, of the slowest quantity. R-hat: over single chains from both"
+        " starts. R-hat of the starts:"
         " between the chains from the model without E(x) and those from data, each taken together."
     )
     notes = ["± one standard error over the draw of the samples; chains share their start.", effective]

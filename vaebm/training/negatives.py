@@ -117,7 +117,8 @@ class ChainSamples:
     def load_state_dict(self, state: Tree) -> None:
         """From a checkpoint."""
         if self.buffer is not None:
-            self.buffer.load_state_dict(state["buffer"])
+            device = self.training.engine.device
+            self.buffer.load_state_dict({name: value.to(device) for name, value in state["buffer"].items()})
 
 
 class Pool:
