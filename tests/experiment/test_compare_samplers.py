@@ -93,7 +93,9 @@ def test_every_kernel_spends_its_gradients_and_no_more(name: str) -> None:
 
 def test_trajectories_end_exactly_with_the_budget() -> None:
     for gradients in (7, 30, 41):
-        trace = spend(sampling.KERNELS["hmc"](), standard, torch.randn(4, 2, generator=generator()), gradients, generator())
+        trace = spend(
+            sampling.KERNELS["hmc"](), standard, torch.randn(4, 2, generator=generator()), gradients, generator()
+        )
         assert trace.gradients == gradients
 
 
@@ -110,9 +112,7 @@ def test_an_unadjusted_chain_that_leaves_the_finite_numbers_stops_there() -> Non
 def test_a_pilot_learns_numbers_for_unit_mass(name: str) -> None:
     scale = torch.tensor([1.0, 0.2])
     begin = scale * torch.randn(64, 2, generator=generator())
-    kernel, spent = learn(
-        sampling.KERNELS[name](), lambda x: standard(x / scale), begin, 300, generator(), nothing
-    )
+    kernel, spent = learn(sampling.KERNELS[name](), lambda x: standard(x / scale), begin, 300, generator(), nothing)
     inner: Any = getattr(kernel, "kernel", kernel)
     assert inner.inverse_mass == 1.0
     assert spent < 500
@@ -256,7 +256,9 @@ def advise(*rows: dict[str, Any], start: float = 9.0) -> Any:
 def test_the_best_is_recommended() -> None:
     found = advise(row("a", (10, 5.0), (200, 3.0)), row("b", (10, 5.0), (200, 1.0)))
     assert found.sampler == "b"
-    assert found.text.startswith("Use b: after 200 gradients a sample its distance is 1.00 ± 0.10, the smallest of all.")
+    assert found.text.startswith(
+        "Use b: after 200 gradients a sample its distance is 1.00 ± 0.10, the smallest of all."
+    )
     assert "Behind at equal cost: a (3)." in found.text
 
 
@@ -312,7 +314,7 @@ def test_points_from_start_to_page(points: Run, tmp_path: Path) -> None:
     assert [("advice" in found) for found in rows].count(True) == 1
     page = write_samplers_page(points, comparison).read_text()
     assert page.count("<svg") == 0  # pictures are data URIs
-    for outside in ("http://", "https://", 'src="/', "<link rel=\"style"):
+    for outside in ("http://", "https://", 'src="/', '<link rel="style'):
         assert outside not in page.replace("http://www.w3.org", "")
     assert comparison.rows[0]["sampler"] == "recipe"
 
