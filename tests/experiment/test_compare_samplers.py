@@ -1,4 +1,4 @@
-"""Comparing samplers: what they spend, what is said of their chains, what they are advised by, and what is left on disk."""
+"""Comparing samplers: what they spend, what is said of their chains, what is advised, and what is left on disk."""
 
 from __future__ import annotations
 

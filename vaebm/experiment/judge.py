@@ -10,9 +10,8 @@ feasible: from those of the density behind the data):
 
     mode_chi_square   sum_k (O_k - n p_k)^2 / (n p_k), O_k of the n samples and p_k of the mass nearest to mode k; its
                       p-value is beside it
-    model_kl          sum_j s_j log(s_j / m_j) in nats, over 3 sigma about each mode and, as one cell, all the rest,
-    with
-                      shares s and masses m; samples of the model itself give about (cells - 1) / 2n. It ranks
+    model_kl          sum_j s_j log(s_j / m_j) in nats, shares s and masses m, over 3 sigma about each mode and, as one
+                      cell, all the rest; samples of the model itself give about (cells - 1) / 2n. It ranks
 
 The p-value takes samples to be independent: copies of a sample make it too small.
 """
@@ -22,6 +21,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,6 +113,8 @@ class Masses:
         """By quadrature, or of the truth."""
         assert data.truth is not None
         centres, std = data.truth.modes, data.truth.scale
+        if model.device.type != "cpu":  # quadrature asks in float32 on the CPU
+            model = deepcopy(model).cpu()
         try:
             density = plane_quadrature(model, with_energy=True)
         except InputError:

@@ -2,10 +2,9 @@ r"""Mixing: whether chains have forgotten where they began, and how many indepen
 
 Some chains start from the model's own start and as many from held-out data. Of the second half of their steps:
 
-    rhat                  rank-normalised split R-hat over all of these chains: 1 where each alone has seen everything
+    rhat                  rank-normalised split R-hat over all of these chains: 1 where each has seen everything
     rhat_between_starts   sqrt(1 + B / W), B the variance of the two groups' means, W that within the groups: 1 where
-    the
-                          chains of a group together have forgotten where they began (nested R-hat)
+                          the chains of a group together have forgotten where they began (nested R-hat)
     ess_per_gradient      1 / (tau g), tau the integrated autocorrelation time in steps and g the gradients of a step
 
 tau sums the autocorrelation over all chains, about their common mean, up to half of those steps, or to where it is no

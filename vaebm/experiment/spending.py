@@ -1,9 +1,8 @@
 r"""Spending: chains of a kernel for a given number of gradient evaluations.
 
-*Learning.* A pilot of a few chains learns the kernel's numbers by its own warm-up, in at most `PILOT_SHARE` of the
-whole budget; what it cost is shared out among all samples. The mass is then set back to 1, the unit of noise, in
-which coordinates already have one scale, and the step size learned once more for it: a recipe can then say all the
-numbers.
+*Learning.* A pilot of a few chains learns the kernel's numbers by its own warm-up, for a small share of the whole
+budget; what it cost is shared out among all samples. The mass is then set back to 1, the unit of noise, in which
+coordinates already have one scale, and the step size learned once more for it: a recipe can then say all the numbers.
 
 *Chains.* Each then steps until its share is spent, positions being looked at on the way. A kernel of trajectories
 makes the last one as long as what is left. As in `sampling.run`, a chain of an unadjusted kernel that meets a value
