@@ -10,13 +10,13 @@ import hashlib
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import vaebm
 from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.experiment.comparison import Comparison, Shelf, row_of
@@ -101,7 +101,7 @@ def compare_samplers(
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
     protocol = {
-        "version": vaebm.__version__,
+        "version": version("vaebm"),
         "budget": gradients,
         "n": n,
         "seed": seed,
