@@ -131,6 +131,9 @@ class SMCContender:
         end = samples[-1][1]
         with torch.no_grad():
             mixing = between_populations(terms.watch(end), _energies(terms, end), terms.watch, samples[-1][0])
+        # Neighbours descend from each other: whoever takes the first few is to see all families.
+        order = torch.randperm(n, device=end.device, generator=generator)
+        samples = [(gradients, position[order]) for gradients, position in samples]
         settings = {"particles": n, "moves": moves, "kernel": "mala", "stages": math.ceil(stages)}
         log_z = LogZ(last.value, last.stderr, last.lower, last.upper)
         return Course(samples, last.ess / n, mixing, seconds, settings, [], log_z)

@@ -1,10 +1,10 @@
 """Advice: which sampler a comparison recommends, in sentences that follow from its numbers.
 
-A sampler has *arrived* at that point of its curve from which on its distance is within a standard error of the
-difference of the best final one and its mean energy within `CLOSE` standard errors of that of the model. Recommended
-is the sampler that arrives with the fewest gradients (the one-standard-error rule: the cheapest that may well be the
-best); of several the one whose distance is then smallest. Samplers whose distance is within `SURE` standard errors
-are not told apart from it.
+Two distances are not told apart if they differ by less than `SURE` standard errors of their difference, and a mean
+energy is that of the model if it is within `CLOSE` of its own. A sampler has *arrived* at that point of its curve from
+which on its distance is not told apart from the best final one and its mean energy is that of the model. Recommended
+is, of those whose final distance is within `LIKELY` standard errors of the best (the one-standard-error rule: what may
+well be the best), the one that arrives with the fewest gradients; of several the one whose distance is then smallest.
 
 What else the numbers say is said with it: whether anything is gained over the start that the chains share, whether
 the samples have the right proportions, whether chains forget where they began. All chains share a start, so that
@@ -50,11 +50,11 @@ class Advisor:
         self.rows, self.key, self.words, self.start = rows, key, words, start
         self.best = min(rows, key=lambda row: row["quality"][key])
         self.level = (self.best["quality"][key], self.best["quality_stderr"][key])
-        first = {row["sampler"]: self._arrival(row, LIKELY) for row in rows}
-        arrived = [row for row in rows if first[row["sampler"]] is not None]
-        self.chosen = min(arrived, key=lambda row: (first[row["sampler"]], row["quality"][key]), default=self.best)
-        self.soonest = first[self.chosen["sampler"]]
-        self.arrivals = {row["sampler"]: self._arrival(row, SURE) for row in rows if row is not self.chosen}
+        self.arrivals = {row["sampler"]: self._arrival(row) for row in rows}
+        likely = [row for row in rows if self.arrivals[row["sampler"]] and not self._behind_best(row, LIKELY)]
+        self.chosen = min(
+            likely, key=lambda row: (self.arrivals[row["sampler"]], row["quality"][key]), default=self.best
+        )
 
     def advice(self) -> Advice:
         """All of it."""
@@ -65,10 +65,10 @@ class Advisor:
         """What a sampler is called."""
         return self.words.get(row["sampler"], row["sampler"])
 
-    def _arrival(self, row: Row, errors: float) -> int | None:
+    def _arrival(self, row: Row) -> int | None:
         soonest = None
         for look in reversed(row["curve"]):
-            if self._behind_best(look, errors) or off_energy(look):
+            if self._behind_best(look) or off_energy(look):
                 break
             soonest = look["gradients"]
         return soonest
@@ -78,7 +78,7 @@ class Advisor:
         return bool(value - self.level[0] > errors * math.hypot(stderr, self.level[1]))
 
     def _use(self) -> str:
-        chosen, soonest = self.chosen, self.soonest
+        chosen, soonest = self.chosen, self.arrivals[self.chosen["sampler"]]
         distance = _number(chosen["quality"][self.key], chosen["quality_stderr"][self.key])
         said = (
             f"Use {self.name(chosen)}: after {chosen['gradients']} gradients a sample its"
@@ -97,7 +97,7 @@ class Advisor:
         return said + "."
 
     def _also(self) -> str:
-        arrivals = {self.name(row): self.arrivals.get(row["sampler"]) for row in self.rows}
+        arrivals = {self.name(row): self.arrivals[row["sampler"]] for row in self.rows if row is not self.chosen}
         said = [f"{name} ({arrival})" for name, arrival in arrivals.items() if arrival is not None]
         return f"Not told apart from it, with the gradients that they need: {_listed(said)}." if said else ""
 
