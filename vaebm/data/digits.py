@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from vaebm.data.splits import DataSet, DataSettings, Split, saturated_share
+from vaebm.progress import Progress
 
 LEVELS = 16
 HELD_OUT = 360
@@ -25,7 +26,7 @@ class DigitsSettings(DataSettings):
 
     kind: Literal["digits"] = "digits"
 
-    def load(self) -> DataSet:
+    def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (1, 8, 8), ten classes."""
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split

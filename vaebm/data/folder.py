@@ -31,6 +31,7 @@ from vaebm.data.found import counted, enumerated, found_in_folder, said_of_skipp
 from vaebm.data.image_file import Header, UnreadableImage, read_header, read_picture
 from vaebm.data.splits import DataSet, DataSettings, Split
 from vaebm.errors import InputError
+from vaebm.progress import Progress
 
 HELD_OUT_SHARE = 0.1
 FEWEST_IMAGES = 20
@@ -46,7 +47,7 @@ class FolderSettings(DataSettings):
     root: str
     size: int | None = None
 
-    def load(self) -> DataSet:
+    def load(self, progress: Progress | None = None) -> DataSet:
         """Reads the folder; shape (1 or 3, H, W)."""
         root = Path(self.root).expanduser()
         if self.size is not None and self.size < SMALLEST_SIDE:

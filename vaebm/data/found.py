@@ -1,4 +1,4 @@
-"""The sentence that says what was found in a folder of images, and the words that it shares with error messages."""
+"""The sentence that says what was found in a set of images, and the words that it shares with error messages."""
 
 from __future__ import annotations
 
@@ -43,12 +43,11 @@ def found_in_folder(
         )
     if set(sizes) != {(width, height)}:
         size += f", centre-cropped and resized to {width} x {height}"
-    low, high = train.values.min().item(), train.values.max().item()
     parts = [
         f"{counted(len(headers), 'image')} in {root} ({', '.join(f'{count:,} {name}' for name, count in formats)})",
         f"{size}, {'grey' if channels == 1 else 'RGB'}",
         f"{len(train):,} for training and {len(test):,} held out",
-        f"pixel values {low} to {high}, {saturated_share(train):.0%} of them exactly black or white",
+        said_of_values(train),
     ]
     if classes is not None:
         parts.append(f"{len(classes)} classes from subfolders: {enumerated(classes)}")
@@ -56,6 +55,39 @@ def found_in_folder(
         parts.append(f"transparency of {counted(transparent, 'image')} put on white")
     parts.append(said_of_skipped(skipped) if skipped else "nothing was skipped")
     return "; ".join(parts) + "."
+
+
+def found_in_files(
+    what: str, parts: Mapping[str, Split], classes: Sequence[str] | None, aside: str = "nothing was skipped"
+) -> str:
+    """One sentence on a published set: how many images of which size in which splits, and their values.
+
+    Args:
+        what: the set, as the subject of the sentence: "MNIST's handwritten digits".
+        parts: its splits by name; "train" and "test" at least.
+        classes: names of its classes, if it has any.
+        aside: what else there is to say, of skipped files say.
+    """
+    train = parts["train"]
+    channels, height, width = train.values.shape[1:]
+    total = sum(len(split) for split in parts.values())
+    validation = f"{len(parts['validation']):,} for validation, " if "validation" in parts else ""
+    said = [
+        f"{total:,} images of {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}: {what}",
+        f"{len(train):,} for training, {validation}{len(parts['test']):,} held out",
+        said_of_values(train),
+    ]
+    if classes is not None:
+        said.append(f"{len(classes):,} classes: {enumerated(classes)}")
+    return "; ".join([*said, aside]) + "."
+
+
+def said_of_values(split: Split) -> str:
+    """The range of the stored values, and how many are at its ends."""
+    used = split.counts().nonzero()
+    return (
+        f"pixel values {int(used[0])} to {int(used[-1])}, {saturated_share(split):.0%} of them exactly black or white"
+    )
 
 
 def said_of_skipped(skipped: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from vaebm.data.splits import DataSet, DataSettings, Split
 from vaebm.distributions.analytic import GaussianGrid
+from vaebm.progress import Progress
 
 TRAIN_SEED, TEST_SEED = 1, 2
 
@@ -30,11 +31,12 @@ class GaussiansSettings(DataSettings):
     train_size: int = Field(100_000, ge=2)
     test_size: int = Field(10_000, ge=2)
 
-    def load(self) -> DataSet:
+    def load(self, progress: Progress | None = None) -> DataSet:
         """Draws the points; shape (2,)."""
         truth = GaussianGrid(self.side, self.spacing, self.std)
         train, test = _draw(truth, self.train_size, TRAIN_SEED), _draw(truth, self.test_size, TEST_SEED)
-        low, high = train.values.min().item(), train.values.max().item()
+        points = train.all()
+        low, high = points.min().item(), points.max().item()
         return DataSet(
             name=f"gaussians{self.side**2}",
             kind="points",

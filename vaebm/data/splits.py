@@ -1,23 +1,34 @@
 """What the rest of the library may know of a data set: two splits, a shape, and a sentence on what was found.
 
 A `Split` keeps what was stored (uint8 for images: a quarter of the memory) and hands out what models see: float32,
-images in [-1, 1] (`data/transforms.py`), points as they are. A `DataSet` has a training split and a held-out one that
-no fit may touch. Where the density that the data were drawn from is known, `truth` is it.
+images in [-1, 1] (`data/transforms.py`), points as they are. What was stored lies in memory, or stays on disk until a
+batch asks for it (`data/shards.py`). A `DataSet` has a training split, a held-out one that no fit may touch, and where
+the set has one a validation split, for choices. Where the density that the data were drawn from is known, `truth`
+is it.
+
+    dequantise    x + u, u uniform over the width of one stored value: what a density without point masses is fitted to.
+                  Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from vaebm.data.transforms import to_model
 from vaebm.errors import InputError
+from vaebm.progress import Progress
+
+IMAGES_AT_ONCE = 1024
+VALUES_AT_ONCE = 2**24
+EIGHT_BITS = 8
 
 
 class Truth(Protocol):
@@ -30,6 +41,28 @@ class Truth(Protocol):
         """(n, dim) to (n,), in nats."""
 
 
+class LazyImages(Protocol):
+    """Images (N, C, H, W) uint8 that stay on disk until they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, C, H, W)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """uint8."""
+
+    @property
+    def ndim(self) -> int:
+        """4."""
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Reads the images at rows (B,) int64 on the CPU: (B, C, H, W)."""
+
+    def counts(self) -> Tensor:
+        """(256,) int64: how often each value is stored, known without reading the images."""
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set.
@@ -38,14 +71,18 @@ class Split:
         values: images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32.
         labels: (N,) int64, or None where there are none.
         levels: the stored value of white; None for points.
+        dequantise: whether batches drawn with a generator carry uniform noise of one stored value's width.
+        factors: (N, K) int64, what an image was rendered from, where it is known.
 
     Raises:
         InputError: dtypes, shapes and `levels` do not belong together.
     """
 
-    values: Tensor
+    values: Tensor | LazyImages
     labels: Tensor | None = None
     levels: int | None = None
+    dequantise: bool = False
+    factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         image = self.values.dtype == torch.uint8 and self.values.ndim == 4 and self.levels is not None
@@ -63,17 +100,37 @@ class Split:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def batch(self, indices: Tensor) -> Tensor:
-        """The values at `indices` (B,) int64 as models see them: (B, C, H, W) in [-1, 1] or (B, dim), float32."""
-        return self._to_model(self.values[indices])
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The values at `indices` (B,) int64 as models see them: (B, C, H, W) in [-1, 1] or (B, dim), float32.
+
+        They come out on the device of `indices`. With a generator, and where the split says `dequantise`, with noise.
+        """
+        on_disk = not isinstance(self.values, Tensor)
+        values = self.values[indices.cpu()].to(indices.device) if on_disk else self.values[indices]
+        x = self._to_model(values)
+        if not self.dequantise or self.levels is None or generator is None:
+            return x
+        return x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels)
+
+    def chunks(self, size: int = IMAGES_AT_ONCE) -> Iterator[Tensor]:
+        """The whole split in order, `size` values at a time, as models see them."""
+        for rows in torch.arange(len(self), device="cpu").split(size):
+            yield self.batch(rows.to(self.values.device) if isinstance(self.values, Tensor) else rows)
 
     def all(self) -> Tensor:
         """The whole split as models see it: (N, C, H, W) in [-1, 1] or (N, dim), float32."""
-        return self._to_model(self.values)
+        return self._to_model(self.values if isinstance(self.values, Tensor) else self.values[torch.arange(len(self))])
 
     def to(self, device: torch.device) -> Split:
-        """The same split with its values on a device; indices of `batch` then have to be there too."""
-        return replace(self, values=self.values.to(device))
+        """The same split with values that are in memory on a device; indices of `batch` then have to be there too."""
+        return replace(self, values=self.values.to(device)) if isinstance(self.values, Tensor) else self
+
+    def counts(self) -> Tensor:
+        """(256,) int64: how many pixels have each stored value. For images."""
+        if not isinstance(self.values, Tensor):
+            return self.values.counts()
+        parts = self.values.flatten().split(VALUES_AT_ONCE)
+        return torch.stack([torch.bincount(part, minlength=256) for part in parts]).sum(0).cpu()
 
     def _to_model(self, values: Tensor) -> Tensor:
         return values if self.levels is None else to_model(values, self.levels)
@@ -92,6 +149,8 @@ class DataSet:
         class_names: what the labels stand for, in order; None without labels.
         found: one sentence for people: count, sizes, range, saturated share, what was skipped.
         truth: the density that the data were drawn from, where it is known.
+        validation: neither fitted to nor reported on: for choices between models; None where the set has none.
+        factor_names: what the columns of the splits' factors stand for.
     """
 
     name: str
@@ -102,6 +161,8 @@ class DataSet:
     class_names: tuple[str, ...] | None
     found: str
     truth: Truth | None = None
+    validation: Split | None = None
+    factor_names: tuple[str, ...] | None = None
 
     @cached_property
     def saturated_share(self) -> float:
@@ -113,8 +174,8 @@ def saturated_share(split: Split) -> float:
     """Share of the pixels of `split` at either end of the stored range; 0 for points."""
     if split.levels is None:
         return 0.0
-    ends = (split.values == 0).sum() + (split.values == split.levels).sum()
-    return ends.item() / split.values.numel()
+    counts = split.counts()
+    return float((counts[0] + counts[split.levels]) / counts.sum())
 
 
 class DataSettings(BaseModel, ABC):
@@ -123,9 +184,27 @@ class DataSettings(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
-    def load(self) -> DataSet:
-        """Reads or draws the data.
+    def load(self, progress: Progress | None = None) -> DataSet:
+        """Reads, draws or downloads the data.
 
         Raises:
             InputError: they cannot be had as asked for; the message says what to do.
         """
+
+
+class ImageSettings(DataSettings):
+    """What recipes may say of any set of 8-bit images."""
+
+    bits: int = Field(EIGHT_BITS, ge=1, le=EIGHT_BITS, description="of a pixel; fewer than 8 drop the lowest")
+    dequantise: bool = Field(False, description="uniform noise of one stored value's width on training batches")
+
+    @property
+    def levels(self) -> int:
+        """The stored value of white."""
+        return (1 << self.bits) - 1
+
+    def split(self, values: Tensor, labels: Tensor | None = None, factors: Tensor | None = None) -> Split:
+        """A split of 8-bit images (N, C, H, W), brought to the recipe's bit depth."""
+        if self.bits < EIGHT_BITS:
+            values = values >> (EIGHT_BITS - self.bits)
+        return Split(values, labels, self.levels, self.dequantise, factors)

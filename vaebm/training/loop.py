@@ -51,7 +51,7 @@ class Training:
         """This process's part of a batch of training data, drawn with replacement, as models see it."""
         rows = self.engine.share(size)
         indices = torch.randint(len(self.data), (rows,), generator=self.engine.generator, device=self.engine.device)
-        return self.data.batch(indices)
+        return self.data.batch(indices, self.engine.generator)
 
 
 class Stage(ABC):
