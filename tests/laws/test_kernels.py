@@ -186,10 +186,11 @@ def flows(kernel: Kernel, n: int) -> tuple[float, int]:
         MALA(0.3),
         HMC(0.4, 3),
         HMC(0.25, 6, jitter=1.0),
+        HMC(0.5, 4, spread=2.0),
         AdjustedMCLMC(0.5, 3),
         MALA(0.5, inverse_mass=torch.tensor([0.4, 2.0])),
     ],
-    ids=["mala", "hmc", "hmc_jittered", "adjusted_mclmc", "mala_preconditioned"],
+    ids=["mala", "hmc", "hmc_jittered", "hmc_spread", "adjusted_mclmc", "mala_preconditioned"],
 )
 def test_flows_of_adjusted_kernels_balance(kernel: Kernel) -> None:
     chi_square, freedom = flows(kernel, 60_000)

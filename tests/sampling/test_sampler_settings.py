@@ -34,6 +34,7 @@ def test_every_kind_builds_its_kernel(kind: str) -> None:
         (("langevin", "temperature"), {"kind": "langevin", "temperature": -1.0}),
         (("underdamped", "friction"), {"kind": "underdamped", "friction": 0.0}),
         (("hmc", "leapfrogs"), {"kind": "hmc", "leapfrogs": -3}),
+        (("hmc", "spread"), {"kind": "hmc", "spread": -0.5}),
         (("hmc", "jitter"), {"kind": "hmc", "jitter": 1.5}),
         (("mala", "steps"), {"kind": "mala", "steps": 0}),
         (("mala", "acceptance_goal"), {"kind": "mala", "acceptance_goal": 1.0}),

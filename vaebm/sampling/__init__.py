@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vaebm.sampling.buffer import ReplayBuffer
+from vaebm.sampling.compiled import compiled
 from vaebm.sampling.diagnostics import Diagnosis, diagnose
 from vaebm.sampling.hmc import HMC, HMCSettings
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
@@ -58,6 +59,7 @@ __all__ = [
     "Sampler",
     "SamplerSettings",
     "StepInfo",
+    "compiled",
     "diagnose",
     "importance_resample",
     "log_normaliser",

@@ -9,7 +9,13 @@ The number of leapfrogs is drawn anew each step, the same for all chains, unifor
 fixed length can return to where it began. A warm-up learns step size, mass and, from all chains together, the
 trajectory length (see `adaptation.trajectory`).
 
-Reference: Neal, MCMC using Hamiltonian dynamics, Handbook of Markov chain Monte Carlo, 2011.
+Where the curvature varies by orders of magnitude, as in a funnel, no single step size reaches everywhere. With a spread
+$s$ each chain draws its own, log-uniform, for each trajectory,
+
+    $$ h' = h\, e^{-s U}, \qquad U \sim U(0, 1) $$
+
+Reference: Neal, MCMC using Hamiltonian dynamics, Handbook of Markov chain Monte Carlo, 2011 (section 5.4.2.2: random
+step sizes).
 """
 
 from dataclasses import dataclass
@@ -25,10 +31,12 @@ from vaebm.sampling.kernel import (
     LogDensity,
     StepInfo,
     WarmUp,
+    check_not_negative,
     check_positive,
     check_probability,
     standard_normal,
     start,
+    sum_over_dim,
 )
 from vaebm.sampling.leapfrog import leapfrog
 from vaebm.sampling.metropolis import metropolis
@@ -46,6 +54,7 @@ class HMC:
         inverse_mass: diagonal of M^-1, a number, (dim,) or (chain, dim).
         acceptance_goal: mean acceptance that a warm-up tunes `step_size` for; it also learns `leapfrogs` and
             `inverse_mass`.
+        spread: s, at least 0; 0 gives all chains the same step size.
     """
 
     step_size: float | Tensor = 0.1
@@ -53,6 +62,7 @@ class HMC:
     jitter: float = 0.3
     inverse_mass: float | Tensor = 1.0
     acceptance_goal: float = 0.9
+    spread: float = 0.0
 
     adjusted: ClassVar[bool] = True
     kinetic: ClassVar[bool] = True
@@ -60,6 +70,7 @@ class HMC:
     def __post_init__(self) -> None:
         check_positive(step_size=self.step_size, leapfrogs=self.leapfrogs, inverse_mass=self.inverse_mass)
         check_probability(acceptance_goal=self.acceptance_goal)
+        check_not_negative(spread=self.spread)
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter is {self.jitter}; it has to be in [0, 1]")
 
@@ -80,9 +91,13 @@ class HMC:
         """A trajectory of every chain."""
         count = jittered(self.leapfrogs, self.jitter, generator)
         momentum = standard_normal(state.position, generator)
-        end, end_momentum = leapfrog(state, momentum, target, self.step_size, self.inverse_mass, count)
-        kinetic = (end_momentum.square().sum(dim=1) - momentum.square().sum(dim=1)) / 2
-        return Trajectory(end, end_momentum, end.log_density - state.log_density - kinetic, count)
+        step_size = self.step_size
+        if self.spread:
+            uniform = torch.rand(len(momentum), 1, dtype=momentum.dtype, device=momentum.device, generator=generator)
+            step_size = step_size * uniform.mul_(-self.spread).exp_()
+        end, end_momentum = leapfrog(state, momentum, target, step_size, self.inverse_mass, count)
+        kinetic = sum_over_dim(end_momentum.square() - momentum.square()) / 2
+        return Trajectory(end, end_momentum, end.log_density - state.log_density - kinetic, count, count * step_size)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One trajectory of every chain; an end that is not finite is rejected and called diverged."""
@@ -104,7 +119,10 @@ class HMCSettings(SamplerSettings):
     leapfrogs: float = Field(10.0, gt=0, description="mean number of leapfrogs, where a warm-up starts")
     jitter: float = Field(0.3, ge=0, le=1, description="the number is uniform within this fraction around its mean")
     acceptance_goal: float = Field(0.9, gt=0, lt=1, description="what a warm-up tunes the step size for")
+    spread: float = Field(0.0, ge=0, description="each chain's step size is log-uniform over this many nats below h")
 
     def build(self) -> HMC:
         """The kernel with these numbers."""
-        return HMC(self.step_size, self.leapfrogs, self.jitter, acceptance_goal=self.acceptance_goal)
+        return HMC(
+            self.step_size, self.leapfrogs, self.jitter, acceptance_goal=self.acceptance_goal, spread=self.spread
+        )

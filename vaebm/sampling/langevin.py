@@ -34,8 +34,10 @@ from vaebm.sampling.kernel import (
     check_not_negative,
     check_positive,
     evaluate,
+    plus,
     standard_normal,
     start,
+    sum_over_dim,
 )
 from vaebm.sampling.metropolis import unadjusted
 from vaebm.sampling.settings import SamplerSettings
@@ -113,11 +115,11 @@ def langevin_move(
     """A Langevin move, and its log Metropolis ratio (chain,), which is not finite where the new point is not."""
     drift = step_size * inverse_mass / 2
     noise = standard_normal(state.position, generator).mul_((2 * temperature * drift) ** 0.5)
-    move = noise.add_(drift * state.score)
+    move = plus(noise, drift, state.score)
     position = state.position + move
     log_density, score = evaluate(target, position)
     # (s' + s) . (v + eta/4 M^-1 (s' - s)), which holds both terms of the bracket.
-    trapezoid = move.add_((score - state.score).mul_(drift / 2)).mul_(score + state.score).sum(dim=1)
+    trapezoid = sum_over_dim(plus(move, drift / 2, score - state.score).mul_(score + state.score))
     ratio = log_density - state.log_density - trapezoid / 2
     # At temperature 0 the probability is 0 or 1, by the sign of the bracket.
     return ChainState(position, log_density, score), ratio / max(temperature, torch.finfo(ratio.dtype).eps)

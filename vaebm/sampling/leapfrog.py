@@ -13,7 +13,7 @@ Reference: Neal, MCMC using Hamiltonian dynamics, Handbook of Markov chain Monte
 
 from torch import Tensor
 
-from vaebm.sampling.kernel import ChainState, LogDensity, evaluate
+from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, plus
 
 
 def leapfrog(
@@ -39,9 +39,9 @@ def leapfrog(
     """
     time = step_size * inverse_mass**0.5
     position, log_density, score = state.position, state.log_density, state.score
-    momentum = momentum + time / 2 * score
+    momentum = plus(momentum, time / 2, score)
     for done in range(1, count + 1):
-        position = position + time * momentum
+        position = plus(position, time, momentum)
         log_density, score = evaluate(target, position)
-        momentum = momentum + (time if done < count else time / 2) * score
+        momentum = plus(momentum, time if done < count else time / 2, score)
     return ChainState(position, log_density, score), momentum

@@ -32,6 +32,7 @@ from vaebm.sampling.kernel import (
     check_positive,
     check_probability,
     standard_normal,
+    unit,
 )
 from vaebm.sampling.metropolis import metropolis, unadjusted
 from vaebm.sampling.microcanonical import direction, isokinetic, start_on_sphere
@@ -91,8 +92,7 @@ class MCLMC:
         )
         # Far beyond the decoherence length nothing is left of the direction, and the exponential would overflow.
         spread = (torch.expm1(2 * lengths.clamp(max=20.0)) / dim).sqrt()
-        velocity = velocity + spread * standard_normal(velocity, generator)
-        velocity = torch.nn.functional.normalize(velocity, dim=1)
+        velocity = unit(standard_normal(velocity, generator).mul_(spread).add_(velocity))
         return unadjusted(state, end._replace(carried=(velocity,)), log_ratio)
 
     def warm_up(self, steps: int) -> WarmUp:
@@ -146,7 +146,7 @@ class AdjustedMCLMC:
         count = jittered(self.leapfrogs, self.jitter, generator)
         velocity = direction(state.position, generator)
         end, velocity, log_ratio = isokinetic(state, velocity, target, self.step_size, self.inverse_mass, count)
-        return Trajectory(end, velocity, log_ratio, count)
+        return Trajectory(end, velocity, log_ratio, count, count * self.step_size)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One trajectory of every chain; an end that is not finite is rejected and called diverged."""

@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor
 
-from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, standard_normal, start
+from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, plus, standard_normal, start, sum_over_dim, unit
 
 
 def start_on_sphere(position: Tensor, target: LogDensity) -> ChainState:
@@ -41,7 +41,7 @@ def start_on_sphere(position: Tensor, target: LogDensity) -> ChainState:
 
 def direction(like: Tensor, generator: torch.Generator) -> Tensor:
     """Unit vectors (chain, dim), uniform on the sphere."""
-    return torch.nn.functional.normalize(standard_normal(like, generator), dim=1)
+    return unit(standard_normal(like, generator))
 
 
 def turn(velocity: Tensor, force: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -50,17 +50,15 @@ def turn(velocity: Tensor, force: Tensor, time: float | Tensor) -> tuple[Tensor,
     Numerator and denominator are divided by cosh(delta) + sinh(delta) = e^delta, so that large forces do not overflow.
     """
     dim = velocity.shape[1]
-    size = force.norm(dim=1, keepdim=True).clamp(min=torch.finfo(force.dtype).tiny)
-    towards = force / size
-    along = (towards * velocity).sum(dim=1, keepdim=True).clamp(-1, 1)
+    size = sum_over_dim(force.square()).sqrt_().clamp_(min=torch.finfo(force.dtype).tiny)[:, None]
+    along = sum_over_dim(force * velocity)[:, None].div_(size).clamp_(-1, 1)
     delta = time * size / (dim - 1)
-    decay = torch.exp(-delta)
-    turned = 2 * decay * velocity + (1 - decay) * (1 + decay + along * (1 - decay)) * towards
-    length = turned.norm(dim=1, keepdim=True)
-    growth = torch.logaddexp(torch.log1p(along), torch.log1p(-along) - 2 * delta)
-    gained = (dim - 1) * (delta + growth - math.log(2))
-    # Straight against a large force the direction stays, and all of `turned` underflows.
-    return torch.where(length > 0, turned / length, velocity), gained[:, 0]
+    # Beyond 20 the direction is that of the force, or straight against it and stays, where more would underflow.
+    decay = delta.clamp(max=20.0).neg_().exp_()
+    turned = velocity * (2 * decay) + force * ((1 - decay) * (1 + decay + along * (1 - decay)) / size)
+    growth = ((1 + along) + (1 - along) * decay.square()).log_()
+    gained = (delta + growth - math.log(2)) * (dim - 1)
+    return unit(turned), gained[:, 0]
 
 
 def isokinetic(
@@ -85,10 +83,11 @@ def isokinetic(
         The end of the trajectory, the velocity (chain, dim) there, and the log Metropolis ratio (chain,).
     """
     scale = inverse_mass**0.5
+    time = step_size * scale
     position, log_density, score = state.position, state.log_density, state.score
     velocity, kinetic = turn(velocity, scale * score, step_size / 2)
     for done in range(1, count + 1):
-        position = position + step_size * scale * velocity
+        position = plus(position, time, velocity)
         log_density, score = evaluate(target, position)
         velocity, gained = turn(velocity, scale * score, step_size if done < count else step_size / 2)
         kinetic = kinetic + gained

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vaebm.sampling.kernel import ChainState, StepInfo
 
@@ -27,7 +26,7 @@ class Replicas(NamedTuple):
         position: (chain, rung, dim).
         log_density: (chain, rung), the untempered target.
         score: (chain, rung, dim), of the untempered target.
-        visited: (chain, rung) int64, the end of the ladder that a replica saw last: 0 cold, 1 hot, -1 none.
+        visited: (chain, rung) int8, the end of the ladder that a replica saw last: 0 cold, 1 hot, -1 none.
         round: (chain,) int64, rounds of swaps done.
         attempts: (chain, rung - 1) int64, swaps tried between a rung and the next.
         swaps: (chain, rung - 1), the sum of their probabilities.
@@ -63,7 +62,7 @@ def replicate(state: ChainState, rungs: int) -> Replicas:
         position=state.position[:, None].repeat(1, rungs, 1),
         log_density=state.log_density[:, None].repeat(1, rungs),
         score=state.score[:, None].repeat(1, rungs, 1),
-        visited=torch.full((chains, rungs), -1, device=device),
+        visited=torch.full((chains, rungs), -1, dtype=torch.int8, device=device),
         round=torch.zeros(chains, dtype=torch.int64, device=device),
         attempts=torch.zeros(chains, rungs - 1, dtype=torch.int64, device=device),
         swaps=state.log_density.new_zeros(chains, rungs - 1),
@@ -86,28 +85,30 @@ def swap(
     chains, rungs, dim = replicas.position.shape
     device = betas.device
     probability = ((betas[:-1] - betas[1:]) * (phi[:, 1:] - phi[:, :-1])).clamp(max=0).exp()
-    tried = (torch.arange(rungs - 1, device=device) + replicas.round[:, None]) % 2 == 0
+    tried = (torch.arange(rungs - 1, device=device) + replicas.round[:, None]) & 1 == 0
     uniform = torch.rand(probability.shape, dtype=betas.dtype, device=device, generator=generator)
-    swapped = (tried & (uniform < probability)).long()
+    swapped = tried & (uniform < probability)
     # Tried pairs do not overlap: a swap sends k to k + 1 and k + 1 to k.
-    source = torch.arange(rungs, device=device) + pad(swapped, (0, 1)) - pad(swapped, (1, 0))
-    rows = (source + rungs * torch.arange(chains, device=device)[:, None]).flatten()
+    source = torch.arange(chains * rungs, device=device).reshape(chains, rungs)
+    source[:, :-1] += swapped
+    source[:, 1:] -= swapped.long()
+    rows = source.flatten()
 
-    visited = replicas.visited.gather(1, source)
+    visited = replicas.visited.flatten().index_select(0, rows).reshape(chains, rungs)
     home = visited[:, 0] == 1
     visited[:, 0] = 0
     visited[:, -1] = torch.where(visited[:, -1] == 0, 1, visited[:, -1])
     moved = Replicas(
-        position=replicas.position.flatten(0, 1)[rows].reshape(chains, rungs, dim),
-        log_density=replicas.log_density.gather(1, source),
-        score=replicas.score.flatten(0, 1)[rows].reshape(chains, rungs, dim),
+        position=replicas.position.flatten(0, 1).index_select(0, rows).reshape(chains, rungs, dim),
+        log_density=replicas.log_density.flatten().index_select(0, rows).reshape(chains, rungs),
+        score=replicas.score.flatten(0, 1).index_select(0, rows).reshape(chains, rungs, dim),
         visited=visited,
         round=replicas.round + 1,
         attempts=replicas.attempts + tried,
         swaps=replicas.swaps + torch.where(tried, probability, 0),
         round_trips=replicas.round_trips + home,
     )
-    return moved, tuple(part[rows] for part in inner)
+    return moved, tuple(part.index_select(0, rows) for part in inner)
 
 
 def unpack(state: ChainState) -> tuple[Replicas, tuple[Tensor, ...]]:

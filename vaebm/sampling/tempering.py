@@ -27,7 +27,16 @@ from torch import Tensor
 from vaebm.sampling.adaptation.ladder import LadderWarmUp
 from vaebm.sampling.adaptation.warmup import Tunable
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo, WarmUp, check_positive, start
+from vaebm.sampling.kernel import (
+    ChainState,
+    LogDensity,
+    StepInfo,
+    WarmUp,
+    check_positive,
+    evaluate,
+    start,
+    sum_over_dim,
+)
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.replicas import Exchange, Replicas, cold_info, exchange, replicate, swap, unpack
@@ -83,7 +92,7 @@ class Tempering:
         replicas, inner, info = self._move(replicas, inner, betas, target, generator)
         phi = replicas.log_density
         if self.path == "energy":
-            phi = phi + replicas.position.square().sum(dim=2) / 2
+            phi = phi + (sum_over_dim(replicas.position.flatten(0, 1).square()) / 2).reshape(phi.shape)
         replicas, inner = swap(replicas, inner, betas, phi, generator)
         cold = replicas.position[:, 0], replicas.log_density[:, 0], replicas.score[:, 0]
         shape = phi.shape
@@ -104,32 +113,19 @@ class Tempering:
         generator: torch.Generator,
     ) -> tuple[Replicas, tuple[Tensor, ...], StepInfo]:
         chains, rungs, dim = replicas.position.shape
-        beta = betas.repeat(chains)
-        precision = 1.0 if self.path == "energy" else 0.0
-
-        def half_square(position: Tensor) -> Tensor:
-            return precision / 2 * position.square().sum(dim=1)
-
-        def tempered(position: Tensor) -> Tensor:
-            square = half_square(position)
-            return beta * (target(position) + square) - square
-
+        tempered = Tempered(target, betas.repeat(chains), self.path)
         position = replicas.position.flatten(0, 1)
-        square, pull = half_square(position), precision * position
-        begin = ChainState(
-            position,
-            beta * (replicas.log_density.flatten() + square) - square,
-            beta[:, None] * (replicas.score.flatten(0, 1) + pull) - pull,
-            inner,
-        )
+        values = tempered.heat(position, replicas.log_density.flatten(), replicas.score.flatten(0, 1))
         step_sizes = self.rung_step_sizes(position).repeat(chains)[:, None]
-        moved, info = replace(self.kernel, step_size=step_sizes).step(begin, tempered, generator)
+        moved, info = replace(self.kernel, step_size=step_sizes).step(
+            ChainState(position, *values, inner), tempered, generator
+        )
         # The untempered values follow from the tempered ones, which spares evaluating the target again.
-        square, pull = half_square(moved.position), precision * moved.position
+        log_density, score = tempered.cool(moved.position, moved.log_density, moved.score)
         replicas = replicas._replace(
             position=moved.position.reshape(chains, rungs, dim),
-            log_density=((moved.log_density + square) / beta - square).reshape(chains, rungs),
-            score=((moved.score + pull) / beta[:, None] - pull).reshape(chains, rungs, dim),
+            log_density=log_density.reshape(chains, rungs),
+            score=score.reshape(chains, rungs, dim),
         )
         return replicas, moved.carried, info
 
@@ -147,6 +143,41 @@ class Tempering:
     def warm_up(self, steps: int) -> WarmUp:
         """Learns the step size of each rung, and the temperatures between the ends."""
         return LadderWarmUp(self, steps)
+
+
+class Tempered:
+    """log p_k of every replica, whose score follows from the target's.
+
+    Args:
+        target: (chain, dim) -> (chain,).
+        beta: inverse temperature of each row, (row,).
+        path: what is tempered.
+    """
+
+    def __init__(self, target: LogDensity, beta: Tensor, path: Literal["density", "energy"]) -> None:
+        self.target, self.beta, self.rest = target, beta, None if path == "density" else 1 - beta
+
+    def heat(self, position: Tensor, log_density: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """From the target's values (row,) and scores (row, dim) to those of log p_k."""
+        value, slope = self.beta * log_density, self.beta[:, None] * score
+        if self.rest is None:
+            return value, slope
+        return value - self.rest / 2 * sum_over_dim(position.square()), slope - self.rest[:, None] * position
+
+    def cool(self, position: Tensor, log_density: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """The way back, in place."""
+        if self.rest is not None:
+            log_density += self.rest / 2 * sum_over_dim(position.square())
+            score += self.rest[:, None] * position
+        return log_density.div_(self.beta), score.div_(self.beta[:, None])
+
+    def __call__(self, position: Tensor) -> Tensor:
+        """(row, dim) -> (row,)."""
+        return self.value_and_score(position)[0]
+
+    def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """(row,) and (row, dim)."""
+        return self.heat(position, *evaluate(self.target, position))
 
 
 def check_ladder(betas: tuple[float, ...]) -> None:

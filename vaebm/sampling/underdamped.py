@@ -39,8 +39,10 @@ from vaebm.sampling.kernel import (
     check_not_negative,
     check_positive,
     evaluate,
+    plus,
     standard_normal,
     start,
+    sum_over_dim,
 )
 from vaebm.sampling.metropolis import unadjusted
 from vaebm.sampling.settings import SamplerSettings
@@ -115,14 +117,14 @@ class Underdamped:
         noise = standard_normal(state.position, generator).mul_(((1 - decay**2) * self.implied_temperature) ** 0.5)
 
         kick = half * scale * state.score
-        gained = (kick * (momentum + kick / 2)).sum(dim=1)
+        gained = sum_over_dim((momentum + kick / 2).mul_(kick))
         momentum = momentum + kick  # B
-        position = state.position + half * scale * momentum  # A
-        momentum = noise.add_(decay * momentum)  # O
-        position = position.add_(half * scale * momentum)  # A
+        position = plus(state.position, half * scale, momentum)  # A
+        momentum = plus(noise, decay, momentum)  # O
+        position = plus(position, half * scale, momentum)  # A
         log_density, score = evaluate(target, position)
         kick = half * scale * score
-        gained = gained + (kick * (momentum + kick / 2)).sum(dim=1)
+        gained = gained + sum_over_dim((momentum + kick / 2).mul_(kick))
         momentum = momentum + kick  # B
 
         ratio = (log_density - state.log_density - gained) / max(

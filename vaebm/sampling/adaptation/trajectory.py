@@ -1,7 +1,7 @@
 r"""Trajectory length: learned from all chains together by the ChEES criterion.
 
 The change in the estimator of the expected square of a trajectory from $y$ to $y'$ (whitened positions, about their
-mean) is
+mean: each chain's own, or the distance between modes that no trajectory crosses would count as spread) is
 
     $$ C = \tfrac14\, E\left[ \left( |y'|^2 - |y|^2 \right)^2 \right], \qquad
        \frac{\partial C}{\partial \log \tau} = E\left[ \left( |y'|^2 - |y|^2 \right) y' \cdot u'\; t \right] $$
@@ -41,12 +41,14 @@ class Trajectory(NamedTuple):
         velocity: (chain, dim), of the whitened position at the end.
         log_ratio: (chain,), the log Metropolis ratio.
         leapfrogs: how many steps of the integrator it took.
+        time: how long it was; a number, or one for each chain, (chain, 1).
     """
 
     end: ChainState
     velocity: Tensor
     log_ratio: Tensor
     leapfrogs: int
+    time: float | Tensor
 
 
 class TrajectoryKernel(Tunable, Protocol):
@@ -74,6 +76,7 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
     def __init__(self, kernel: TrajectoryKernel, steps: int) -> None:
         super().__init__(kernel, steps)
         self.log_length: float | None = None
+        self.centre: Tensor | None = None
         self.square = 0.0
         self.climbed = 0
         self.lengths: list[float] = []
@@ -87,8 +90,11 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
             self.kernel = replace(self.kernel, leapfrogs=leapfrogs)
         trajectory = self.kernel.propose(state, target, generator)
         moved, info = metropolis(state, trajectory.end, trajectory.log_ratio, generator, trajectory.leapfrogs)
-        if self.log_length is not None and self.variance.mean is not None:
-            self.log_length = self._climb(self.log_length, state, trajectory, info.acceptance, self.variance.mean)
+        if self.log_length is not None:
+            seen = len(self.lengths)
+            last = state.position if self.centre is None else self.centre
+            self.centre = torch.lerp(last, state.position, 1 / (seen + 1))
+            self.log_length = self._climb(self.log_length, state, trajectory, info.acceptance, self.centre)
             self.lengths.append(self.log_length)
         return moved, info
 
@@ -96,7 +102,7 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         self, log_length: float, state: ChainState, trajectory: Trajectory, acceptance: Tensor, mean: Tensor
     ) -> float:
         scale = torch.as_tensor(self.kernel.inverse_mass, dtype=mean.dtype, device=mean.device).sqrt()
-        time = trajectory.leapfrogs * float(self.kernel.step_size)
+        time = torch.as_tensor(trajectory.time, dtype=mean.dtype, device=mean.device).flatten()
         begin, end = (state.position - mean) / scale, (trajectory.end.position - mean) / scale
         change = end.square().sum(dim=1) - begin.square().sum(dim=1)
         slopes = change * (end * trajectory.velocity).sum(dim=1) * time - COST * change.square() / 4  # of C / tau^COST

@@ -8,7 +8,8 @@ r"""Warm-up: in which order step size and mass are learned.
 
 In the early phase the harmonic mean of the chains' acceptances is brought to the goal, which a single chain that never
 moves keeps far below it: so no chain is left behind where the target is steep. Later it is the arithmetic mean. The
-early goal is 0.8 at most: on the way in, speed is worth more than small errors.
+early goal is 0.8 at most: on the way in, speed is worth more than small errors. A chain of an unadjusted kernel whose
+error is hopeless is held meanwhile: too large a step would hurl it further out than any small one brings it back.
 
 Before each phase and window the step size is brought to the right order: doubled or halved, from the same state, until
 the acceptance crosses the goal. Warm-ups of fewer than 20 steps leave the mass alone.
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from vaebm.sampling.adaptation.dual_averaging import DualAveraging
 from vaebm.sampling.adaptation.mass import Variance
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, select
 
 DOUBLINGS = 40
 LEAST_ACCEPTANCE = 1e-3
@@ -141,6 +142,7 @@ class StepSizeWarmUp(Generic[KernelT]):
         searched = 0
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
+        before = state
         state, info = self.advance(state, target, generator)
         early = bool(self.ends) and self.done < self.ends[0]
         acceptance = pooled_acceptance(info.acceptance, early=early)
@@ -149,6 +151,8 @@ class StepSizeWarmUp(Generic[KernelT]):
         if early:
             # Momenta are drawn anew: what the chains gain on their way down leaves them at once.
             state = state._replace(carried=())
+            if not self.kernel.adjusted:
+                state = select(info.acceptance > LEAST_ACCEPTANCE, state, before._replace(carried=()))
         elif self.ends and self.done <= self.ends[-1]:
             self.variance.update(state.position)
         if self.done in self.ends:
