@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from vaebm.errors import InputError
 from vaebm.experiment import sample
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_samples, grid, write_images, write_samples
+from vaebm.experiment.unfinished import Unfinished
+from vaebm.hybrid import VAEBM
 from vaebm.progress import silent
 
 
@@ -177,3 +180,70 @@ def test_a_failure_leaves_the_old_file(digits_run: Run, tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         write_samples(digits_run, 2, tmp_path / "x.npz")
     assert (tmp_path / "x.npz").read_text() == "old"
+
+
+def test_an_interrupted_sampling_goes_on(points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_samples(points_run, 2100, tmp_path / "whole.npz")
+    chained, calls = VAEBM.chained, 0
+
+    def stopped(self: VAEBM, *arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return chained(self, *arguments)
+
+    monkeypatch.setattr(VAEBM, "chained", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_samples(points_run, 2100, tmp_path / "x.npz")
+    assert not (tmp_path / "x.npz").exists()
+    write_samples(points_run, 2100, tmp_path / "x.npz")
+    assert calls == 4  # the last of three batches
+    assert (arrays(tmp_path / "x.npz")["points"] == arrays(tmp_path / "whole.npz")["points"]).all()
+    assert sorted(path.name for path in tmp_path.iterdir() if "npz" in path.name) == ["whole.npz", "x.npz"]
+
+
+def test_what_was_finished_for_another_request_is_not_taken(points_run: Run, tmp_path: Path) -> None:
+    unfinished = Unfinished(tmp_path / "x.npz", {"seed": 1})
+    generator = torch.Generator().manual_seed(0)
+    unfinished.keep(0, torch.zeros(1024, 4), generator)
+    torch.rand(3, generator=generator)
+    unfinished.keep(1, torch.ones(1024, 4), generator)
+    fresh = torch.Generator().manual_seed(5)
+    assert [float(eps.mean()) for eps in unfinished.load(fresh)] == [0.0, 1.0]
+    assert torch.equal(fresh.get_state(), generator.get_state())
+    (unfinished.folder / "00001.safetensors").write_bytes(b"half")
+    assert len(unfinished.load(fresh)) == 1
+    assert Unfinished(tmp_path / "x.npz", {"seed": 2}).load(fresh) == []
+    assert not unfinished.folder.exists()
+
+
+@pytest.mark.parametrize(("subject", "work"), [("vaebm", 2 * 1030), ("vae", 1030)])
+def test_progress_counts_all_the_work(points_run: Run, subject: Any, work: int) -> None:
+    counted: list[int] = []
+
+    class Counting:
+        def advance(self, n: int = 1, **figures: Any) -> None:
+            counted.append(n)
+
+    class Counter:
+        def task(self, name: str, total: int, unit: str, done: int = 0) -> Any:
+            assert total == work
+            return nullcontext(Counting())
+
+        def say(self, line: str) -> None:
+            raise AssertionError(line)
+
+    draw_samples(points_run.model(), 1030, subject=subject, show=None, seed=0, progress=Counter())
+    assert sum(counted) == work
+
+
+def test_ctrl_c_stops_chains_between_their_steps(points_run: Run) -> None:
+    model = points_run.model()
+    generator = torch.Generator().manual_seed(0)
+
+    def interrupt(done: int, _: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.chained(model.start(4, generator), generator, interrupt)

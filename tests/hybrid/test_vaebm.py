@@ -121,11 +121,7 @@ def test_samples_are_exact_in_number_and_range_and_repeat(data: str, likelihood:
 def test_any_number_of_samples_in_batches_of_chains(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vaebm, "CHAINS_AT_ONCE", 8)
     model = build("points", "gaussian", start={"proposals": 3})
-    seen: list[tuple[int, int]] = []
-    eps = model.draw(n, torch.Generator().manual_seed(0), progress=lambda done, total: seen.append((done, total)))
-    assert eps.shape == (n, model.noise.dim)
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-    assert seen[-1] == (3 * n, 3 * n)
+    assert model.draw(n, torch.Generator().manual_seed(0)).shape == (n, model.noise.dim)
     assert model.sample(n).shape == (n, 3)
 
 

@@ -4,7 +4,7 @@
     FILE.png     one grid; every image with the same fixed range, nothing is stretched
     FOLDER       00000.png, 00001.png, ...
 
-A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples.
+A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not.
 """
 
 from __future__ import annotations
@@ -20,29 +20,56 @@ from torch import Tensor
 from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
+from vaebm.experiment.unfinished import Unfinished, request_of
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.settings import Show, Subject
+from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
 from vaebm.progress import Progress, silent
 
 
-def draw_samples(model: VAEBM, n: int, *, subject: Subject, show: Show | None, seed: int, progress: Progress) -> Tensor:
-    """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given."""
+def draw_samples(
+    model: VAEBM,
+    n: int,
+    *,
+    subject: Subject,
+    show: Show | None,
+    seed: int,
+    progress: Progress,
+    unfinished: Unfinished | None = None,
+) -> Tensor:
+    """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given.
+
+    Batches of chains are kept in `unfinished` as they end, and those that it holds already are not run again.
+    """
     generator = torch.Generator(model.device).manual_seed(seed)
-    steps = model.settings.sampler.steps + model.settings.sampler.warmup
-    total = n * steps if subject == "vaebm" else n
-    with progress.task(
-        f"{n:,} samples of {subject}", total, "chain steps" if subject == "vaebm" else "samples"
-    ) as task:
-        done = 0
-
-        def report(reached: int, _: int) -> None:
-            nonlocal done
-            task.advance(reached - done)
-            done = reached
-
-        eps = model.draw(n, generator, subject, report)
-        task.advance(total - done)
+    if subject == "vaebm":
+        eps = _draw_chains(model, n, generator, progress, unfinished)
+    else:
+        with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
+            eps = model.draw(n, generator, subject)
+            task.advance(n)
     return model.present(eps, model.show_of(subject, show), generator)
+
+
+def _draw_chains(
+    model: VAEBM, n: int, generator: torch.Generator, progress: Progress, unfinished: Unfinished | None
+) -> Tensor:
+    steps = model.settings.sampler.steps + model.settings.sampler.warmup
+    batches = model.start(n, generator).split(CHAINS_AT_ONCE)
+    ended = [] if unfinished is None else unfinished.load(generator)
+    before = sum(len(eps) for eps in ended)
+    if before:
+        progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
+    with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
+        for eps in batches[len(ended) :]:
+
+            def advance(_: int, __: int, rows: int = eps.shape[0]) -> None:
+                task.advance(rows)
+
+            ended.append(model.chained(eps, generator, advance))
+            if unfinished is not None and len(ended) < len(batches):
+                unfinished.keep(len(ended) - 1, ended[-1], generator)
+    return torch.cat(ended)
 
 
 def write_samples(
@@ -59,6 +86,8 @@ def write_samples(
 ) -> Path:
     """Exactly n samples into `out`; returns where they are.
 
+    After Ctrl-C nothing is at `out`, but what was finished is kept beside it: the same call goes on.
+
     Raises:
         InputError: `out` cannot be made, is a folder with other files in it, or does not suit the data.
     """
@@ -68,11 +97,15 @@ def write_samples(
     _check_target(out, points)
     model = run.model(device)
     model.settings = run.with_overrides(overrides).model_settings()
-    x = draw_samples(model, n, subject=subject, show=show, seed=seed, progress=progress or silent()).cpu()
+    unfinished = Unfinished(out, request_of(run, model, n, seed))
+    x = draw_samples(
+        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished
+    ).cpu()
     if points:
         _write_npz(out, points=x.float().numpy())
     else:
         write_images(to_uint8(x).permute(0, 2, 3, 1).numpy(), out)
+    unfinished.discard()
     return out
 
 

@@ -35,5 +35,5 @@ class Noise:
         return torch.randn(n, self.dim, generator=generator, device=device)
 
     def with_latent(self, eps: Tensor, eps_z: Tensor) -> Tensor:
-        """The position with its codes' noise replaced."""
-        return torch.cat([eps_z, eps[:, self.latent_dim :]], dim=1)
+        """The position with its codes' noise replaced, or as much of it, from the first on, as `eps_z` (B, d) has."""
+        return torch.cat([eps_z, eps[:, eps_z.shape[1] :]], dim=1)

@@ -27,7 +27,7 @@ from vaebm.errors import InputError
 from vaebm.hybrid.noise import Noise
 from vaebm.hybrid.pretrained import Pretrained
 from vaebm.hybrid.settings import ModelSettings, Show, Subject
-from vaebm.nn.weight_norm import folded
+from vaebm.nn.folding import folded
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
@@ -52,11 +52,11 @@ class VAEBM(Pretrained, nn.Module):
         components = settings.code_mixture.components
         with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
             self.vae: VAE = settings.vae.build(data_shape, generator)
-            latent_dim = self.vae.latent_dim
-            self.mixture = GaussianMixture.standard(components, latent_dim)
+            code_dim = self.vae.code_dim
+            self.mixture = GaussianMixture.standard(components, code_dim)
             self.energy_net = TotalEnergy(
                 None if image is None else image.build(data_shape, generator),
-                None if latent is None else latent.build(latent_dim, components, generator),
+                None if latent is None else latent.build(code_dim, components, generator),
             )
         moves_pixels = self.vae.likelihood.reparameterised
         if image is not None and not moves_pixels:
@@ -70,7 +70,7 @@ class VAEBM(Pretrained, nn.Module):
                 f"target=release needs log p(x | z) of a sample with a gradient, but vae.likelihood.kind="
                 f"{settings.vae.likelihood.kind} has none: set target=exact"
             )
-        self.noise = Noise(latent_dim, data_shape if moves_pixels else None)
+        self.noise = Noise(self.vae.latent_dim, data_shape if moves_pixels else None)
 
     # The density, in data space and in noise space
 
@@ -152,9 +152,9 @@ class VAEBM(Pretrained, nn.Module):
         codes = self.mixture.sample(max(CODES_PER_DRAW * n, FEWEST_CANDIDATES), generator)
         return self._with_codes(codes[systematic_resample(-latent.net(codes), n, generator)], generator)
 
-    def _with_codes(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        eps = self.noise.standard(z.shape[0], generator, self.device)
-        return self.noise.with_latent(eps, self.vae.latent_noise(z))
+    def _with_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        eps = self.noise.standard(codes.shape[0], generator, self.device)
+        return self.noise.with_latent(eps, codes)  # codes are their own noise
 
     def chains(
         self,
@@ -177,34 +177,27 @@ class VAEBM(Pretrained, nn.Module):
                 progress=progress,
             )
 
-    def draw(
-        self,
-        n: int,
-        generator: torch.Generator,
-        subject: Subject = "vaebm",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Noise (n, dim) of n samples: fresh chains for `vaebm`, exact draws for `vae` and `vae_mixture`.
-
-        `progress` gets (rows times steps done, in all).
-        """
+    def draw(self, n: int, generator: torch.Generator, subject: Subject = "vaebm") -> Tensor:
+        """Noise (n, dim) of n samples: fresh chains for `vaebm`, exact draws for `vae` and `vae_mixture`."""
         if subject == "vae":
             return self.noise.standard(n, generator, self.device)
         if subject == "vae_mixture":
             return self._with_codes(self.mixture.sample(n, generator), generator)
-        eps = self.start(n, generator)
-        total = self.settings.sampler.steps + self.settings.sampler.warmup
-        parts: list[Tensor] = []
-        done = 0
-        for part in eps.split(CHAINS_AT_ONCE):
+        parts = self.start(n, generator).split(CHAINS_AT_ONCE)
+        return torch.cat([self.chained(part, generator) for part in parts])
 
-            def report(step: int, _: int, before: int = done, rows: int = part.shape[0]) -> None:
-                if progress is not None:
-                    progress(before * total + step * rows, n * total)
+    def chained(
+        self, eps: Tensor, generator: torch.Generator, progress: Callable[[int, int], None] | None = None
+    ) -> Tensor:
+        """Where the recipe's chains end that start at positions (B, dim).
 
-            parts.append(self.chains(part, generator, progress=report).position)
-            done += part.shape[0]
-        return torch.cat(parts)
+        Raises:
+            KeyboardInterrupt: they were stopped before their end.
+        """
+        chains = self.chains(eps, generator, progress=progress)
+        if chains.interrupted:
+            raise KeyboardInterrupt
+        return chains.position
 
     def present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         """What is shown of positions (n, dim): x (n, *data_shape) in the model's range.
@@ -272,8 +265,7 @@ class VAEBM(Pretrained, nn.Module):
 
     def compile_nets(self) -> None:
         """Compiles encoder, decoder and E_x in place; the first steps after it are slow."""
-        nets = [net for net in self.vae.children() if net is not self.vae.likelihood]
-        for net in [*nets, *([] if self.energy_net.image is None else [self.energy_net.image])]:
+        for net in [*self.vae.nets(), *([] if self.energy_net.image is None else [self.energy_net.image])]:
             net.compile()
 
     def autocast(self) -> torch.autocast:
