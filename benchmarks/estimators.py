@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vaebm.errors import Diverged
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, build_stages
+from vaebm.hybrid import VAEBM
 from vaebm.progress import silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
@@ -104,14 +106,27 @@ PLANS: dict[str, list[dict[str, Phase]]] = {
 }
 
 
-def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, Any]) -> dict[str, Any]:
-    """Trains one energy and measures it; `vae` keeps the first stage of each seed."""
-    phases = {f"phase{i}": settings[recipe_name] for i, settings in enumerate(PLANS[plan])}
-    overrides = [f"seed={seed}", "energy_stage.phases.ratio=null"]
-    overrides += [f"energy_stage.phases.{name}={json.dumps(phase)}" for name, phase in phases.items()]
-    if "resampled" not in plan:
-        overrides.append("start.proposals=1")  # chains start from the VAE, as published
-    recipe = load_recipe(recipe_name, overrides)
+def train_energy(
+    recipe_name: str,
+    seed: int,
+    phases: list[Phase],
+    overrides: list[str],
+    folder: Path,
+    vae: dict[str, Any],
+    energy: dict[str, Tensor] | None = None,
+) -> tuple[Run, VAEBM, float, str]:
+    """Trains an energy on the VAE of a seed.
+
+    Args:
+        vae: keeps the first stage of a seed; empty before it is trained.
+        energy: weights that the phases start from; fresh ones unless given.
+
+    Returns:
+        The run, the model, the seconds of the energy's stages, and how they ended.
+    """
+    changes = [f"seed={seed}", "energy_stage.phases.ratio=null", *overrides]
+    changes += [f"energy_stage.phases.phase{i}={json.dumps(phase)}" for i, phase in enumerate(phases)]
+    recipe = load_recipe(recipe_name, changes)
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     shutil.rmtree(folder, ignore_errors=True)
     run = Run.create(folder, recipe)
@@ -123,19 +138,31 @@ def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, An
         logbook = Logbook(folder / f"{name}.jsonl", recipe.logging.every, True)
         Loop(training, part, Checkpoints(folder / name, 1, engine), logbook, Guard(recipe.guard), 1e9).run()
 
+    model = training.model
     if not vae:
         go(stages[:1], "vae")
-        vae.update(model=training.model.vae.state_dict(), mixture=training.model.mixture)
-    training.model.vae.load_state_dict(vae["model"])
-    training.model.set_mixture(vae["mixture"])
+        vae.update(model=model.vae.state_dict(), mixture=model.mixture)
+    model.vae.load_state_dict(vae["model"])
+    model.set_mixture(vae["mixture"])
+    if energy is not None:
+        model.energy_net.load_state_dict(energy)
+        stages = [stages[0], *(stage for stage in stages[1:] if stage.name.startswith("phase"))]
     engine.generator.manual_seed(seed)
     started, ended = time.perf_counter(), "ended"
     try:
         go(stages[1:], "energy")
     except Diverged as reason:
         ended = str(reason).split(". ")[0]
-    seconds = time.perf_counter() - started
-    run.save_model(training.model)
+    run.save_model(model)
+    return run, model, time.perf_counter() - started, ended
+
+
+def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, Any]) -> dict[str, Any]:
+    """Trains one energy and measures it; `vae` keeps the first stage of each seed."""
+    # Without resampling chains start from the VAE, as published.
+    overrides = [] if "resampled" in plan else ["start.proposals=1"]
+    phases = [settings[recipe_name] for settings in PLANS[plan]]
+    run, _, seconds, ended = train_energy(recipe_name, seed, phases, overrides, folder, vae)
     measurements = evaluate(run, subjects=["vaebm"], overrides=RESAMPLED[recipe_name], device="cpu")
     measured = {m.name: [m.value, m.stderr] for m in measurements}
     return {"recipe": recipe_name, "plan": plan, "seed": seed, "seconds": round(seconds, 1), "ended": ended, **measured}

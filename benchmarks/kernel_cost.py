@@ -1,0 +1,178 @@
+"""What a kernel costs besides its target: share of a step, and memory by number of steps. Table in docs/benchmarks.md.
+
+    OMP_NUM_THREADS=1 python benchmarks/kernel_cost.py
+
+Share: 1 - (gradient evaluations of the bare target, as many as the step makes) / (the step), both at the same positions,
+in turn, in CPU time of one thread; median over rounds, with quartiles. Memory: the largest resident size of a process
+that ran 100 or 10,000 steps of 1,000 chains without history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from results import hardware, version
+from torch import Tensor
+
+from vaebm.distributions.analytic import Banana, GaussianGrid
+from vaebm.experiment.recipe import load_recipe
+from vaebm.hybrid import VAEBM
+from vaebm.sampling import KERNELS, LogDensity, sample_chains
+from vaebm.sampling.hmc import HMC
+from vaebm.sampling.kernel import ChainState, Kernel
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.mala import MALA
+from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
+from vaebm.sampling.tempering import Tempering
+from vaebm.sampling.underdamped import Underdamped
+
+ROOT = Path(__file__).parent.parent
+WIDTH = {"gaussians25": 2, "digits": 80}
+
+
+def kernels(dim: int) -> dict[str, Kernel]:
+    """Every kernel as a warm-up would leave it: with a mass for each coordinate, and small steps."""
+    mass = torch.ones(dim)
+    made: dict[str, Kernel] = {
+        "langevin": Langevin(1e-4, inverse_mass=mass),
+        "underdamped": Underdamped(1e-2, inverse_mass=mass),
+        "mala": MALA(1e-4, inverse_mass=mass),
+        "hmc": HMC(1e-2, 5, jitter=0, inverse_mass=mass),
+        "mclmc": MCLMC(1e-2, inverse_mass=mass),
+        "adjusted_mclmc": AdjustedMCLMC(1e-2, 5, jitter=0, inverse_mass=mass),
+        "tempering": Tempering(MALA(1e-4, inverse_mass=mass), betas=(1.0, 0.5, 0.25, 0.12)),
+    }
+    assert set(made) == set(KERNELS)
+    return made
+
+
+def model_target(recipe_name: str) -> tuple[LogDensity, int]:
+    """A recipe's model with random weights, in noise space."""
+    recipe = load_recipe(recipe_name)
+    shape = {"digits": (1, 8, 8), "gaussians25": (2,)}[recipe_name]
+    generator = torch.Generator().manual_seed(0)
+    model = VAEBM(recipe.model_settings(), shape, generator)
+    with torch.no_grad():
+        for weights in model.energy_net.parameters():
+            if not weights.any():  # the layers that start at zero
+                weights.normal_(0, 0.01, generator=generator)
+    model.frozen().__enter__()
+    return model.noise_log_density, model.noise.dim
+
+
+def bare(target: LogDensity, position: Tensor) -> Tensor:
+    """One gradient evaluation and nothing else."""
+    leaf = position.detach().requires_grad_()
+    (score,) = torch.autograd.grad(target(leaf).sum(), leaf)
+    return score
+
+
+def seconds(function: Callable[[], Any], times: int) -> float:
+    started = time.process_time()
+    for _ in range(times):
+        function()
+    return time.process_time() - started
+
+
+def share(kernel: Kernel, target: LogDensity, position: Tensor, rounds: int) -> list[float]:
+    """The kernel's own share of a step, by round."""
+    generator = torch.Generator().manual_seed(0)
+    state = kernel.init(position, target)
+    evaluations = 0
+
+    def counted(x: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return target(x)
+
+    def step(target: LogDensity = target) -> None:
+        nonlocal state
+        state, _ = kernel.step(state, target, generator)
+
+    step(counted)
+    rows = len(state.carried[0].flatten(0, 1)) if isinstance(kernel, Tempering) else len(position)
+    at = position.repeat(rows // len(position), 1)
+    one = seconds(step, 3) / 3
+    times = max(1, round(0.05 / one))
+    shares = []
+    for _ in range(rounds):
+        whole = seconds(step, times)
+        without = seconds(lambda: bare(target, at), times * evaluations)
+        whole += seconds(step, times)
+        shares.append(1 - 2 * without / whole)
+    return shares
+
+
+def peak(name: str, steps: int) -> int:
+    """The largest resident size, in KiB, of this process after a run."""
+    target, generator = Banana(), torch.Generator().manual_seed(0)
+    begin = target.sample(1000, generator)
+    kernel = kernels(2)[name]
+    sample_chains(target.log_prob, begin, kernel, steps=steps, generator=generator, keep_history=False)
+    gc.collect()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+TARGETS: dict[str, tuple[int, float]] = {
+    # chains, and the largest share allowed
+    "digits model": (256, 0.05),
+    "25 Gaussians": (10_000, 0.20),
+    "gaussians25 model": (10_000, 0.20),
+    "small energy": (10_000, 0.20),
+}
+
+
+def small_energy() -> LogDensity:
+    layers = [torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)]
+    net = torch.nn.Sequential(*layers).requires_grad_(False)
+    return lambda x: -net(x)[:, 0] - x.square().sum(dim=1) / 2
+
+
+def make_target(name: str) -> tuple[LogDensity, int]:
+    if name == "25 Gaussians":
+        return GaussianGrid().log_prob, 2
+    if name == "small energy":
+        return small_energy(), 2
+    return model_target(name.removesuffix(" model"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--kernels", nargs="+", default=list(KERNELS))
+    parser.add_argument("--peak", nargs=2, metavar=("KERNEL", "STEPS"), help="only print the largest resident size")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.peak:
+        print(peak(arguments.peak[0], int(arguments.peak[1])))
+        return
+    for name, (chains, bound) in TARGETS.items():
+        if arguments.only and not any(w in name for w in arguments.only):
+            continue
+        target, dim = make_target(name)
+        position = torch.randn(chains, dim, generator=torch.Generator().manual_seed(1))
+        if name == "25 Gaussians":
+            position = GaussianGrid().sample(chains, torch.Generator().manual_seed(1))
+        for kernel in arguments.kernels:
+            found = share(kernels(dim)[kernel], target, position, arguments.rounds)
+            low, middle, high = statistics.quantiles(found, n=4)
+            print(
+                f"{name:18s} {kernel:15s} {middle:6.1%} [{low:6.1%} {high:6.1%}] {'ok' if middle < bound else 'ABOVE'}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
