@@ -1,7 +1,8 @@
 """Measurements: how good are the samples, and how sure is that? Every function takes (generated, reference)."""
 
 from vaebm.metrics.classifier import Classifier, train_classifier
-from vaebm.metrics.features import Features, classifier_features, pixel_features
+from vaebm.metrics.feature_cache import real_features
+from vaebm.metrics.features import Features, classifier_features, inception_features, inception_layer, pixel_features
 from vaebm.metrics.frechet import frechet_distance, frechet_from_moments, repeated_frechet
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.measurement import Measurement
@@ -18,11 +19,14 @@ __all__ = [
     "classifier_features",
     "frechet_distance",
     "frechet_from_moments",
+    "inception_features",
+    "inception_layer",
     "kernel_distance",
     "mode_kl",
     "mode_measurements",
     "modes_covered",
     "pixel_features",
+    "real_features",
     "repeated_frechet",
     "train_classifier",
     "within_three_sigma",

@@ -1,25 +1,42 @@
 """Features: what a distance between sets of images looks at.
 
-    classifier   where there are labels: the 64 features of the recipe's own classifier (`metrics/classifier.py`)
-    pixels       where there are none: the image averaged down to at most 8 x 8 a channel, and flattened
+    inception-768   the mean over pixels of a layer (64, 192, 768 or 2048 channels) of FID's Inception network
+                    (`metrics/inception.py`)
+    classifier      the 64 features of the recipe's own classifier, where there are labels (`metrics/classifier.py`)
+    pixels          the image averaged down to at most 8 x 8 a channel, and flattened
 
-Features of one name and one hash compare; others do not, which is why both go into every measurement's settings.
+Inception sees images as files hold them: rounded to 256 levels, grey ones repeated to three channels. Only with 2048
+features and published settings is a Frechet distance on them called FID; the others are FID-64, -192, -768, and compare
+with nothing published.
+
+Features of one name, hash and precision compare; others do not, which is why these go into every measurement's
+settings. This is the one door to the Inception network and its weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vaebm.data.transforms import to_model, to_uint8
 from vaebm.errors import InputError
 from vaebm.metrics.classifier import Classifier
+from vaebm.metrics.inception import Inception, Layer
+from vaebm.metrics.inception_weights import find_weights, read_weights
 
 IMAGES_AT_ONCE = 1024
+INCEPTION_IMAGES_AT_ONCE = {"cpu": 8}  # its first layers then stay in the processor's cache; elsewhere 128
 LARGEST_PIXEL_SIDE = 8
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,31 +44,107 @@ class Features:
     """A map from images to feature rows.
 
     Args:
-        name: "classifier" or "pixels".
+        name: "classifier", "pixels" or "inception-" and a layer.
         sha256: of the network's weights; None where there are no weights.
         network: images (B, C, H, W) in [-1, 1] to (B, dim).
+        images_at_once: B at most.
+        further: what else decides the numbers, for `settings`.
+        slow: whether rows of real images are worth keeping on disk.
     """
 
     name: str
     sha256: str | None
     network: Callable[[Tensor], Tensor]
+    images_at_once: int = IMAGES_AT_ONCE
+    further: dict[str, str] = field(default_factory=dict)
+    slow: bool = False
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks.
+    def __call__(self, images: Tensor, advance: Callable[[int], None] | None = None) -> Tensor:
+        """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks, on the CPU.
+
+        Args:
+            advance: gets the number of images in each chunk when it is done.
 
         Raises:
             InputError: these are not images of the shape that the network was made for.
         """
         if images.ndim != 4:
             raise InputError(f"features need images (n, C, H, W), not an array of shape {tuple(images.shape)}")
-        with torch.no_grad():
-            chunks = torch.split(images.detach().cpu().float(), IMAGES_AT_ONCE)
-            return torch.cat([self.network(chunk).float() for chunk in chunks])
+        return self.of_batches(torch.split(images.detach(), self.images_at_once), advance)
+
+    def of_batches(self, batches: Iterable[Tensor], advance: Callable[[int], None] | None = None) -> Tensor:
+        """The same of images that come in batches, of any size."""
+        rows = []
+        with torch.inference_mode():
+            for batch in batches:
+                for chunk in torch.split(batch.float(), self.images_at_once):
+                    rows.append(self.network(chunk.cpu()).float().cpu())
+                    if advance is not None:
+                        advance(len(chunk))
+        return torch.cat(rows).clone()
 
     @property
     def settings(self) -> dict[str, str]:
         """What a measurement on these features has to say of them."""
-        return {"features": self.name} | ({} if self.sha256 is None else {"sha256": self.sha256})
+        return {"features": self.name} | ({} if self.sha256 is None else {"sha256": self.sha256}) | self.further
+
+
+def inception_layer(
+    layer: Layer,
+    weights: str | Path | None = None,
+    precision: Precision = "float32",
+    device: str | torch.device = "cpu",
+) -> Features:
+    """A layer of FID's Inception network.
+
+    Args:
+        layer: 64, 192, 768 or 2048, as far as the file of weights goes.
+        weights: a file or folder; found by itself unless given (`metrics/inception_weights.py`).
+        precision: bfloat16 is four times as fast where the processor multiplies it, and changes distances: compare only
+            within one precision.
+        device: where to compute.
+
+    Raises:
+        InputError: no weights, or not those that the layer needs.
+    """
+    network, sha256 = _network(layer, find_weights(weights).resolve(), precision, torch.device(device))
+
+    def rows(images: Tensor) -> Tensor:
+        if images.shape[1] not in (1, 3):
+            raise InputError(
+                f"Inception features are of grey or colour images, and these have {images.shape[1]} channels: "
+                "use classifier or pixel features"
+            )
+        stored = to_model(to_uint8(images.to(device)))
+        found: Tensor = network(stored.expand(-1, 3, -1, -1))
+        return found
+
+    at_once = INCEPTION_IMAGES_AT_ONCE.get(torch.device(device).type, 128)
+    further = {"resize": "bilinear 299", "precision": precision}
+    return Features(f"inception-{layer}", sha256, rows, at_once, further, slow=True)
+
+
+def inception_features(
+    images: Tensor | NDArray[np.uint8],
+    weights: str | Path | None = None,
+    layer: Layer = 768,
+    precision: Precision = "float32",
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Rows (N, layer) float32 of images (N, 3, H, W) uint8.
+
+    Raises:
+        InputError: images of another kind (repeat grey ones to three channels), or no weights.
+    """
+    values = torch.as_tensor(images)
+    if values.dtype != torch.uint8 or values.ndim != 4 or values.shape[1] != 3:
+        raise InputError(
+            f"inception_features needs images (N, 3, H, W) of uint8, not {tuple(values.shape)} {values.dtype}: "
+            "repeat grey images to three channels, and bring pixels to 0 to 255"
+        )
+    features = inception_layer(layer, weights, precision, device)
+    batches: Iterator[Tensor] = (to_model(batch) for batch in values.split(IMAGES_AT_ONCE))
+    return features.of_batches(batches) if len(values) else torch.empty(0, layer)
 
 
 def classifier_features(classifier: Classifier) -> Features:
@@ -62,6 +155,12 @@ def classifier_features(classifier: Classifier) -> Features:
 def pixel_features() -> Features:
     """Block averages of the pixels, at most 8 x 8 a channel."""
     return Features("pixels", None, _block_averages)
+
+
+@lru_cache(maxsize=2)  # reading and folding takes a second, and each holds up to 100 MB
+def _network(layer: Layer, weights: Path, precision: Precision, device: torch.device) -> tuple[Inception, str]:
+    state, sha256 = read_weights(weights)
+    return Inception(layer, state, precision).to(device), sha256
 
 
 def _block_averages(images: Tensor) -> Tensor:
