@@ -132,7 +132,7 @@ def test_python_batches_are_read_and_nothing_is_run(tmp_path: Path) -> None:
         read_python_batch(pickle.dumps({"data": Attack()}, protocol=2))
     assert not (tmp_path / "run").exists()
     for wrong in (b"", b"no pickle", pickle.dumps([1], protocol=2), pickle.dumps({"a": 1}, protocol=2)[:-3]):
-        with pytest.raises(ValueError, match="no|pickle|opcode|stream"):
+        with pytest.raises(ValueError, match=r"no|pickle|opcode|stream"):
             read_python_batch(wrong)
 
 
