@@ -19,7 +19,8 @@ from vaebm.energy import (
     ResidualEnergySettings,
     TotalEnergy,
 )
-from vaebm.nn.weight_norm import folded, initialise_from_data, weight_norm_layers
+from vaebm.nn.folding import folded
+from vaebm.nn.weight_norm import initialise_from_data, weight_norm_layers
 
 LATENT_DIM = 3
 

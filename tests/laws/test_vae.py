@@ -14,7 +14,7 @@ from vaebm.distributions.pixel import (
     LogisticMixtureSettings,
 )
 from vaebm.errors import InputError
-from vaebm.vae import VAE, ConvSettings, MLPSettings, VAESettings, elbo
+from vaebm.vae import VAE, ConvSettings, MLPSettings, NVAESettings, VAESettings, elbo
 
 LIKELIHOODS = {
     "gaussian": GaussianSettings(),
@@ -25,6 +25,7 @@ LIKELIHOODS = {
 SHAPES = {
     "mlp": [(3,), (1, 8, 8), (3, 5, 4)],
     "conv": [(c, h, w) for h, w in ((8, 8), (9, 9), (28, 28), (32, 48)) for c in (1, 3)],
+    "nvae": [(c, h, w) for h, w in ((28, 28), (32, 48), (4, 12), (8, 8)) for c in (1, 3)],
 }
 CASES = [(kind, shape, likelihood) for kind in SHAPES for shape in SHAPES[kind] for likelihood in LIKELIHOODS]
 every_vae = pytest.mark.parametrize(
@@ -36,6 +37,9 @@ def build(kind: str, shape: tuple[int, ...], likelihood: str, seed: int = 0) -> 
     generator = torch.Generator().manual_seed(seed)
     if kind == "mlp":
         return MLPSettings(latent_dim=4, hidden=[24], likelihood=LIKELIHOODS[likelihood]).build(shape, generator)
+    if kind == "nvae":
+        nvae = NVAESettings(widths=[4, 6, 8], groups=[1, 2], latents=2, likelihood=LIKELIHOODS[likelihood])
+        return nvae.build(shape, generator)
     settings = ConvSettings(latent_dim=4, widths=[12, 16, 16], likelihood=LIKELIHOODS[likelihood])
     return settings.build(shape, generator)
 

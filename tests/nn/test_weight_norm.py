@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.nn.activations import LipschitzSwish
+from vaebm.nn.folding import folded
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
 from vaebm.nn.weight_norm import (
     WeightNorm,
     WeightNormConv2d,
     WeightNormLinear,
-    folded,
     initialise_from_data,
     weight_norm_layers,
 )

@@ -3,8 +3,9 @@
     mixture      E_z(z) = log p(z) - log mix(z)                  p(z) exp(-E_z(z)) = mix(z): normalised, exact samples
     correction   E_z(z) = log p(z) - log mix(z) + net(z)         the mixture is the reference of a density ratio for net
 
-mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py). This form is for p(z) = N(0, I), as a flat VAE
-has.
+mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py), whose prior is N(0, I) in every VAE. Of a
+hierarchical one they are the first coordinates of z: with c those and r the rest, p(c) p(r | c) exp(-E_z) = mix(c)
+p(r | c), so the sentence above holds for E_z(c).
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class MixtureEnergy(LatentEnergy):
         self.mixture = mixture
         self.correction = correction
 
-    def net(self, z: Tensor) -> Tensor:
-        """The learned part, (B,): minus the log ratio of codes to mixture, up to a constant."""
+    def net(self, codes: Tensor) -> Tensor:
+        """The learned part, (B, code_dim) to (B,): minus the log ratio of codes to mixture, up to a constant."""
         assert self.correction is not None
-        energy: Tensor = self.correction(z)
+        energy: Tensor = self.correction(codes)
         return energy.squeeze(1)
 
     def of_z(self, z: Tensor) -> Tensor:
-        energy = standard_log_prob(z) - self.mixture.log_prob(z)
-        return energy if self.correction is None else energy + self.net(z)
+        codes = z[:, : self.mixture.means.shape[1]]
+        energy = standard_log_prob(codes) - self.mixture.log_prob(codes)
+        return energy if self.correction is None else energy + self.net(codes)
 
 
 class MixtureEnergySettings(BaseModel):
@@ -49,9 +51,9 @@ class MixtureEnergySettings(BaseModel):
 
     kind: Literal["mixture"] = "mixture"
 
-    def build(self, latent_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
+    def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
         """E_z with a mixture still to be fitted."""
-        return MixtureEnergy(GaussianMixture.standard(components, latent_dim))
+        return MixtureEnergy(GaussianMixture.standard(components, code_dim))
 
 
 class CorrectionSettings(BaseModel):
@@ -62,9 +64,9 @@ class CorrectionSettings(BaseModel):
     kind: Literal["correction"] = "correction"
     hidden: list[int] = Field([256, 256], min_length=1)
 
-    def build(self, latent_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
+    def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
         """E_z with a mixture still to be fitted and a net that is still 0."""
-        body = mlp([latent_dim, *self.hidden], LipschitzSwish)
+        body = mlp([code_dim, *self.hidden], LipschitzSwish)
         initialise(body, generator)
         net = nn.Sequential(body, LipschitzSwish(), linear_from_zero(self.hidden[-1]))
-        return MixtureEnergy(GaussianMixture.standard(components, latent_dim), net)
+        return MixtureEnergy(GaussianMixture.standard(components, code_dim), net)

@@ -38,6 +38,7 @@ from vaebm.vae import elbo
 LARGEST_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
+ROWS_AT_ONCE = 1000  # of images that a VAE sees together
 FEWEST_FOR_KERNEL = 20  # held-out images: fewer give no block estimate
 IMAGE_NAMES = ("frechet_distance", "kernel_distance", "elbo", "seconds_per_thousand")
 MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
@@ -191,9 +192,9 @@ class Evaluation:
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         x = self.data.test.all().to(self.model.device)
         with torch.no_grad():
-            pixels = self.model.vae.decode(self.model.vae.infer(x, generator).z)
-            shown = pixels.center if self.model.settings.show == "mean" else pixels.sample(generator)
-        return self._distances("reconstruction", [shown.cpu()])
+            parts = [self.model.vae.reconstruct(part, generator)[1] for part in x.split(ROWS_AT_ONCE)]
+            shown = [p.center if self.model.settings.show == "mean" else p.sample(generator) for p in parts]
+        return self._distances("reconstruction", [torch.cat(shown).cpu()])
 
     def _sampled_images(self, subject: Subject, names: Sequence[str]) -> list[Measurement]:
         found: list[Measurement] = []
@@ -247,7 +248,7 @@ class Evaluation:
         """Mean over held-out points and draws from q(z | x); the error is over points."""
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         test = self.data.test
-        rows = torch.arange(min(len(test), LARGEST_DRAW)).split(1000)
+        rows = torch.arange(min(len(test), LARGEST_DRAW)).split(ROWS_AT_ONCE)
         batches = [test.batch(part).to(self.model.device) for part in rows]
         draws = [[elbo(self.model.vae, x, generator).value for _ in range(ELBO_DRAWS)] for x in batches]
         values = torch.cat([torch.stack(bounds).mean(0) for bounds in draws]).double()

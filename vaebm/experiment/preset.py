@@ -31,6 +31,6 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     progress.say(
         f"Preset `folder`: {data.saturated_share:.0%} of the pixels are exactly black or white, so the decoder is"
         f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"
-        f" {recipe.vae.latent_dim} latents."
+        f" vae.kind={recipe.vae.kind}."
     )
     return recipe, data

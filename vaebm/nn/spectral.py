@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.nn.weight_norm import weight_norm_layers
+from vaebm.nn.folding import foldable_layers
 
 FIRST_ITERATIONS, ITERATIONS = 40, 4
 
@@ -28,7 +28,7 @@ class SpectralNorms(nn.Module):
     def __init__(self, module: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
         groups: dict[tuple[int, int], list[int]] = {}
-        self._layers = weight_norm_layers(module)  # a plain list: the weights belong to the module
+        self._layers = foldable_layers(module)  # a plain list: the weights belong to the module
         for i, layer in enumerate(self._layers):
             rows = layer.weight.shape[0]
             groups.setdefault((rows, layer.weight.numel() // rows), []).append(i)

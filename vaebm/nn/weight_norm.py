@@ -1,10 +1,9 @@
-"""Weight normalisation with data-dependent initialisation, and its folding for chains.
+"""Weight normalisation with data-dependent initialisation.
 
     w = g v / |v|  (per output)                                       (Salimans & Kingma 2016)
     on the first batch:  g = 1 / std(v/|v| * x),  b = -mean(v/|v| * x) / std(...)   per output
 
-A chain evaluates the same weights hundreds of times: inside `folded(module)` every w is computed once, detached from
-the graph, and reused.
+It keeps no statistics of data, so nothing has to be estimated again when inputs come from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,27 +15,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaebm.nn.folding import Foldable
 
-class WeightNorm(nn.Module):
-    """The part that normalised linear and convolution layers share. `weight` is v, of shape (outputs, ...)."""
 
-    weight: Tensor
+class WeightNorm(Foldable):
+    """The part that normalised linear and convolution layers share."""
+
     bias: Tensor | None
     gain: nn.Parameter
     initialised: Tensor
-    fold: Tensor | None = None
 
     def _add_gain(self, outputs: int) -> None:
         self.gain = nn.Parameter(torch.ones(outputs))
         self.register_buffer("initialised", torch.tensor(False))
 
-    def normalised_weight(self) -> Tensor:
-        """g v / |v|, or what was folded."""
-        if self.fold is not None:
-            return self.fold
-        per_output = (-1,) + (1,) * (self.weight.dim() - 1)
-        norm = self.weight.flatten(1).norm(dim=1).view(per_output)
-        weight: Tensor = self.weight * (self.gain.view(per_output) / norm)
+    def computed_weight(self) -> Tensor:
+        """g v / |v|."""
+        norm = self.per_output(self.weight.flatten(1).norm(dim=1))
+        weight: Tensor = self.weight * (self.per_output(self.gain) / norm)
         return weight
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -59,24 +55,26 @@ class WeightNormLinear(WeightNorm, nn.Linear):  # type: ignore[misc]  # whose bi
 
 
 class WeightNormConv2d(WeightNorm, nn.Conv2d):
-    """(B, in, H, W) -> (B, out, H, W), zero padding that keeps the size."""
+    """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)), zero padding that keeps the size."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
+        nn.Conv2d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups
+        )
         self._add_gain(out_channels)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return functional.conv2d(x, weight, bias, padding=self.padding)
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
 
 
 def weight_norm_layers(module: nn.Module) -> list[WeightNorm]:
-    """Every normalised layer inside `module`, in the order of definition."""
+    """Every layer of normalised weight inside `module`, in the order of definition."""
     return [layer for layer in module.modules() if isinstance(layer, WeightNorm)]
 
 
-@torch.no_grad()
-def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
-    """Sets gains and biases from one forward pass over `inputs`, layer after layer, where that has not been done."""
+@contextmanager
+def initialising_from_data(module: nn.Module) -> Iterator[None]:
+    """Within: the first forward pass sets gains and biases, layer after layer, where that has not been done."""
 
     def set_from_input(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, WeightNorm)
@@ -94,21 +92,15 @@ def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
 
     hooks = [layer.register_forward_pre_hook(set_from_input) for layer in weight_norm_layers(module)]
     try:
-        with torch.compiler.set_stance("force_eager"):  # one pass with hooks: nothing that is worth compiling
-            module(*inputs)
+        # One pass with hooks: nothing that is worth compiling.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-@contextmanager
-def folded(module: nn.Module) -> Iterator[None]:
-    """Within: normalised weights are computed once and carry no gradient. Nests."""
-    layers = [layer for layer in weight_norm_layers(module) if layer.fold is None]
-    try:
-        for layer in layers:
-            layer.fold = layer.normalised_weight().detach()
-        yield
-    finally:
-        for layer in layers:
-            layer.fold = None
+def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
+    """Sets gains and biases from one forward pass over `inputs`."""
+    with initialising_from_data(module):
+        module(*inputs)

@@ -87,7 +87,7 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     noise: dict[Subject, Tensor] = {}
     with torch.no_grad():
         prior = torch.randn(n, model.noise.latent_dim, generator=generator, device=model.device)
-        codes = model.vae.latent_noise(model.mixture.sample(n, generator))
+        codes = model.mixture.sample(n, generator)
         noise["vae"] = start if begin == "prior" else model.noise.with_latent(start, prior)
         noise["vae_mixture"] = start if begin == "mixture" else model.noise.with_latent(start, codes)
     chains, refusal = _run(model, start, generator, progress)

@@ -1,9 +1,11 @@
 """One optimiser with what goes around it: clipping, a rate that rises and falls, and an average of the weights.
 
-g <- average over processes, clipped to norm c;   Adam (Kingma & Ba 2015) at rate r(t);   m <- d m + (1 - d) w
+g <- average over processes, clipped to norm c;   Adam or Adamax (Kingma & Ba 2015) at rate r(t);   m <- d m + (1 - d) w
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +14,16 @@ from vaebm.training.checkpoint import Tree, load_optimiser_state, optimiser_stat
 from vaebm.training.ema import ExponentialAverage
 from vaebm.training.engine import Engine
 
+Optimiser = Literal["adam", "adamax"]
+
 
 class Descent:
-    """Adam on the trainable weights of a module.
+    """Adam, or Adamax, on the trainable weights of a module.
 
     Args:
         module: what is trained.
         learning_rate: the highest rate.
-        betas: Adam's decays of first and second moment.
+        betas: the decays of first and second moment.
         clip_norm: gradients of a larger norm are scaled down to it.
         average: decay of the moving average of weights; 0 for none.
     """
@@ -32,29 +36,34 @@ class Descent:
         betas: tuple[float, float],
         clip_norm: float,
         average: float,
+        optimiser: Optimiser = "adam",
     ) -> None:
         self._weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
-        self._adam = torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, fused=True)
+        self._optimiser: torch.optim.Optimizer = (
+            torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, fused=True)
+            if optimiser == "adam"
+            else torch.optim.Adamax(self._weights, lr=learning_rate, betas=betas, foreach=True)
+        )
         self.average = ExponentialAverage(module, average)
 
     def step(self, loss: Tensor, rate: float) -> float:
         """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
-        self._adam.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._engine.average_gradients(self._weights)
         norm = nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
-        for group in self._adam.param_groups:
+        for group in self._optimiser.param_groups:
             group["lr"] = rate * self._learning_rate
-        self._adam.step()
+        self._optimiser.step()
         self.average.update()
         return float(norm)
 
     def state_dict(self) -> Tree:
         """For a checkpoint."""
-        return {"adam": optimiser_state(self._adam), "average": self.average.state_dict()}
+        return {"optimiser": optimiser_state(self._optimiser), "average": self.average.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
         """From a checkpoint."""
-        load_optimiser_state(self._adam, state["adam"])
+        load_optimiser_state(self._optimiser, state["optimiser"])
         self.average.load_state_dict(state["average"])

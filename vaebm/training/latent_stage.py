@@ -48,7 +48,7 @@ class LatentStage(Stage):
         s, t = self.settings, self.training
         x = t.batch(s.batch_size)
         with torch.no_grad(), t.model.autocast():
-            positive = t.model.vae.infer(x, t.engine.generator).z
+            positive = t.model.vae.infer(x, t.engine.generator).z[:, : t.model.vae.code_dim]
         negative = self.energy.mixture.sample(positive.shape[0], t.engine.generator)
         energies = self.energy.net(torch.cat([positive, negative]))
         loss, gap = density_ratio(*energies.chunk(2))

@@ -9,8 +9,9 @@ from vaebm.vae.code_mixture import CodeMixtureSettings, fit_code_mixture
 from vaebm.vae.conv import ConvSettings
 from vaebm.vae.elbo import ELBO, elbo
 from vaebm.vae.mlp import MLPSettings
+from vaebm.vae.nvae.settings import NVAESettings
 
-VAESettings = Annotated[MLPSettings | ConvSettings, Field(discriminator="kind")]
+VAESettings = Annotated[MLPSettings | ConvSettings | NVAESettings, Field(discriminator="kind")]
 
 __all__ = [
     "ELBO",
@@ -19,6 +20,7 @@ __all__ = [
     "ConvSettings",
     "FlatVAE",
     "MLPSettings",
+    "NVAESettings",
     "VAESettings",
     "elbo",
     "fit_code_mixture",

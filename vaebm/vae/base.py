@@ -7,6 +7,12 @@
 
 Codes z and their noise eps_z are flat, (B, latent_dim), whatever hierarchy is inside: a hierarchical VAE splits them
 into its groups. Samplers, mixtures and energies on z then need to know one shape only.
+
+The first `code_dim` coordinates of z are the codes that a mixture is fitted to and an energy on z reads: their prior is
+N(0, I) and they equal their noise. A flat VAE's z is all code; of a hierarchical one it is the top, while what lies
+below keeps its prior given the top.
+
+A VAE is in evaluation mode except while it is trained.
 """
 
 from __future__ import annotations
@@ -33,6 +39,8 @@ class VAE(nn.Module, ABC):
 
     data_shape: tuple[int, ...]
     latent_dim: int
+    code_dim: int
+    group_sizes: dict[str, int]  # how many latents each KL divergence of `infer` is of
     likelihood: PixelLikelihood
 
     @abstractmethod
@@ -58,6 +66,15 @@ class VAE(nn.Module, ABC):
     @abstractmethod
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (B,), in nats."""
+
+    def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, PixelDistribution]:
+        """z ~ q(z | x) and p(. | z)."""
+        inference = self.infer(x, generator)
+        return inference, self.decode(inference.z)
+
+    def nets(self) -> list[nn.Module]:
+        """Parts that are worth compiling."""
+        return [net for net in self.children() if net is not self.likelihood]
 
     def pixels(self, z: Tensor) -> GaussianPixels:
         """p(x | z) as a differentiable generator; only for likelihoods with `reparameterised`."""
@@ -92,7 +109,8 @@ class FlatVAE(VAE):
         likelihood: PixelLikelihood,
     ) -> None:
         super().__init__()
-        self.data_shape, self.latent_dim = data_shape, latent_dim
+        self.data_shape, self.latent_dim, self.code_dim = data_shape, latent_dim, latent_dim
+        self.group_sizes = {"z": latent_dim}
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:

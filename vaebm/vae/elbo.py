@@ -1,18 +1,28 @@
-"""The evidence lower bound and its importance-weighted form.
+"""The evidence lower bound, and the weights of its divergences while training begins.
 
-    ELBO = E_q(z|x)[ log p(x | z) ] - w KL(q(z | x) || p(z)) <= log p(x)      (w = 1; smaller while training warms up)
+    ELBO = E_q(z|x)[ log p(x | z) ] - w sum_l g_l KL_l <= log p(x)           (w = 1; smaller while training warms up)
+    KL_l = KL(q(z_l | z_<l, x) || p(z_l | z_<l)),  one group of latents each;  g_l = 1, or balanced:
+
+    g_l = L (KL_l / n_l) / sum_k (KL_k / n_k)         KL_l the mean over the batch, n_l latents in group l of L
+
+Balancing pays for latents that are used little and charges those that are used much, so that no group falls idle before
+it has begun (Vahdat & Kautz 2020, Appendix A, which prints n_l as a factor; their code divides by it). The sum is no
+bound unless all g_l are 1, so it serves only while w < 1.
 
 Reference: Kingma & Welling 2014. The expectation is one reparameterised draw per point.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaebm.vae.base import VAE
+
+FLOOR = 1e-2  # nats a latent: an idle group keeps a weight, so that balancing never divides by 0
 
 
 class ELBO(NamedTuple):
@@ -23,9 +33,17 @@ class ELBO(NamedTuple):
     kl: dict[str, Tensor]
 
 
-def elbo(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float = 1.0) -> ELBO:
+def elbo(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float = 1.0, balanced: bool = False) -> ELBO:
     """A one-draw estimate for each of the points x (B, *data_shape)."""
-    z, kl = vae.infer(x, generator)
-    log_likelihood = vae.decode(z).log_prob(x)
-    value = log_likelihood - kl_weight * torch.stack(list(kl.values())).sum(0)
-    return ELBO(value, log_likelihood, kl)
+    (_, kl), pixels = vae.reconstruct(x, generator)
+    log_likelihood = pixels.log_prob(x)
+    divergences = torch.stack(list(kl.values()))
+    if balanced and len(kl) > 1:
+        divergences = balancing_weights(kl, vae.group_sizes)[:, None] * divergences
+    return ELBO(log_likelihood - kl_weight * divergences.sum(0), log_likelihood, kl)
+
+
+def balancing_weights(kl: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
+    """g_l of groups whose divergences are (B,) each, to (L,); their mean is 1, and they carry no gradient."""
+    each = torch.stack([value.detach().mean() / sizes[group] for group, value in kl.items()]) + FLOOR
+    return each / each.mean()

@@ -1,0 +1,51 @@
+"""Layers whose weights are computed from others, and how a chain is spared computing them.
+
+    y = W x + b,    W and b functions of what is trained:  g v / |v|,  or  g v / sqrt(variance + e), ...
+
+A chain evaluates the same weights hundreds of times: inside `folded(module)` every W is computed once, detached from
+the graph, and reused, so that a normalised layer costs what its bare linear map costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+
+class Foldable(nn.Module):
+    """A linear map with a normalised weight. `weight` is v, of shape (outputs, ...)."""
+
+    weight: Tensor
+    fold: Tensor | None = None
+
+    def computed_weight(self) -> Tensor:
+        """W, from what is trained; of the shape of `weight`."""
+        raise NotImplementedError
+
+    def normalised_weight(self) -> Tensor:
+        """W, or what was folded."""
+        return self.computed_weight() if self.fold is None else self.fold
+
+    def per_output(self, values: Tensor) -> Tensor:
+        """(outputs,) shaped to multiply `weight`."""
+        return values.view(-1, *(1,) * (self.weight.dim() - 1))
+
+
+def foldable_layers(module: nn.Module) -> list[Foldable]:
+    """Every normalised layer inside `module`, in the order of definition."""
+    return [layer for layer in module.modules() if isinstance(layer, Foldable)]
+
+
+@contextmanager
+def folded(module: nn.Module) -> Iterator[None]:
+    """Within: normalised weights are computed once and carry no gradient. Nests."""
+    layers = [layer for layer in foldable_layers(module) if layer.fold is None]
+    try:
+        for layer in layers:
+            layer.fold = layer.computed_weight().detach()
+        yield
+    finally:
+        for layer in layers:
+            layer.fold = None

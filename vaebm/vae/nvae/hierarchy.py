@@ -1,0 +1,120 @@
+"""The top-down path of an NVAE through its groups of latents (Vahdat & Kautz 2020, Section 3).
+
+    s_1 = a learned constant
+    p(z_1) = N(0, I)                                     p(z_l | z_<l) = N(mu_p(s_l), sigma_p(s_l)^2)
+    q(z_l | z_<l, x) = N(mu_p + sigma_p dmu, (sigma_p dsigma)^2),     dmu, dsigma from s_l and the feature of x
+    s_l+1 = cells(s_l + conv(z_l)),                      enlarged where the next group is at a finer scale
+
+With z_l = mu_p + sigma_p eps_l the posterior is N(dmu, dsigma^2) in the noise of its group, and the prior N(0, I):
+
+    KL(q(z_l | z_<l, x) || p(z_l | z_<l)) = KL(N(dmu, dsigma^2) || N(0, I))
+
+The published residual is mu_p + dmu, without the factor sigma_p; with it the divergence knows nothing of sigma_p, so
+that a prior that becomes narrow does not make it explode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebm.distributions.gaussian import DiagonalGaussian
+from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, decoder_cell
+from vaebm.vae.nvae.layout import Scale
+
+LARGEST_LOG_SCALE = 5.0
+
+
+def standard_like(mean: Tensor) -> DiagonalGaussian:
+    """N(0, I), shaped as `mean`."""
+    return DiagonalGaussian(torch.zeros_like(mean), torch.zeros_like(mean))
+
+
+def _gaussian(raw: Tensor) -> DiagonalGaussian:
+    mean, log_scale = raw.float().chunk(2, dim=1)
+    return DiagonalGaussian(mean, LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE))
+
+
+class Group(nn.Module):
+    """One group of latents (B, latents, h, w) beside a state (B, channels, h, w).
+
+    Args:
+        scale: where it lies.
+        latents: channels of z.
+        top: whether the prior is N(0, I).
+    """
+
+    def __init__(self, scale: Scale, latents: int, top: bool, convolution: Convolution) -> None:
+        super().__init__()
+        self.shape = (latents, scale.height, scale.width)
+        self.prior_head = None if top else nn.Conv2d(scale.channels, 2 * latents, 1)
+        self.merge = convolution(scale.channels, scale.channels, 1)
+        self.posterior_head = nn.Conv2d(scale.channels, 2 * latents, 3, padding=1)
+        self.spread = convolution(latents, scale.channels, 1)
+
+    def prior(self, state: Tensor) -> DiagonalGaussian:
+        """p(z_l | z_<l)."""
+        if self.prior_head is None:
+            return standard_like(state.new_zeros(state.shape[0], *self.shape, dtype=torch.float32))
+        return _gaussian(self.prior_head(functional.silu(state)))
+
+    def posterior_noise(self, state: Tensor, feature: Tensor) -> DiagonalGaussian:
+        """N(dmu, dsigma^2): the law of eps_l under q(z_l | z_<l, x)."""
+        return _gaussian(self.posterior_head(functional.silu(state + self.merge(feature))))
+
+    def absorb(self, state: Tensor, z: Tensor) -> Tensor:
+        """The state that knows z_l."""
+        spread: Tensor = self.spread(z)
+        return state + spread
+
+
+Choice = Callable[[int, Group, Tensor], Tensor]  # number of the group from 0, the group, s_l -> z_l
+
+
+class Hierarchy(nn.Module):
+    """All groups, the top first. What z_l is at each, its caller chooses: noise, a posterior's draw, or given codes.
+
+    Args:
+        scales: from the coarsest to the last that holds groups.
+        latents: channels of each group.
+        cells: residual cells in front of each group but the top.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[Scale],
+        latents: int,
+        cells: int,
+        expansion: int,
+        convolution: Convolution,
+        recompute: bool,
+    ) -> None:
+        super().__init__()
+        top = scales[0]
+        self.begin = nn.Parameter(torch.zeros(1, top.channels, top.height, top.width))
+        self.groups, self.ways = nn.ModuleList(), nn.ModuleList()  # ways[l] leads from group l to group l + 1
+        before = top
+        for scale in scales:
+            for _ in range(scale.groups):
+                if len(self.groups):
+                    way: list[nn.Module] = []
+                    if scale is not before:
+                        way.append(Enlarge(before.channels, scale.channels, convolution))
+                    way += [decoder_cell(scale.channels, expansion, convolution) for _ in range(cells)]
+                    self.ways.append(Cells(way, recompute))
+                self.groups.append(Group(scale, latents, not len(self.groups), convolution))
+                before = scale
+        self.shapes = [group.shape for group in self.groups if isinstance(group, Group)]
+
+    def forward(self, rows: int, choose: Choice) -> Tensor:
+        """The state below the last group, for `rows` images."""
+        state = self.begin.expand(rows, -1, -1, -1)
+        for number, group in enumerate(self.groups):
+            assert isinstance(group, Group)
+            if number:
+                state = self.ways[number - 1](state)
+            state = group.absorb(state, choose(number, group, state))
+        return state

@@ -1,0 +1,74 @@
+"""An NVAE as a recipe says it.
+
+    vae:
+      kind: nvae
+      widths: [32, 64, 128]     # channels at full size, half, quarter
+      groups: [2, 4]            # two groups of latents at a quarter of the size, below them four at half
+      latents: 8                # channels of every group
+
+`norm: weight` keeps no statistics. `norm: batch` is the published one; its statistics are estimated again at the end of
+the VAE's stage. Published sizes: CIFAR-10 widths [128, 256], groups [30], latents 20; CelebA 64 groups [5, 5, 5].
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vaebm.distributions.pixel import CensoredSettings, Likelihood
+from vaebm.nn.initialise import initialise
+from vaebm.vae.base import VAE
+from vaebm.vae.nvae.cells import CONVOLUTIONS, Norm
+from vaebm.vae.nvae.hierarchy import Group, Hierarchy
+from vaebm.vae.nvae.layout import scales
+from vaebm.vae.nvae.model import NVAE
+from vaebm.vae.nvae.towers import BottomUp, Tail, scaled_down
+
+HEAD_SCALE = 0.1  # of initial weights that lead to means and scales
+
+
+class NVAESettings(BaseModel):
+    """Groups of latents at several scales, with residual cells between them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["nvae"] = "nvae"
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down, halved each")
+    groups: list[int] = Field([2, 4], min_length=1, description="groups of latents at each scale, the coarsest first")
+    latents: int = Field(8, ge=1, description="channels of each group")
+    cells: int = Field(1, ge=1, description="residual cells for each group, and for a scale without groups")
+    expansion: int = Field(3, ge=1, description="of channels inside a decoder cell; 6 as published")
+    padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
+    norm: Norm = Field("weight", description="of convolutions")
+    gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
+    likelihood: Likelihood = CensoredSettings()
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> NVAESettings:
+        if len(self.groups) > len(self.widths):
+            raise ValueError(f"groups names {len(self.groups)} scales, but widths only {len(self.widths)}")
+        if min(self.groups) < 1 or min(self.widths) < 1:
+            raise ValueError("groups and widths are at least 1 at every scale that they name")
+        return self
+
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
+        """An NVAE for images (C, H, W), weights drawn from `generator`."""
+        layout = scales(data_shape, self.widths, self.groups, self.padding)
+        likelihood, convolution = self.likelihood.build(), CONVOLUTIONS[self.norm]
+        deep, last = layout[: len(self.groups)], len(self.groups) - 1
+        recompute, channels = self.gradient_checkpointing, data_shape[0]
+        tower = BottomUp(channels, layout, self.cells, self.padding, convolution, recompute)
+        hierarchy = Hierarchy(deep, self.latents, self.cells, self.expansion, convolution, recompute)
+        outputs = likelihood.outputs_per_value * channels
+        tail = Tail(layout[last:], outputs, self.cells, self.expansion, self.padding, convolution, recompute)
+        vae = NVAE(data_shape, tower, hierarchy, tail, likelihood)
+        initialise(vae, generator)
+        for group in hierarchy.groups:
+            assert isinstance(group, Group)
+            for head in (group.prior_head, group.posterior_head):
+                if head is not None:
+                    scaled_down(head, HEAD_SCALE)
+        vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload that torch's stubs lack
+        return vae.eval()
