@@ -24,6 +24,7 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.experiment.spending import learn, spend
 from vaebm.experiment.train import build_model
+from vaebm.experiment.yardstick import Yardstick
 from vaebm.report.samplers import write_samplers_page
 
 POINTS = (
@@ -363,7 +364,7 @@ def test_images_are_compared_by_their_features_and_energies(
     from vaebm import metrics
 
     monkeypatch.setattr(module.ImageJudge, "features", lambda *_: {})
-    monkeypatch.setattr(module.Evaluation, "features", lambda _: metrics.pixel_features())
+    monkeypatch.setattr(Yardstick, "features", metrics.pixel_features())
     done = compare_samplers(images, out=tmp_path, only=["recipe", "mala", "importance"], gradients=30, n=128)
     for found in done.rows:
         assert {"frechet_distance", "kernel_distance", "energy_shift"} <= found["quality"].keys()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from vaebm.errors import InputError
 from vaebm.experiment import evaluate as module
@@ -13,6 +16,7 @@ from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_samples
 from vaebm.metrics import classifier
+from vaebm.metrics.inception import Inception
 from vaebm.metrics.measurement import Measurement
 
 pytestmark = pytest.mark.filterwarnings("ignore:a Frechet distance of")
@@ -79,7 +83,8 @@ def test_images(digits_run: Run) -> None:
         if m.name == "frechet_distance":
             assert m.settings["features"] == "classifier"
             assert len(m.settings["sha256"]) == 64
-            assert m.n == {"held_out": 360, "reconstruction": 360}.get(m.subject, 30)
+            assert m.n == 30
+            assert m.settings["reference_n"] == 1437
     assert (digits_run.path / "model" / "classifier.safetensors").is_file()
 
 
@@ -87,6 +92,63 @@ def test_images_without_labels_are_measured_on_pixels(photos_run: Run) -> None:
     found = evaluate(photos_run, only=["frechet_distance"])
     assert {m.settings["features"] for m in found} == {"pixels"}
     assert {m.name for m in found} == {"frechet_distance"}
+
+
+@pytest.fixture
+def inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights of the first layers where they are looked for, and no cache but this test's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VAEBM_DATA", raising=False)
+    with torch.random.fork_rng():
+        network = Inception(64)
+    state = {}
+    for name, layer in network.named_children():
+        state[f"{name}.conv.weight"] = layer.weight.contiguous()
+        state |= {
+            f"{name}.bn.{part}": torch.ones(layer.bias.shape)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        }
+    path = tmp_path / "cache" / "vaebm" / "inception" / "pt_inception-2015-12-05-to-Mixed_6e.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(safetensors.torch.save(state))
+
+
+def test_yardsticks_stand_beside_each_other(
+    digits_run: Run, inception: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = ["evaluation.features={classifier: {n: 30}, inception-64: {n: 20, reference_n: 40}}"]
+    found = evaluate(digits_run, overrides=both, only=["frechet_distance", "kernel_distance"])
+    distances = [m for m in found if m.name == "frechet_distance"]
+    assert len(distances) == 10
+    for m in distances:
+        n, reference_n = {"classifier": (30, 1437), "inception-64": (20, 40)}[m.settings["features"]]
+        assert (m.n, m.settings["reference_n"]) == (n, reference_n)
+        assert len(m.settings["sha256"]) == 64
+    assert {m.settings["samples_asked"] for m in found if m.name == "seconds_per_thousand"} <= {30}
+    assert len(list((tmp_path / "cache" / "vaebm" / "features").iterdir())) == 2  # training and held-out images
+    # What is measured on one of them is kept when the other is asked for, or measured in another way.
+    monkeypatch.setattr(module, "draw_samples", None)
+    before = saved(digits_run)
+    for same in (both, ["evaluation.features={inception-64: {n: 20, reference_n: 40}}"]):
+        again = evaluate(digits_run, overrides=same, subjects=["held_out"], only=["frechet_distance"])
+        assert [m.to_json() for m in again] == before
+    other = ["evaluation.features={inception-64: {n: 20, reference_n: 30}}"]
+    again = evaluate(digits_run, overrides=other, subjects=["held_out"], only=["frechet_distance"])
+    of = {(m.name, m.subject, m.settings.get("features")): m for m in again}
+    assert of["frechet_distance", "held_out", "inception-64"].settings["reference_n"] == 30
+    assert of["frechet_distance", "held_out", "classifier"] in distances
+    assert len(again) == len(found)
+
+
+def test_features_by_name_alone(digits_run: Run, photos_run: Run) -> None:
+    evaluation = digits_run.with_overrides(["evaluation.features=inception-768"]).evaluation
+    assert list(evaluation.features or ()) == ["inception-768"]
+    evaluation = digits_run.with_overrides(["evaluation.features=[pixels, classifier]"]).evaluation
+    assert list(evaluation.features or ()) == ["pixels", "classifier"]
+    with pytest.raises(InputError, match="inception-768"):
+        digits_run.with_overrides(["evaluation.features=inception"])
+    with pytest.raises(InputError, match="no labels to train it on: use pixels"):
+        evaluate(photos_run, overrides=["evaluation.features=classifier"])
 
 
 def test_the_records_are_as_the_interface_says(digits_run: Run) -> None:

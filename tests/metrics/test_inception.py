@@ -157,13 +157,13 @@ def damaged(images: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.slow
 def test_held_out_digits_have_the_known_distance(mnist: Callable[[str, int], Tensor], real_data: Path) -> None:
-    """FID-768 of 5,000 against 10,000: 0.016 to 0.018 is known of MNIST, and what noise of 0.005 does to it."""
+    """FID-768 of 5,000 against 10,000 is 0.0043 for any held-out digits; 0.016 for the first 5,000 of the file."""
     features = inception_layer(768, real_data / "inception", "bfloat16")
     reference, held_out = features(mnist("train", 10_000)), mnist("t10k", 5_000)
     floor = frechet_distance(features(held_out), reference).value
-    assert 0.012 < floor < 0.022
+    assert 0.003 < floor < 0.006
     for name, images in damaged(held_out).items():
-        assert frechet_distance(features(images), reference).value > 2 * floor, name
+        assert frechet_distance(features(images), reference).value > 10 * floor, name
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Measuring a run: the model, what it is compared with, and held-out data as the floor, all by one protocol.
 
-Images: Frechet and kernel distance to the training images, on the recipe's own features, of
+Images: Frechet and kernel distance to the training images, on the recipe's yardsticks (experiment/yardstick.py), of
 
     held_out         real images that nothing was fitted to: the floor
     reconstruction   the VAE's, of these: what its decoder can do
@@ -26,9 +26,11 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError
+from vaebm.experiment.quadrature import plane_quadrature
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_samples
+from vaebm.experiment.yardstick import FeaturesName, Yardstick, YardstickSettings
 from vaebm.hybrid import VAEBM
 from vaebm.hybrid.settings import Subject
 from vaebm.metrics.measurement import Measurement
@@ -39,18 +41,15 @@ LARGEST_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
 ROWS_AT_ONCE = 1000  # of images that a VAE sees together
-FEWEST_FOR_KERNEL = 20  # held-out images: fewer give no block estimate
-IMAGE_NAMES = ("frechet_distance", "kernel_distance", "elbo", "seconds_per_thousand")
+DISTANCES = ("frechet_distance", "kernel_distance")
+IMAGE_NAMES = (*DISTANCES, "elbo", "seconds_per_thousand")
 MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
 POINT_NAMES = ("log_likelihood", "log_z", *MODE_NAMES, "elbo", "seconds_per_thousand")
-SPLITS = dict.fromkeys(("frechet_distance", "kernel_distance"), "train") | dict.fromkeys(
-    ("log_likelihood", "elbo"), "test"
-)
+SPLITS = dict.fromkeys(DISTANCES, "train") | dict.fromkeys(("log_likelihood", "elbo"), "test")
 SAMPLED: tuple[Subject, ...] = ("vae", "vae_mixture", "vaebm")
 
-Job = tuple[
-    str, Callable[[Sequence[str]], list[Measurement]]
-]  # a subject, and what measures it: at least the names given
+Wanted = tuple[str, str | None]  # the name of a measurement, and of the features that it is on
+Job = tuple[str, Callable[[Sequence[Wanted]], list[Measurement]]]  # a subject, and what measures all that is wanted
 
 
 def evaluate(
@@ -89,16 +88,19 @@ def evaluate(
     jobs = [(subject, job) for subject, job in jobs if subjects is None or subject in subjects]
     with progress.task("evaluation", len(jobs), "subjects") as task:
         for subject, job in jobs:
-            protocol = evaluation.protocol(subject)
             missing = [
-                name
-                for name in evaluation.names_of(subject)
-                if name in names and not _has(done, name, subject, protocol)
+                wanted
+                for wanted in evaluation.wanted(subject)
+                if wanted[0] in names and not _has(done, wanted[0], subject, evaluation.protocol(subject, wanted[1]))
             ]
             if missing:
-                fresh = [_by(protocol, measured) for measured in job(missing) if measured.name in missing]
-                replaced = {(measured.name, measured.subject) for measured in fresh}
-                done = [old for old in done if (old.name, old.subject) not in replaced] + fresh
+                fresh = [
+                    _by(evaluation.protocol(subject, features), measured)
+                    for measured in job(missing)
+                    if (measured.name, features := measured.settings.get("features")) in missing
+                ]
+                replaced = {_key(measured) for measured in fresh}
+                done = [old for old in done if _key(old) not in replaced] + fresh
                 run.save_measurements(done)
             task.advance()
     return done
@@ -113,12 +115,14 @@ class Evaluation:
         self.run, self.recipe, self.data, self.model, self.progress = run, recipe, data, model, progress
         self.n = n or recipe.evaluation.n or min(len(data.test), LARGEST_DRAW)
         self.draws, self.seed = recipe.evaluation.draws, recipe.evaluation.seed
-        self._features: metrics.Features | None = None
-        self._reference: Tensor | None = None
+        self.yardsticks = self._yardsticks(n) if data.kind == "image" else []
+        if self.yardsticks:
+            self.n = max(yardstick.n for yardstick in self.yardsticks)
 
-    def protocol(self, subject: str) -> dict[str, Any]:
+    def protocol(self, subject: str, features: str | None = None) -> dict[str, Any]:
         """What a measurement's settings say beside the metric's own."""
         protocol: dict[str, Any] = {"seed": self.seed, "samples_asked": self.n, "draws": self.draws}
+        protocol |= next((yardstick.protocol for yardstick in self.yardsticks if yardstick.name == features), {})
         if subject in ("vae", "vae_mixture", "vaebm", "reconstruction"):
             protocol["show"] = self.model.settings.show
         if subject == "vaebm":
@@ -126,11 +130,17 @@ class Evaluation:
             protocol["start"] = self.model.settings.start.model_dump(mode="json")
         return protocol
 
-    def names_of(self, subject: str) -> list[str]:
+    def wanted(self, subject: str) -> list[Wanted]:
         """Measurements that apply to a subject."""
-        if self.data.kind == "image":
-            names = ["frechet_distance"] + ["kernel_distance"] * (min(len(self.data.test), self.n) >= FEWEST_FOR_KERNEL)
-            return names + {"vae": ["elbo"], "vaebm": ["seconds_per_thousand"]}.get(subject, [])
+        if self.data.kind != "image":
+            return [(name, None) for name in self._names_of_points(subject)]
+        distances: list[Wanted] = [
+            (name, yardstick.name) for yardstick in self.yardsticks for name in DISTANCES[: 1 + yardstick.has_kernel]
+        ]
+        further = {"vae": [("elbo", None)], "vaebm": [("seconds_per_thousand", None)]}
+        return [*distances, *further.get(subject, [])]
+
+    def _names_of_points(self, subject: str) -> list[str]:
         names = ["log_likelihood"] if subject == "truth" or (self.has_quadrature and subject != "vae_mixture") else []
         names += MODE_NAMES
         if subject == "vaebm":
@@ -150,15 +160,33 @@ class Evaluation:
         sampled = [(subject, partial(self._sampled_images, subject)) for subject in SAMPLED]
         return [("held_out", self._held_out), ("reconstruction", self._reconstruction), *sampled]
 
-    def features(self) -> metrics.Features:
-        """The recipe's own features: its classifier's where there are labels, else pixels."""
-        if self._features is None:
-            self._features = metrics.pixel_features()
-            if self.data.train.labels is not None and self.data.class_names is not None:
-                self._features = metrics.classifier_features(self._classifier())
-        return self._features
+    def _yardsticks(self, n: int | None) -> list[Yardstick]:
+        """The recipe's, or its own features: its classifier's where there are labels, else pixels. `n` overrides."""
+        own: FeaturesName = "classifier" if self._has_labels else "pixels"
+        chosen = self.recipe.evaluation.features or {own: YardstickSettings()}
+        if "classifier" in chosen and not self._has_labels:
+            raise InputError(
+                f"evaluation.features names classifier, but {self.data.name} has no labels to train it on: use pixels"
+            )
+        return [
+            Yardstick(
+                name,
+                settings if n is None else settings.model_copy(update={"n": n}),
+                self.n,
+                self.data,
+                self.classifier,
+                self.model.device,
+                self.progress,
+            )
+            for name, settings in chosen.items()
+        ]
 
-    def _classifier(self) -> metrics.Classifier:
+    @property
+    def _has_labels(self) -> bool:
+        return self.data.train.labels is not None and self.data.class_names is not None
+
+    def classifier(self) -> metrics.Classifier:
+        """The recipe's own, trained where that has not been done."""
         path = self.run.path / "model" / "classifier.safetensors"
         if path.exists():
             return metrics.Classifier.load(path)
@@ -168,40 +196,33 @@ class Evaluation:
         classifier.save(path)
         return classifier
 
-    def reference(self) -> Tensor:
-        """Features of the training images."""
-        if self._reference is None:
-            self._reference = self.features()(self.data.train.all())
-        return self._reference
+    def _measured(self, wanted: Sequence[Wanted]) -> list[Yardstick]:
+        return [yardstick for yardstick in self.yardsticks if yardstick.name in {features for _, features in wanted}]
 
-    def _distances(self, subject: str, draws: Sequence[Tensor]) -> list[Measurement]:
-        features, reference = self.features(), self.reference()
-        rows = [features(draw) for draw in draws]
-        frechet = (
-            metrics.repeated_frechet(rows, reference) if len(rows) > 1 else metrics.frechet_distance(rows[0], reference)
-        )
-        found = [frechet]
-        if "kernel_distance" in self.names_of(subject):
-            found.append(metrics.kernel_distance(torch.cat(rows), reference))
-        return [m.with_subject(subject).with_settings(**features.settings) for m in found]
+    def _held_out(self, wanted: Sequence[Wanted]) -> list[Measurement]:
+        found = [m for yardstick in self._measured(wanted) for m in yardstick.of_held_out()]
+        return [m.with_subject("held_out") for m in found]
 
-    def _held_out(self, _: Sequence[str]) -> list[Measurement]:
-        return self._distances("held_out", [self.data.test.all()])
-
-    def _reconstruction(self, _: Sequence[str]) -> list[Measurement]:
+    def _reconstruction(self, wanted: Sequence[Wanted]) -> list[Measurement]:
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
-        x = self.data.test.all().to(self.model.device)
-        with torch.no_grad():
-            parts = [self.model.vae.reconstruct(part, generator)[1] for part in x.split(ROWS_AT_ONCE)]
-            shown = [p.center if self.model.settings.show == "mean" else p.sample(generator) for p in parts]
-        return self._distances("reconstruction", [torch.cat(shown).cpu()])
+        shown = []
+        for x in self.data.test.chunks(ROWS_AT_ONCE):
+            with torch.no_grad():
+                pixels = self.model.vae.reconstruct(x.to(self.model.device), generator)[1]
+                shown.append((pixels.center if self.model.settings.show == "mean" else pixels.sample(generator)).cpu())
+        images = torch.cat(shown)
+        found = [m for yardstick in self._measured(wanted) for m in yardstick.of_draws([images[yardstick.held_out]])]
+        return [m.with_subject("reconstruction") for m in found]
 
-    def _sampled_images(self, subject: Subject, names: Sequence[str]) -> list[Measurement]:
+    def _sampled_images(self, subject: Subject, wanted: Sequence[Wanted]) -> list[Measurement]:
         found: list[Measurement] = []
-        if set(names) != {"elbo"}:
+        if set(wanted) != {("elbo", None)}:
             x, seconds = self._draw(subject, self.n * self.draws)
-            found = [*self._distances(subject, x.split(self.n)), seconds]
-        return [*found, self._elbo()] if "elbo" in names else found
+            for yardstick in self._measured(wanted):
+                draws = x[: yardstick.n * self.draws].split(yardstick.n)
+                found += [m.with_subject(subject) for m in yardstick.of_draws(draws)]
+            found.append(seconds)
+        return [*found, self._elbo()] if ("elbo", None) in wanted else found
 
     # Points
 
@@ -214,7 +235,7 @@ class Evaluation:
         assert truth is not None
         return [m.with_subject(subject) for m in metrics.mode_measurements(points, truth.modes, truth.scale).values()]
 
-    def _truth(self, _: Sequence[str]) -> list[Measurement]:
+    def _truth(self, _: Sequence[Wanted]) -> list[Measurement]:
         truth, points = self.data.truth, self.data.test.all()
         assert truth is not None
         log_prob = truth.log_prob(points).double()
@@ -222,14 +243,15 @@ class Evaluation:
         likelihood = Measurement("log_likelihood", float(log_prob.mean()), stderr, len(points), {}, "truth")
         return [likelihood, *self._modes("truth", points)]
 
-    def _sampled_points(self, subject: Subject, names: Sequence[str]) -> list[Measurement]:
+    def _sampled_points(self, subject: Subject, wanted: Sequence[Wanted]) -> list[Measurement]:
         found: list[Measurement] = []
+        names = {name for name, _ in wanted}
         if "log_likelihood" in names or "log_z" in names:
             density = plane_quadrature(self.model, with_energy=subject == "vaebm")
             method = {"method": "quadrature"}
             found.append(density.log_likelihood(self.data.test.all()).with_subject(subject))
             found.append(Measurement("log_z", density.log_z, density.error, len(self.data.test), method, subject))
-        if set(names) & {*MODE_NAMES, "seconds_per_thousand"}:
+        if names & {*MODE_NAMES, "seconds_per_thousand"}:
             points, seconds = self._draw(subject, self.n)
             found += [*self._modes(subject, points), seconds]
         return [*found, self._elbo()] if "elbo" in names else found
@@ -256,31 +278,6 @@ class Evaluation:
         return Measurement("elbo", float(values.mean()), stderr, len(values), {"draws_each": ELBO_DRAWS}, "vae")
 
 
-def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:
-    """Quadrature for a model of points in the plane: its VAE, or the VAE with its energy.
-
-    Raises:
-        InputError: the model is not one of points in the plane with one or two latents and a Gaussian decoder.
-    """
-    vae, energy = model.vae, model.energy_net
-    if model.data_shape != (2,) or vae.latent_dim > 2 or not vae.likelihood.reparameterised:
-        raise InputError(
-            "quadrature needs points in the plane, at most two latents and a Gaussian decoder: use --only without"
-            " log_likelihood"
-        )
-
-    def decode(z: Tensor) -> tuple[Tensor, Tensor]:
-        gaussian = vae.pixels(z).gaussian
-        return gaussian.mean, gaussian.scale
-
-    def log_latent_weight(z: Tensor) -> Tensor:
-        log_prior = vae.log_prior(z)
-        return log_prior - energy.latent(None, z) if with_energy and energy.latent is not None else log_prior
-
-    image = energy.image if with_energy else None
-    return metrics.PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, image)
-
-
 def _known_names(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
     for name in only or ():
         if name not in names:
@@ -293,6 +290,10 @@ def _known_names(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[s
 def _by(protocol: dict[str, Any], measured: Measurement) -> Measurement:
     split = {"split": SPLITS[measured.name]} if measured.name in SPLITS else {}
     return measured.with_settings(**protocol, **split)
+
+
+def _key(measured: Measurement) -> tuple[str, str, str | None]:
+    return measured.name, measured.subject, measured.settings.get("features")
 
 
 def _has(done: Sequence[Measurement], name: str, subject: str, protocol: dict[str, Any]) -> bool:

@@ -1,9 +1,9 @@
 r"""Judge: how good samples of one model are, by the same measure for every sampler.
 
-Images: Frechet and kernel distance to the training images on the recipe's features, as `vaebm evaluate` has them; the
-Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own give. It
-ranks. Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the model
-without E_x tell that: it shows a bias that a distance between so few images does not.
+Images: Frechet and kernel distance to the training images on the recipe's first yardstick, as `vaebm evaluate` has
+them; the Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own
+give. It ranks. Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the
+model without E_x tell that: it shows a bias that a distance between so few images does not.
 
 Points: modes, and how far the samples' shares are from the model's own masses, by quadrature (where that is not
 feasible: from those of the density behind the data):
@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.evaluate import Evaluation, plane_quadrature
+from vaebm.experiment.evaluate import Evaluation
+from vaebm.experiment.quadrature import plane_quadrature
 from vaebm.hybrid import VAEBM
 from vaebm.metrics.measurement import Measurement
 
@@ -59,18 +61,21 @@ class Judge(ABC):
 
 
 class ImageJudge(Judge):
-    """Distances on the recipe's features."""
+    """Distances on the first of the recipe's yardsticks."""
 
     key = "frechet_distance"
 
     def __init__(self, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self.size = evaluation.n
-        self._classifier: metrics.Classifier | None = None
+        self.evaluation, self.yardstick = evaluation, evaluation.yardsticks[0]
+        self.size = self.yardstick.n
+
+    @cached_property
+    def classifier(self) -> metrics.Classifier:
+        """The recipe's own."""
+        return self.evaluation.classifier()
 
     def measure(self, x: Tensor) -> list[Measurement]:
-        features, reference = self.evaluation.features(), self.evaluation.reference()
-        rows = features(x)
+        rows, reference = self.yardstick.rows(x), self.yardstick.reference
         draws = [draw for draw in rows.split(self.size) if len(draw) == self.size] or [rows]
         found = [metrics.frechet_distance(draw, reference) for draw in draws]
         stderr = math.hypot(*(m.stderr for m in found)) / len(found)
@@ -78,14 +83,12 @@ class ImageJudge(Judge):
             self.key, sum(m.value for m in found) / len(found), stderr, len(draws[0]), {"draws": len(draws)}
         )
         kernel = metrics.kernel_distance(rows, reference)
-        return [m.with_settings(**features.settings) for m in (frechet, kernel)]
+        return [m.with_settings(**self.yardstick.features.settings) for m in (frechet, kernel)]
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        if self.evaluation.features().name != "classifier":
+        if not any(yardstick.name == "classifier" for yardstick in self.evaluation.yardsticks):
             return {}
-        if self._classifier is None:
-            self._classifier = metrics.Classifier.load(self.evaluation.run.path / "model" / "classifier.safetensors")
-        return {"class": self._classifier(x).argmax(dim=1)}
+        return {"class": self.classifier(x).argmax(dim=1)}
 
     def references(self, x: Tensor) -> dict[str, list[Measurement]]:
         return {"held_out": self.measure(x)}

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vaebm.data import Data
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
+from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
 from vaebm.hybrid.settings import ModelSettings
 from vaebm.training.engine import has_bfloat16
 from vaebm.training.guard import GuardSettings
@@ -45,6 +46,18 @@ class EvaluationSettings(BaseModel):
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
     seed: int = Field(0, ge=0)
+    features: dict[FeaturesName, YardstickSettings] | None = Field(
+        None,
+        min_length=1,
+        description="what distances look at; null: the classifier where there are labels, else pixels",
+    )
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """One name, or a list of them, with nothing else said."""
+        names = [value] if isinstance(value, str) else value
+        return {name: {} for name in names} if isinstance(names, list) else value
 
 
 class Recipe(ModelSettings):

@@ -1,7 +1,8 @@
 """The verdict: what the energy added, or that it did not, in one sentence.
 
 The first measure that the VAEBM and a model without the energy have both been measured by decides: Fréchet
-distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares. A difference d of two
+distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features that were
+measured first. A difference d of two
 numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): the two are taken as independent, which
 overstates the error where they are of the same held-out points.
 """
@@ -41,7 +42,8 @@ class Verdict:
 def verdict(measurements: Sequence[Measurement]) -> Verdict:
     """The verdict that the measurements allow."""
     for name in DECIDING:
-        by_subject = {m.subject: m for m in measurements if m.name == name}
+        features = next((m.settings.get("features") for m in measurements if m.name == name), None)
+        by_subject = {m.subject: m for m in measurements if m.name == name and m.settings.get("features") == features}
         rivals = [key for key in ("vae_mixture", "vae") if key in by_subject]
         if "vaebm" in by_subject and rivals:
             return _verdict(name, by_subject, rivals)

@@ -1,0 +1,34 @@
+"""Quadrature of a model: what of it `metrics/quadrature.py` integrates."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vaebm import metrics
+from vaebm.errors import InputError
+from vaebm.hybrid import VAEBM
+
+
+def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:
+    """Quadrature for a model of points in the plane: its VAE, or the VAE with its energy.
+
+    Raises:
+        InputError: the model is not one of points in the plane with one or two latents and a Gaussian decoder.
+    """
+    vae, energy = model.vae, model.energy_net
+    if model.data_shape != (2,) or vae.latent_dim > 2 or not vae.likelihood.reparameterised:
+        raise InputError(
+            "quadrature needs points in the plane, at most two latents and a Gaussian decoder: use --only without"
+            " log_likelihood"
+        )
+
+    def decode(z: Tensor) -> tuple[Tensor, Tensor]:
+        gaussian = vae.pixels(z).gaussian
+        return gaussian.mean, gaussian.scale
+
+    def log_latent_weight(z: Tensor) -> Tensor:
+        log_prior = vae.log_prior(z)
+        return log_prior - energy.latent(None, z) if with_energy and energy.latent is not None else log_prior
+
+    image = energy.image if with_energy else None
+    return metrics.PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, image)
