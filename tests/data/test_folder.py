@@ -137,8 +137,8 @@ def test_broken_files_are_counted_and_three_named(tmp_path: Path) -> None:
     data = FolderSettings(root=str(tmp_path)).load()
     assert len(data.train) + len(data.test) == 25
     assert (
-        "5 files skipped: a_cut.jpg (truncated or damaged), b_empty.png (not an image), c_notes.txt (not an image) "
-        "and 2 more"
+        "5 files skipped (3 not an image, 1 truncated or damaged, 1 not a regular file): a_cut.jpg"
+        " (truncated or damaged), b_empty.png (not an image), c_notes.txt (not an image) and 2 more"
     ) in data.found
 
 

@@ -1,16 +1,21 @@
 """Data sets: what is modelled? Each family has its settings, whose `load` gives a `DataSet` of its splits."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
+from vaebm.data.celeba import CelebA64Settings, CelebAHQ256Settings
+from vaebm.data.chairs import ChairsSettings
 from vaebm.data.cifar import CIFAR10Settings, CIFAR100Settings
 from vaebm.data.digits import DigitsSettings
 from vaebm.data.folder import FolderSettings
 from vaebm.data.gaussians import GaussiansSettings
+from vaebm.data.lsun import LSUNChurch64Settings
 from vaebm.data.mnist import FashionMNISTSettings, MNISTSettings
 from vaebm.data.splits import DataSet, DataSettings, Split, Truth
+from vaebm.data.sprites import SpritesSettings
 from vaebm.data.stacked_mnist import StackedMNISTSettings
+from vaebm.data.svhn import SVHNSettings
 from vaebm.data.transforms import to_display, to_model, to_uint8
 
 Data = Annotated[
@@ -21,13 +26,28 @@ Data = Annotated[
     | StackedMNISTSettings
     | CIFAR10Settings
     | CIFAR100Settings
+    | SVHNSettings
+    | SpritesSettings
+    | ChairsSettings
+    | CelebA64Settings
+    | CelebAHQ256Settings
+    | LSUNChurch64Settings
     | FolderSettings,
     Field(discriminator="kind"),
 ]
 
+KINDS: dict[str, type[DataSettings]] = {
+    settings.model_fields["kind"].default: settings for settings in get_args(get_args(Data)[0])
+}
+"""Settings by the name that recipes and `vaebm data` call a set by."""
+
 __all__ = [
+    "KINDS",
     "CIFAR10Settings",
     "CIFAR100Settings",
+    "CelebA64Settings",
+    "CelebAHQ256Settings",
+    "ChairsSettings",
     "Data",
     "DataSet",
     "DataSettings",
@@ -35,8 +55,11 @@ __all__ = [
     "FashionMNISTSettings",
     "FolderSettings",
     "GaussiansSettings",
+    "LSUNChurch64Settings",
     "MNISTSettings",
+    "SVHNSettings",
     "Split",
+    "SpritesSettings",
     "StackedMNISTSettings",
     "Truth",
     "to_display",

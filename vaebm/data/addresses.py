@@ -86,3 +86,58 @@ CIFAR100_PYTHON_FILES = {
     "train": "md5:16019d7e3df5f24257cddd939b257f8d",
     "test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
 }
+
+SVHN = {
+    part: Published(
+        f"{part}_32x32.mat",
+        f"md5:{digest}",
+        (f"http://ufldl.stanford.edu/housenumbers/{part}_32x32.mat",),
+        "http://ufldl.stanford.edu/housenumbers",
+    )
+    for part, digest in {
+        "train": "e26dedcc434d2e4c54c9b2d4a06d8373",
+        "test": "eb5a983be6a315427106f1b164d9cef3",
+    }.items()
+}
+
+_CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Google Drive: Img, img_align_celeba.zip; Eval)"
+_DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
+CELEBA_IMAGES = Published(
+    "img_align_celeba.zip",
+    "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
+    (
+        f"{_DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
+        "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",
+    ),
+    _CELEBA_PAGE,
+)
+CELEBA_PARTITION = Published(
+    "list_eval_partition.txt",
+    "md5:d32c9cbf5e040fd4025c592c306e6668",
+    (f"{_DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",),
+    _CELEBA_PAGE,
+)
+CELEBAHQ = Published("CelebA-HQ's 30,000 images", None, (), "https://github.com/tkarras/progressive_growing_of_gans")
+LSUN_CHURCH = Published(
+    "church_outdoor images", None, (), "https://github.com/fyu/lsun (its data.py export turns the lmdb into images)"
+)
+CHAIRS = Published(
+    "rendered_chairs.tar",
+    None,
+    tuple(
+        f"{scheme}://www.di.ens.fr/willow/research/seeing3Dchairs/data/rendered_chairs.tar"
+        for scheme in ("https", "http")
+    ),
+    "https://www.di.ens.fr/willow/research/seeing3Dchairs",
+)
+
+_SPRITES = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+DSPRITES = Published(
+    _SPRITES,
+    None,
+    (
+        f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{_SPRITES}",
+        f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{_SPRITES}",
+    ),
+    "https://github.com/google-deepmind/dsprites-dataset",
+)

@@ -9,6 +9,11 @@ from pathlib import Path
 from vaebm.data.image_file import Header
 from vaebm.data.splits import Split, saturated_share
 
+BECAME = {
+    "16-bit grey": ("image", "of 16-bit grey brought to 8 bits"),
+    "with a palette": ("image", "with a palette looked up"),
+    "CMYK": ("image", "in CMYK turned into RGB"),
+}
 NAMED = 3  # files, sizes or classes that a sentence names before it only counts
 
 
@@ -51,6 +56,10 @@ def found_in_folder(
     ]
     if classes is not None:
         parts.append(f"{len(classes)} classes from subfolders: {enumerated(classes)}")
+    kinds = Counter(header.kind for header in headers)
+    parts += [f"{counted(kinds[kind], noun)} {became}" for kind, (noun, became) in BECAME.items() if kinds[kind]]
+    if kinds["grey"] and channels > 1:
+        parts.append(f"{counted(kinds['grey'], 'grey image')} repeated in three colours")
     if transparent:
         parts.append(f"transparency of {counted(transparent, 'image')} put on white")
     parts.append(said_of_skipped(skipped) if skipped else "nothing was skipped")
@@ -91,9 +100,11 @@ def said_of_values(split: Split) -> str:
 
 
 def said_of_skipped(skipped: Mapping[str, str]) -> str:
-    """How many files were skipped, the first three of them by name with the reason."""
+    """How many files were skipped, for which reasons, and the first three of them by name."""
     named = [f"{name} ({reason})" for name, reason in sorted(skipped.items())]
-    return f"{counted(len(skipped), 'file')} skipped: {enumerated(named)}"
+    reasons = Counter(skipped.values()).most_common() if len(skipped) > NAMED else []
+    listed = f" ({', '.join(f'{count:,} {reason}' for reason, count in reasons)})" if reasons else ""
+    return f"{counted(len(skipped), 'file')} skipped{listed}: {enumerated(named)}"
 
 
 def enumerated(words: Sequence[str]) -> str:

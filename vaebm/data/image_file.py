@@ -2,7 +2,8 @@
 
 Whatever the file holds becomes 8-bit RGB: grey values repeated, palettes looked up, 16-bit grey divided by 257, the
 first frame of an animation, turned upright as its EXIF tag asks. Transparent pixels are composited on white. A picture
-brought to a size is cropped to the largest central rectangle of that shape, then resized (bicubic, antialiased).
+brought to a size is cropped to the largest central rectangle of that shape, or to a central square of a given side,
+then resized (antialiased; bicubic, or bilinear as the published pipelines of some sets do).
 
 Every problem is an `UnreadableImage` that says which: not an image, truncated, too large to decode safely.
 """
@@ -10,30 +11,37 @@ Every problem is an `UnreadableImage` that says which: not an image, truncated, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vaebm.data.image_source import UnreadableImage
+
 ORIENTATION_TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
-class UnreadableImage(Exception):
-    """This file gives no picture; the message says why in a few words."""
+KINDS = {"1": "grey", "L": "grey", "LA": "grey", "P": "with a palette", "CMYK": "CMYK", "YCbCr": "RGB"}
+Opener = Callable[[], BinaryIO]
+Filter = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a picture before its pixels are decoded; height and width as it is to be shown."""
+    """What is known of a picture before its pixels are decoded; height and width as it is to be shown.
+
+    `kind` is how its pixels are stored: "grey", "16-bit grey", "with a palette", "RGB", "CMYK".
+    """
 
     format: str
     height: int
     width: int
+    kind: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,43 +52,48 @@ class Picture:
     transparent: bool
 
 
-def read_header(path: Path) -> Header:
-    """Format and size, without decoding.
+def read_header(opener: Opener) -> Header:
+    """Format, size and kind, without decoding.
 
     Raises:
         UnreadableImage: this is no image, or one too large to decode.
     """
-    if not path.is_file():  # a pipe would block, a broken link has nothing to say
-        raise UnreadableImage("not a regular file")
-    with _opened(path) as image:
+    with _opened(opener) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS:
             width, height = height, width
-        return Header(image.format or "unknown", height, width)
+        kind = "16-bit grey" if image.mode.startswith("I") else KINDS.get(image.mode, "RGB")
+        return Header(image.format or "unknown", height, width, kind)
 
 
-def read_picture(path: Path, size: tuple[int, int]) -> Picture:
-    """Decodes a file and brings it to `size` (height, width).
+def read_picture(
+    opener: Opener, size: tuple[int, int] | None, crop: int | None = None, resample: Filter = "bicubic"
+) -> Picture:
+    """Decodes a file and brings it to `size` (height, width), after a central crop of side `crop`; as it is with None.
 
     Raises:
-        UnreadableImage: the file is truncated, damaged, or has pixels without a known range.
+        UnreadableImage: the file is truncated, damaged, smaller than the crop, or has pixels without a known range.
     """
-    height, width = size
-    with _opened(path) as image:
+    with _opened(opener) as image:
         upright = ImageOps.exif_transpose(image)
         rgb, transparent = _to_rgb(upright)
-        if rgb.size != (width, height):
-            rgb = ImageOps.fit(rgb, (width, height), method=Image.Resampling.BICUBIC)
+        if crop is not None:
+            left, top = (rgb.width - crop) // 2, (rgb.height - crop) // 2
+            if min(left, top) < 0:
+                raise UnreadableImage(f"smaller than {crop} x {crop}")
+            rgb = rgb.crop((left, top, left + crop, top + crop))
+        if size is not None and rgb.size != size[::-1]:
+            rgb = ImageOps.fit(rgb, size[::-1], method=Image.Resampling[resample.upper()])
         return Picture(np.array(rgb, dtype=np.uint8), transparent)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(opener: Opener) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata does not concern the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow only warns up to twice its limit
         try:
-            with Image.open(path) as image:
+            with opener() as file, Image.open(file) as image:
                 yield image
         except UnreadableImage:
             raise

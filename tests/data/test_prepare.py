@@ -1,0 +1,235 @@
+"""Preparing: shards hold what the files hold, come out complete or not at all, and serve as memory does."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vaebm.data import FolderSettings, shards
+from vaebm.data import prepare as prepare_module
+from vaebm.data.arrays import open_arrays
+from vaebm.data.folder import folder_plan
+from vaebm.data.prepare import LEDGER, prepare, prepare_arrays
+from vaebm.data.shards import INDEX, broken_shards, is_prepared, read_index
+from vaebm.errors import InputError
+
+BYTES = 3 * 16 * 16
+Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 images in two classes, two of them broken, and shards of ten images."""
+    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    generator = np.random.default_rng(0)
+    for i in range(60):
+        path = tmp_path / "photos" / ("cat" if i % 3 else "dog") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    for name in ("cat/10.png", "dog/33.png"):
+        path = tmp_path / "photos" / name
+        path.write_bytes(path.read_bytes()[:200])
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def load(folder: Path, **settings: object) -> object:
+    return FolderSettings(root=str(folder), **settings).load()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: int) -> None:
+    out = tmp_path / "out"
+    index = prepare(folder_plan(photos), out, workers)
+    assert sorted(path.name for path in out.iterdir() if path.suffix != ".npy") == [INDEX]
+    assert len(index.parts["train"].shards) == 6
+    memory, disk = load(photos), load(out)
+    for part in ("train", "test"):
+        here, there = getattr(memory, part), getattr(disk, part)
+        assert torch.equal(there.all(), here.all())
+        assert torch.equal(there.labels, here.labels)
+        assert torch.equal(there.counts(), here.counts())
+        rows = torch.tensor([len(here) - 1, 0, 0])
+        assert torch.equal(there.batch(rows), here.batch(rows))
+        assert torch.equal(torch.cat(list(there.chunks(7))), here.all())
+    assert (disk.shape, disk.class_names, disk.saturated_share) == (
+        memory.shape,
+        memory.class_names,
+        memory.saturated_share,
+    )
+    assert disk.found == memory.found
+    assert "3 files skipped" in disk.found
+    coarse = load(out, bits=5)
+    assert torch.equal(coarse.train.all(), load(photos, bits=5).train.all())
+    assert torch.equal(coarse.train.counts(), load(photos, bits=5).train.counts())
+
+
+def test_all_grey_is_grey_and_mixed_is_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    generator = np.random.default_rng(0)
+    (tmp_path / "grey").mkdir()
+    for i in range(40):
+        Image.fromarray(generator.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / "grey" / f"{i:02d}.png")
+    prepare(folder_plan(tmp_path / "grey"), tmp_path / "out")
+    assert load(tmp_path / "out").shape == (1, 16, 16)
+    assert torch.equal(load(tmp_path / "out").train.all(), load(tmp_path / "grey").train.all())
+    Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "grey" / "99.png")
+    prepare(folder_plan(tmp_path / "grey"), tmp_path / "mixed")
+    memory, disk = load(tmp_path / "grey"), load(tmp_path / "mixed")
+    assert disk.shape == (3, 16, 16)
+    assert torch.equal(disk.train.all(), memory.train.all())
+    assert torch.equal(disk.train.counts(), memory.train.counts())
+    assert "40 grey images repeated in three colours" in memory.found
+
+
+def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, out, made = folder_plan(photos), tmp_path / "out", prepare_module.make_shard
+    asked: list[str] = []
+
+    def interrupted(source: object, folder: Path, job: prepare_module.Job) -> object:
+        asked.append(job.file)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return made(source, folder, job)
+
+    monkeypatch.setattr(prepare_module, "make_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(plan, out)
+    assert not is_prepared(out)
+    with pytest.raises(InputError, match=r"half prepared|progress"):
+        load(out)
+    with (out / LEDGER).open("a") as ledger:
+        ledger.write('{"file": "train-0')  # cut short
+    prepare(plan, out)
+    assert len(asked) == 8  # three of seven were done
+    assert torch.equal(load(out).train.all(), load(photos).train.all())
+    prepare(plan, out)
+    assert len(asked) == 8
+    assert not (out / LEDGER).exists()
+
+
+def test_another_plan_begins_anew_and_never_touches_what_is_complete(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "write_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(folder_plan(photos), out)
+    prepare(folder_plan(photos, 8), out)
+    assert load(out).shape == (3, 8, 8)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match="holds photos, prepared from other files: choose another --out"):
+        prepare(folder_plan(photos), out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(InputError, match="exists and is no prepared set: choose another --out"):
+        prepare(folder_plan(photos), photos)
+    with pytest.raises(InputError, match=r"was prepared with 8 x 8 pixels, not data\.size=16"):
+        load(out, size=16)
+
+
+@pytest.mark.parametrize("workers", [1])
+def test_a_disk_that_fills_leaves_what_serves_the_next_call(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    out, write = tmp_path / "out", shards.npy.write_array
+    written: list[int] = []
+
+    def full(file: object, values: np.ndarray, **options: object) -> None:
+        written.append(1)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, values, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.npy, "write_array", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            prepare(folder_plan(photos), out, workers)
+    assert caught.value.filename == str(out / "train-00002.npy.part")
+    assert not is_prepared(out)
+    prepare(folder_plan(photos), out, workers)
+    assert torch.equal(load(out).train.all(), load(photos).train.all())
+
+
+def test_damage_is_named(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(folder_plan(photos), out)
+    shard = out / "train-00001.npy"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert broken_shards(out, read_index(out)) == ["train-00001.npy"]
+    shard.write_bytes(whole[:-5])
+    with pytest.raises(InputError, match=r"train-00001\.npy is truncated or damaged: delete it, then prepare it again"):
+        load(out)
+    shard.unlink()
+    with pytest.raises(InputError, match=r"train-00001\.npy is missing: prepare it again"):
+        load(out)
+    shard.write_bytes(whole)
+    labels = out / "test-labels.npy"
+    content = labels.read_bytes()
+    labels.write_bytes(content[:-1] + b"x")
+    with pytest.raises(InputError, match=r"test-labels\.npy is damaged"):
+        load(out)
+    labels.write_bytes(content)
+    tree = json.loads((out / INDEX).read_text())
+    (out / INDEX).write_text(json.dumps({**tree, "format": 99}))
+    with pytest.raises(InputError, match="another version"):
+        load(out)
+    (out / INDEX).write_text(json.dumps(tree)[:-30])
+    with pytest.raises(InputError, match=r"index\.json is damaged: delete it"):
+        load(out)
+
+
+def test_arrays_are_prepared_as_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (57, 16, 16, 3), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=images, labels=np.arange(57) % 4)
+    prepare_arrays(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
+    memory, disk = load(tmp_path / "a.npz"), load(tmp_path / "out")
+    assert (memory.shape, len(memory.train), len(memory.test)) == ((3, 16, 16), 51, 6)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(disk, part).all(), getattr(memory, part).all())
+        assert torch.equal(getattr(disk, part).labels, getattr(memory, part).labels)
+    assert disk.found == memory.found
+    prepare_arrays(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("shape", [(30, 16, 12), (30, 16, 12, 1), (30, 1, 16, 12), (30, 3, 16, 12), (30, 16, 12, 3)])
+def test_arrays_of_any_layout(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images)
+    data = load(tmp_path / "a.npz")
+    assert data.shape == (3 if 3 in shape else 1, 16, 12)
+    first = images[0].transpose(2, 0, 1) if len(shape) == 4 and shape[-1] in (1, 3) else images[0]
+    assert data.train.values[0].flatten().tolist() == first.flatten().tolist()
+
+
+def test_wrong_arrays_say_what_to_do(tmp_path: Path) -> None:
+    images = np.zeros((30, 8, 8, 3), np.uint8)
+
+    def message(**arrays: np.ndarray) -> str:
+        np.savez_compressed(tmp_path / "a.npz", **arrays)
+        with pytest.raises(InputError) as caught:
+            load(tmp_path / "a.npz")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "give `images` of shape (N, height, width, channels) in uint8" in message(images=images.astype(float))
+    assert "images (30, 8, 8, 4) uint8: give" in message(images=np.zeros((30, 8, 8, 4), np.uint8))
+    assert "holds no arrays: give" in message()
+    assert "labels (29,) int64 do not match 30 images" in message(images=images, labels=np.zeros(29, np.int64))
+    assert "has negative labels" in message(images=images, labels=np.full(30, -1))
+    assert "holds 5 images: give at least 20" in message(images=images[:5])
+    assert "objects" in message(images=np.array([{}] * 30)) or "no arrays" in message(images=np.array([{}] * 30))
+    np.savez_compressed(tmp_path / "a.npz", images=images)
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"a\.npz is truncated or no \.npz file"):
+        load(tmp_path / "a.npz")

@@ -1,0 +1,170 @@
+"""Where many image files lie: a folder, a zip, or a tar.
+
+A source lists the names of its files, with forward slashes and sorted (hidden ones and what systems leave beside them
+are passed over), and opens one by its name. It can be sent to another process, which then opens the archive anew.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from vaebm.errors import InputError
+
+LARGEST_MEMBER_BYTES = 2**29  # a file in an archive is read whole
+LITTER = "__MACOSX"
+
+
+class UnreadableImage(Exception):
+    """This file gives no picture; the message says why in a few words."""
+
+
+class ImageSource(ABC):
+    """Files by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Of all files that are not hidden, sorted.
+
+        Raises:
+            InputError: they cannot be listed.
+        """
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """One of them, to be read and searched.
+
+        Raises:
+            UnreadableImage: it is no file that could hold a picture.
+        """
+
+    def part(self, names: Iterable[str]) -> ImageSource:
+        """A source that need only know these."""
+        return self
+
+
+class FolderSource(ImageSource):
+    """A folder and all below it; linked folders are followed, but each only once."""
+
+    def names(self) -> list[str]:
+        def refuse(error: OSError) -> None:
+            raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions") from None
+
+        found: list[str] = []
+        seen: set[Path] = set()
+        for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=refuse):
+            here = Path(folder)
+            seen.add(here.resolve())
+            subfolders[:] = [
+                name for name in subfolders if not name.startswith(".") and (here / name).resolve() not in seen
+            ]
+            below = here.relative_to(self.path)
+            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        return sorted(found)
+
+    def open(self, name: str) -> BinaryIO:
+        path = self.path / name
+        if not path.is_file():  # a pipe would block, a broken link has nothing to say
+            raise UnreadableImage("not a regular file")
+        return path.open("rb")
+
+
+class ZipSource(ImageSource):
+    """The members of a zip."""
+
+    def names(self) -> list[str]:
+        return sorted(
+            info.filename for info in _zip(self.path).infolist() if not info.is_dir() and _visible(info.filename)
+        )
+
+    def open(self, name: str) -> BinaryIO:
+        archive = _zip(self.path)
+        if archive.getinfo(name).file_size > LARGEST_MEMBER_BYTES:
+            raise UnreadableImage("too large to decode safely")
+        return io.BytesIO(archive.read(name))
+
+
+class TarSource(ImageSource):
+    """The members of a tar that is not compressed: what is compressed cannot be searched."""
+
+    def __init__(self, path: Path, places: Mapping[str, tuple[int, int]] | None = None) -> None:
+        super().__init__(path)
+        self.places = _tar(path) if places is None else places
+
+    def names(self) -> list[str]:
+        return sorted(self.places)
+
+    def open(self, name: str) -> BinaryIO:
+        start, size = self.places[name]
+        if size > LARGEST_MEMBER_BYTES:
+            raise UnreadableImage("too large to decode safely")
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return io.BytesIO(file.read(size))
+
+    def part(self, names: Iterable[str]) -> ImageSource:
+        return TarSource(self.path, {name: self.places[name] for name in names})
+
+
+def open_source(path: Path) -> ImageSource:
+    """The source at a path.
+
+    Raises:
+        InputError: there is none, or it is neither a folder nor an archive that can be searched.
+    """
+    if path.is_dir():
+        return FolderSource(path)
+    if path.suffix.lower() == ".zip":
+        _zip(path)
+        return ZipSource(path)
+    if path.suffix.lower() == ".tar":
+        return TarSource(path)
+    if path.is_file():
+        raise InputError(f"{path} is a file: give the folder that holds the images, or a zip, tar or npz")
+    raise InputError(f"{path} does not exist: give an existing folder of images as data.root")
+
+
+def _visible(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return LITTER not in parts and not any(part.startswith(".") and part != "." for part in parts)
+
+
+@lru_cache(maxsize=1)
+def _opened_zip(path: Path, _size: int, _changed: int) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError):
+        raise InputError(f"{path} is truncated or no zip archive: get it whole, then try again") from None
+
+
+def _zip(path: Path) -> zipfile.ZipFile:
+    try:
+        stat = path.stat()
+        return _opened_zip(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+
+
+def _tar(path: Path) -> dict[str, tuple[int, int]]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            places = {
+                m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isfile() and _visible(m.name)
+            }
+    except (tarfile.TarError, EOFError):
+        raise InputError(f"{path} is truncated or no tar archive: get it whole, then try again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+    if places and max(start + size for start, size in places.values()) > path.stat().st_size:
+        raise InputError(f"{path} is truncated: get it whole, then try again")
+    return places
