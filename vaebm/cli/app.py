@@ -16,6 +16,7 @@ import typer
 
 import vaebm
 from vaebm.cli.compare_samplers import compare_samplers
+from vaebm.cli.data import data
 from vaebm.cli.evaluate import evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers):
     app.command()(verb)
+app.add_typer(data, name="data")
 
 
 def _show_version(asked: bool) -> None:

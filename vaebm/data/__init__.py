@@ -8,11 +8,12 @@ from vaebm.data.celeba import CelebA64Settings, CelebAHQ256Settings
 from vaebm.data.chairs import ChairsSettings
 from vaebm.data.cifar import CIFAR10Settings, CIFAR100Settings
 from vaebm.data.digits import DigitsSettings
-from vaebm.data.folder import FolderSettings
+from vaebm.data.folder import FolderSettings, name_of
 from vaebm.data.gaussians import GaussiansSettings
+from vaebm.data.image_source import ARCHIVES
 from vaebm.data.lsun import LSUNChurch64Settings
 from vaebm.data.mnist import FashionMNISTSettings, MNISTSettings
-from vaebm.data.splits import DataSet, DataSettings, Split, Truth
+from vaebm.data.splits import SATURATED, DataSet, DataSettings, Split, Truth
 from vaebm.data.sprites import SpritesSettings
 from vaebm.data.stacked_mnist import StackedMNISTSettings
 from vaebm.data.svhn import SVHNSettings
@@ -42,7 +43,9 @@ KINDS: dict[str, type[DataSettings]] = {
 """Settings by the name that recipes and `vaebm data` call a set by."""
 
 __all__ = [
+    "ARCHIVES",
     "KINDS",
+    "SATURATED",
     "CIFAR10Settings",
     "CIFAR100Settings",
     "CelebA64Settings",
@@ -62,6 +65,7 @@ __all__ = [
     "SpritesSettings",
     "StackedMNISTSettings",
     "Truth",
+    "name_of",
     "to_display",
     "to_model",
     "to_uint8",

@@ -20,6 +20,8 @@ from vaebm.errors import InputError
 
 LARGEST_MEMBER_BYTES = 2**29  # a file in an archive is read whole
 LITTER = "__MACOSX"
+ARCHIVES = (".zip", ".tar", ".npz")
+"""Suffixes of files that hold many images."""
 
 
 class UnreadableImage(Exception):

@@ -29,6 +29,8 @@ from vaebm.progress import Progress
 IMAGES_AT_ONCE = 1024
 VALUES_AT_ONCE = 2**24
 EIGHT_BITS = 8
+SATURATED = 0.02
+"""Share of pixels at the ends of the range from which a Gaussian's jitter there is what one sees."""
 
 
 class Truth(Protocol):

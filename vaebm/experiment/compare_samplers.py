@@ -131,9 +131,9 @@ class _Contest:
         with self.progress.task("samplers", len(missing) + 1, "samplers") as task, self.model.frozen():
             terms, judge, masses = self._prepare()
             x, start = self._judged(judge, terms.start)
-            references = judge.references(self.data.test.all()[: self.n])
+            references = judge.references(self._held_out())
             self.shelf.save_samples("start", x)
-            self.shelf.save_samples("held_out", self.data.test.all()[: self.n])
+            self.shelf.save_samples("held_out", self._held_out())
             task.advance()
             for name in missing:
                 row = self._compete(name, chosen[name], terms, judge)
@@ -152,6 +152,9 @@ class _Contest:
                 row["advice"] = advice.text
         self.shelf.save_rows(rows)
         return Comparison(self.shelf.folder, rows, judge.key, start, references, masses, self.protocol)
+
+    def _held_out(self) -> torch.Tensor:
+        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test))))
 
     def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
         model, masses = self.model, None

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaebm.data import DataSet
+from vaebm.data import SATURATED, DataSet, name_of
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.progress import Progress
-
-SATURATED = 0.02  # share of pixels at the ends from which a Gaussian's jitter there is what one sees
 
 
 def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) -> tuple[Recipe, DataSet]:
@@ -24,8 +22,8 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     Raises:
         InputError: the folder's images cannot be used, or an override is wrong.
     """
-    base = [f"data.root={str(folder.resolve())!r}", f"name={folder.resolve().name!r}"]
-    data = load_recipe("folder", [*base, *overrides]).data.load()
+    base = [f"data.root={str(folder.resolve())!r}", f"name={name_of(folder)!r}"]
+    data = load_recipe("folder", [*base, *overrides]).data.load(progress)
     kind = "censored" if data.saturated_share >= SATURATED else "gaussian"
     recipe = load_recipe("folder", [*base, f"vae.likelihood={{kind: {kind}, scale: pixel}}", *overrides])
     progress.say(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vaebm.data import DataSet
+from vaebm.data import ARCHIVES, DataSet
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
@@ -36,7 +36,7 @@ def train(
     """Trains both stages, or goes on where an earlier call stopped.
 
     Args:
-        subject: a recipe's name, a recipe file, a folder of images, or a run.
+        subject: a recipe's name, a recipe file, a folder of images or an archive of them, or a run.
         out: the run's directory; `runs/` and the recipe's name unless given.
         overrides: `key=value`, by path in the recipe.
         device: "cpu", "cuda", ...; None takes the fastest there is.
@@ -123,11 +123,11 @@ def _read(
                 " recipe"
             )
         return subject, Run.open(subject).recipe, None
-    if subject.is_dir():
+    if subject.is_dir() or (subject.is_file() and subject.suffix.lower() in ARCHIVES):
         recipe, data = folder_recipe(subject, overrides, progress)
     else:
         recipe = load_recipe(str(subject), overrides)
-        data = recipe.data.load()
+        data = recipe.data.load(progress)
     return Path(out) if out is not None else Path("runs") / recipe.name, recipe.for_device(device), data
 
 

@@ -1,0 +1,90 @@
+"""`vaebm data inspect` and `vaebm data prepare`: look at a data set, or make shards of one that is large."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebm.cli.failures import writing_to
+from vaebm.cli.words import Json, Quiet, whole_number
+
+data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare a large one.")
+
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|PATH", help="A data set by name, or a folder, zip, tar or npz of images.", show_default=False
+    ),
+]
+
+
+@data.command()
+def inspect(
+    subject: Subject,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also write a grid of some images there.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a data set is like: counts, sizes, values, the likelihood they suggest, duplicates, broken files."""
+    from vaebm.data.inspection import inspect_set
+    from vaebm.progress import on_terminal
+
+    found = inspect_set(subject, out, on_terminal(quiet))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+
+
+@data.command()
+def prepare(
+    subject: Subject,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Where the published files of a set by name lie.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the shards go; where recipes look for them, or PATH-prepared, unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=whole_number("--size", 8),
+            help="Crop and resize the user's own images to N x N.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=whole_number("--workers", 1),
+            help="Processes; one a processor unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make shards of a large data set once, from which training reads as it goes on. Interrupted, it goes on."""
+    from vaebm.data.preparation import prepare_set
+    from vaebm.progress import on_terminal
+
+    with writing_to(Path(subject) if out is None else out):
+        folder, index = prepare_set(subject, source, out, size=size, workers=workers, progress=on_terminal(quiet))
+    if as_json:
+        splits = {name: part.images for name, part in index.parts.items()}
+        said = {"folder": str(folder), "name": index.name, "shape": index.shape, "splits": splits, "found": index.found}
+        typer.echo(json.dumps(said, indent=2))
+    else:
+        typer.echo(f"{index.found}\nprepared: {folder}")
