@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaebm.nn.depthwise import convolve
 from vaebm.nn.folding import Foldable
 
 EPSILON = 1e-5
@@ -46,14 +47,11 @@ class BatchNormConv2d(Foldable, nn.Conv2d):
         return self.gain * torch.rsqrt(self.running_var + EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        def convolve(weight: Tensor, bias: Tensor | None) -> Tensor:
-            return functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-
         assert self.bias is not None
         if not self.training:
-            return convolve(self.normalised_weight(), self.bias - self._factor() * self.running_mean)
+            return convolve(self, x, self.normalised_weight(), self.bias - self._factor() * self.running_mean)
         return functional.batch_norm(
-            convolve(self.weight, None),
+            convolve(self, x, self.weight, None),
             self.running_mean,
             self.running_var,
             self.gain,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaebm.nn.depthwise import convolve
 from vaebm.nn.folding import Foldable
 
 
@@ -64,7 +65,7 @@ class WeightNormConv2d(WeightNorm, nn.Conv2d):
         self._add_gain(out_channels)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        return convolve(self, x, weight, bias)
 
 
 def weight_norm_layers(module: nn.Module) -> list[WeightNorm]:
