@@ -47,3 +47,25 @@ def test_the_kind_chooses_the_settings() -> None:
 def test_unknown_kinds_keys_and_impossible_values_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SETTINGS.validate_python(settings)
+
+
+def test_dequantised_batches_round_to_what_was_stored() -> None:
+    values = torch.arange(17, dtype=torch.uint8).repeat(500).reshape(500, 1, 1, 17)
+    split = Split(values, levels=16, dequantise=True)
+    rows = torch.arange(500)
+    noisy = split.batch(rows, torch.Generator().manual_seed(0)) - split.batch(rows)
+    assert float(noisy.abs().max()) <= 1 / 16
+    n = noisy.numel()
+    assert abs(float(noisy.mean())) < 4 * (1 / 16) / (3 * n) ** 0.5
+    assert abs(float(noisy.square().mean()) * 3 * 16**2 - 1) < 4 / n**0.5
+    assert torch.equal(split.batch(rows), split.all())
+    assert torch.equal(Split(values, levels=16).batch(rows, torch.Generator().manual_seed(0)), split.all())
+    again = split.batch(rows, torch.Generator().manual_seed(0))
+    assert torch.equal(again, split.batch(rows, torch.Generator().manual_seed(0)))
+
+
+def test_counts_and_chunks() -> None:
+    values = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = Split(values, levels=255)
+    assert split.counts().tolist() == [int((values == value).sum()) for value in range(256)]
+    assert torch.equal(torch.cat(list(split.chunks(7))), split.all())
