@@ -20,7 +20,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vaebm.nn.batch_norm import BatchNormConv2d
+from vaebm.nn.folding import Foldable, Freezable
 from vaebm.nn.weight_norm import WeightNormConv2d
+from vaebm.vae.nvae.frozen_cell import FrozenCell
 
 RESIDUAL_SCALE = 0.1
 SQUEEZE = 16  # channels for each of the squeezed ones
@@ -75,17 +77,29 @@ def encoder_cell(channels: int, convolution: Convolution) -> Cell:
     )
 
 
-def decoder_cell(channels: int, expansion: int, convolution: Convolution) -> Cell:
+class DecoderCell(Cell, Freezable):
     """A wide depth-wise convolution between two of 1 x 1: a large view for few products."""
-    wide = expansion * channels
-    return Cell(
-        convolution(channels, wide, 1),
-        nn.SiLU(),
-        convolution(wide, wide, 5, groups=wide),
-        nn.SiLU(),
-        convolution(wide, channels, 1),
-        SqueezeExcite(channels),
-    )
+
+    def __init__(self, channels: int, expansion: int, convolution: Convolution) -> None:
+        wide = expansion * channels
+        super().__init__(
+            convolution(channels, wide, 1),
+            nn.SiLU(),
+            convolution(wide, wide, 5, groups=wide),
+            nn.SiLU(),
+            convolution(wide, channels, 1),
+            SqueezeExcite(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        quick = self.quick_form(x)
+        return super().forward(x) if quick is None else quick(x)
+
+    def frozen_form(self, dtype: torch.dtype) -> FrozenCell:
+        excite = self.body[5]
+        assert isinstance(excite, SqueezeExcite)
+        convolutions = [layer for layer in self.body if isinstance(layer, Foldable)]
+        return FrozenCell(convolutions, excite.gate, RESIDUAL_SCALE, dtype)
 
 
 class Cells(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, decoder_cell
+from vaebm.vae.nvae.cells import Cells, Convolution, DecoderCell, Enlarge
 from vaebm.vae.nvae.layout import Scale
 
 LARGEST_LOG_SCALE = 5.0
@@ -103,7 +103,7 @@ class Hierarchy(nn.Module):
                     way: list[nn.Module] = []
                     if scale is not before:
                         way.append(Enlarge(before.channels, scale.channels, convolution))
-                    way += [decoder_cell(scale.channels, expansion, convolution) for _ in range(cells)]
+                    way += [DecoderCell(scale.channels, expansion, convolution) for _ in range(cells)]
                     self.ways.append(Cells(way, recompute))
                 self.groups.append(Group(scale, latents, not len(self.groups), convolution))
                 before = scale

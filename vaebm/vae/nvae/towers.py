@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, decoder_cell, encoder_cell
+from vaebm.vae.nvae.cells import Cells, Convolution, DecoderCell, Enlarge, encoder_cell
 from vaebm.vae.nvae.layout import Scale
 
 
@@ -87,7 +87,7 @@ class Tail(nn.Module):
         self.padding = padding
 
         def stack(channels: int) -> Cells:
-            return Cells([decoder_cell(channels, expansion, convolution) for _ in range(cells)], recompute)
+            return Cells([DecoderCell(channels, expansion, convolution) for _ in range(cells)], recompute)
 
         layers: list[nn.Module] = [stack(scales[0].channels)]
         for coarse, fine in pairwise(scales):
