@@ -30,8 +30,8 @@ class RecipeSummary:
 
 
 def names() -> list[str]:
-    """Names of the recipes that come with the package, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    """Names of the recipes that come with the package, sorted; those of a group begin with it, as in paper/cifar10."""
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 
 
 def list_recipes() -> list[RecipeSummary]:
@@ -46,7 +46,9 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tupl
         InputError: no such recipe or file, no YAML mapping, or an override without a value.
     """
     path = _locate(str(name_or_path))
-    return path.stem, merge(_extended(path, []), overrides_tree(overrides))
+    known = path.is_relative_to(FOLDER)
+    name = path.relative_to(FOLDER).with_suffix("").as_posix() if known else path.stem
+    return name, merge(_extended(path, []), overrides_tree(overrides))
 
 
 def overrides_tree(overrides: Sequence[str]) -> Tree:
