@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vaebm import sampling
 from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.experiment import sample
@@ -184,16 +185,16 @@ def test_a_failure_leaves_the_old_file(digits_run: Run, tmp_path: Path, monkeypa
 
 def test_an_interrupted_sampling_goes_on(points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_samples(points_run, 2100, tmp_path / "whole.npz")
-    chained, calls = VAEBM.chained, 0
+    chains, calls = VAEBM.chains, 0
 
-    def stopped(self: VAEBM, *arguments: Any) -> torch.Tensor:
+    def stopped(self: VAEBM, *arguments: Any, **options: Any) -> sampling.Chains:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return chained(self, *arguments)
+        return chains(self, *arguments, **options)
 
-    monkeypatch.setattr(VAEBM, "chained", stopped)
+    monkeypatch.setattr(VAEBM, "chains", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_samples(points_run, 2100, tmp_path / "x.npz")
     assert not (tmp_path / "x.npz").exists()
@@ -246,4 +247,32 @@ def test_ctrl_c_stops_chains_between_their_steps(points_run: Run) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model.chained(model.start(4, generator), generator, interrupt)
+        model.chains(model.start(4, generator), generator, progress=interrupt)
+
+
+class Heard:
+    """Progress that only listens."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def task(self, name: str, total: int, unit: str, done: int = 0) -> Any:
+        return silent().task(name, total, unit)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize(
+    ("step_size", "words"), [("1e30", "7 of 7 chains met values that are not finite"), ("30", "0 % would be accepted")]
+)
+def test_steps_that_are_too_large_are_named(points_run: Run, tmp_path: Path, step_size: str, words: str) -> None:
+    heard = Heard()
+    overrides = ["sampler.kind=langevin", f"sampler.step_size={step_size}", "sampler.steps=5"]
+    write_samples(points_run, 7, tmp_path / "x.npz", overrides=overrides, progress=heard)
+    (line,) = heard.lines
+    assert words in line
+    assert "sampler.step_size" in line
+    assert "sampler.kind=mala" in line
+    write_samples(points_run, 7, tmp_path / "y.npz", progress=heard)
+    assert len(heard.lines) == 1

@@ -25,6 +25,9 @@ from vaebm.hybrid import VAEBM
 from vaebm.hybrid.settings import Show, Subject
 from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
 from vaebm.progress import Progress, silent
+from vaebm.sampling.settings import SamplerSettings
+
+LEAST_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
 
 
 def draw_samples(
@@ -60,16 +63,32 @@ def _draw_chains(
     before = sum(len(eps) for eps in ended)
     if before:
         progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
+    stopped, acceptance = 0, 0.0
     with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
         for eps in batches[len(ended) :]:
 
             def advance(_: int, __: int, rows: int = eps.shape[0]) -> None:
                 task.advance(rows)
 
-            ended.append(model.chained(eps, generator, advance))
+            chains = model.chains(eps, generator, progress=advance)
+            stopped += int(chains.diverged.sum())
+            acceptance += float(chains.acceptance.sum()) / (n - before)
+            ended.append(chains.position)
             if unfinished is not None and len(ended) < len(batches):
                 unfinished.keep(len(ended) - 1, ended[-1], generator)
+    if not model.settings.sampler.build().adjusted and (stopped or acceptance < LEAST_ACCEPTANCE):
+        progress.say(_too_large(model.settings.sampler, stopped, n - before, acceptance))
     return torch.cat(ended)
+
+
+def _too_large(sampler: SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
+    problem = (
+        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
+        if stopped
+        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
+    )
+    kind = getattr(sampler, "kind", "sampler")
+    return f"The step size is too large for {kind}: {problem}. Lower sampler.step_size, or use sampler.kind=mala."
 
 
 def write_samples(

@@ -163,10 +163,14 @@ class VAEBM(Pretrained, nn.Module):
         sampler: sampling.SamplerSettings | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> sampling.Chains:
-        """Runs a sampler, by default the recipe's, from positions (B, dim)."""
+        """Runs a sampler, by default the recipe's, from positions (B, dim).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
+        """
         sampler = sampler or self.settings.sampler
         with self.frozen():
-            return sampling.sample_chains(
+            chains = sampling.sample_chains(
                 self.noise_log_density,
                 eps,
                 sampler.build(),
@@ -176,6 +180,9 @@ class VAEBM(Pretrained, nn.Module):
                 keep_history=False,
                 progress=progress,
             )
+        if chains.interrupted:
+            raise KeyboardInterrupt
+        return chains
 
     def draw(self, n: int, generator: torch.Generator, subject: Subject = "vaebm") -> Tensor:
         """Noise (n, dim) of n samples: fresh chains for `vaebm`, exact draws for `vae` and `vae_mixture`."""
@@ -184,20 +191,7 @@ class VAEBM(Pretrained, nn.Module):
         if subject == "vae_mixture":
             return self._with_codes(self.mixture.sample(n, generator), generator)
         parts = self.start(n, generator).split(CHAINS_AT_ONCE)
-        return torch.cat([self.chained(part, generator) for part in parts])
-
-    def chained(
-        self, eps: Tensor, generator: torch.Generator, progress: Callable[[int, int], None] | None = None
-    ) -> Tensor:
-        """Where the recipe's chains end that start at positions (B, dim).
-
-        Raises:
-            KeyboardInterrupt: they were stopped before their end.
-        """
-        chains = self.chains(eps, generator, progress=progress)
-        if chains.interrupted:
-            raise KeyboardInterrupt
-        return chains.position
+        return torch.cat([self.chains(part, generator).position for part in parts])
 
     def present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         """What is shown of positions (n, dim): x (n, *data_shape) in the model's range.
