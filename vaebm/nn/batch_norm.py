@@ -10,7 +10,8 @@ Running averages lag behind the weights, and belong to others once the weights a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,20 @@ class BatchNormConv2d(Foldable, nn.Conv2d):
 def batch_norm_layers(module: nn.Module) -> list[BatchNormConv2d]:
     """Every layer with running averages inside `module`."""
     return [layer for layer in module.modules() if isinstance(layer, BatchNormConv2d)]
+
+
+@contextmanager
+def averages_kept(module: nn.Module) -> Iterator[None]:
+    """Within: forward passes in training mode leave the running averages as they are."""
+    layers = batch_norm_layers(module)
+    before = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ redundant. a = 0.1 keeps a deep stack near the identity at first (Szegedy et al.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vaebm.nn.batch_norm import BatchNormConv2d
+from vaebm.nn.batch_norm import BatchNormConv2d, averages_kept
 from vaebm.nn.folding import Foldable, Freezable
 from vaebm.nn.weight_norm import WeightNormConv2d
 from vaebm.vae.nvae.frozen_cell import FrozenCell
@@ -114,11 +115,16 @@ class Cells(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for cell in self.cells:
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(cell, x, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = cell(x)
+            x = _recomputed(cell, x) if self.recompute and torch.is_grad_enabled() else cell(x)
         return x
+
+
+def _recomputed(cell: nn.Module, x: Tensor) -> Tensor:
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), averages_kept(cell)  # a batch counts once in running averages
+
+    y: Tensor = checkpoint(cell, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return y
 
 
 class Enlarge(nn.Module):
