@@ -19,6 +19,7 @@ from vaebm.energy.base import ImageEnergy
 from vaebm.hybrid import VAEBM, ModelSettings, Noise
 from vaebm.vae import VAE
 from vaebm.vae.base import Inference
+from vaebm.vae.nvae.model import NVAE
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
 CHAINS = 6000
@@ -84,6 +85,24 @@ def two_level(target: str = "exact", energy: ImageEnergy | None = None) -> VAEBM
     model.vae, model.noise = TwoLevelVAE(), Noise(4, (3,))
     if energy is not None:
         model.energy_net.image = energy
+    return model
+
+
+def three_scales(target: str = "exact") -> VAEBM:
+    """An NVAE of 21 latents at three scales over 16 pixels, whose priors below the top are far from standard."""
+    vae = {"kind": "nvae", "widths": [4, 4, 4], "groups": [1, 1, 1], "latents": 1, "expansion": 1}
+    more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}, "code_mixture": {"components": 1}}
+    likelihood = {"kind": "gaussian", "scale": "pixel"}
+    settings = ModelSettings.model_validate(
+        {"vae": {**vae, "likelihood": likelihood}, "sampler": {"kind": "mala"}, "target": target, **more}
+    )
+    model = VAEBM(settings, (1, 4, 4), torch.Generator().manual_seed(1))
+    assert isinstance(model.vae, NVAE)
+    with torch.no_grad():
+        for group in model.vae.hierarchy.groups:
+            if group.prior_head is not None:
+                group.prior_head.weight.mul_(60.0)
+        model.vae.tail.out.weight.mul_(10.0)
     return model
 
 
@@ -154,6 +173,29 @@ def test_without_an_energy_every_kernel_leaves_the_prior_invariant(model: str, n
     error = values.std(0) / math.sqrt(CHAINS)
     assert ((values.mean(0) - expected).abs() <= quantile * error + slack).all()
     assert (end - start).square().mean() > 0.3
+
+
+def test_without_an_energy_mala_leaves_the_prior_of_three_scales_invariant() -> None:
+    """In noise space, and so for codes and pixels: what chains end at has the moments of fresh draws."""
+    model = three_scales()
+    start, end = run(model, kernel("mala"), steps=20)
+    assert (end - start).square().mean() > 0.3
+    values, expected = moments(end)
+    assert deviations(values, expected).abs().max() < stats.norm.isf(LEVEL / (2 * len(expected)))
+    fresh = model.noise.standard(CHAINS, torch.Generator().manual_seed(7), model.device)
+    with torch.no_grad():
+        drawn, ended = (torch.cat([part.flatten(1) for part in model.generate(eps)], 1) for eps in (fresh, end))
+        scales = model.vae.log_prior(model.generate(fresh)[1]) - standard_log_prob(fresh[:, : model.vae.latent_dim])
+    assert scales.std() > 0.5  # the Jacobian of T is not constant
+    difference = (ended.mean(0) - drawn.mean(0)).double() / ((ended.var(0) + drawn.var(0)) / CHAINS).double().sqrt()
+    assert difference.abs().max() < stats.norm.isf(LEVEL / (2 * len(difference)))
+
+
+def test_the_release_target_of_three_scales_drifts() -> None:
+    model = three_scales("release")
+    _, end = run(model, replace(kernel("mala"), step_size=0.3), steps=10)
+    values, expected = moments(end)
+    assert deviations(values, expected).abs().max() > 20
 
 
 def test_the_release_target_does_not() -> None:
