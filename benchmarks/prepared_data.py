@@ -16,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import shutil
 import statistics
 import sys
 import tempfile
@@ -132,6 +133,7 @@ def measure(folder: Path, images: int, workers: int, rounds: int) -> dict[str, A
     raw, out = folder / "png", folder / f"prepared-{images}"
     if len(list(raw.rglob("*.png"))) != images:
         generate(raw, images)
+    shutil.rmtree(out, ignore_errors=True)
     found: dict[str, Any] = {"prepare": {**in_process(prepared, raw, out, workers), "workers": workers}}
     sys.stdout.write(f"prepare: {found['prepare']}\n")
     for as_models_see in (False, True):
@@ -175,7 +177,7 @@ def main() -> None:
         "rounds": arguments.rounds,
         **found,
         "hardware": hardware(),
-        "command": "python benchmarks/prepared_data.py",
+        "command": f"python benchmarks/prepared_data.py --rounds {arguments.rounds}",
         "version": version(),
     }
     arguments.out.parent.mkdir(exist_ok=True)

@@ -28,6 +28,7 @@ Folder = Callable[..., Path]
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """60 images in two classes, two of them broken, and shards of ten images."""
     monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    monkeypatch.setattr(prepare_module, "FEWEST_FOR_PROCESSES", 0)
     generator = np.random.default_rng(0)
     for i in range(60):
         path = tmp_path / "photos" / ("cat" if i % 3 else "dog") / f"{i:02d}.png"

@@ -43,9 +43,8 @@ def found_in_folder(
     (smallest_width, smallest_height), (largest_width, largest_height) = min(sizes), max(sizes)
     size = f"{smallest_width} x {smallest_height} pixels"
     if len(sizes) > 1:
-        size = (
-            f"{len(sizes)} sizes from {smallest_width} x {smallest_height} to {largest_width} x {largest_height} pixels"
-        )
+        smallest, largest = f"{smallest_width} x {smallest_height}", f"{largest_width} x {largest_height}"
+        size = f"{len(sizes):,} sizes from {smallest} to {largest} pixels"
     if set(sizes) != {(width, height)}:
         size += f", centre-cropped and resized to {width} x {height}"
     parts = [

@@ -5,9 +5,10 @@
     FOLDER/train-00000.npy    (n, C, H, W) uint8, C = 1 where all of the shard is grey: it is repeated when read
     FOLDER/train-labels.npy   (N,) int64, where there are labels; train-factors.npy (N, K) likewise
 
-A shard is mapped into memory, so that only the pages of the images in a batch are read. The pages that the process has
-touched count as its memory until they are let go, which `Shards` does every 128 MB; what the system keeps of them in
-its cache is shared by all processes, and given up first when memory is short.
+A batch is read by position, an image at a time, so the process holds the batch and nothing else; what the system keeps
+of the files in its cache is shared by all processes, and given up first when memory is short. A shard is a plain array
+file and could be mapped into memory instead (`numpy.load(..., mmap_mode="r")`): then random rows took three times as
+long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ from vaebm.errors import InputError
 
 INDEX, LEDGER = "index.json", "progress.jsonl"
 FORMAT = 1
-TOUCHED_BYTES = 2**27
-FAULT_BYTES = 2**16  # what one touch may map, whatever was asked for
+MOST_OPEN = 128  # files at once
 AGAIN = "prepare it again with `vaebm data prepare`"
 
 
@@ -94,9 +94,9 @@ class Shards:
     def __init__(self, folder: Path, part: Part, shape: Sequence[int], shift: int = 0) -> None:
         self.folder, self.part, self.shift = folder, part, shift
         self.shape = torch.Size((part.images, *shape))
-        self._maps = [_mapped(folder / shard.file, (shard.images, shard.channels, *shape[1:])) for shard in part.shards]
+        self._heads = [_head(folder / shard.file, (shard.images, shard.channels, *shape[1:])) for shard in part.shards]
         self._starts = np.cumsum([0, *(shard.images for shard in part.shards)])
-        self._touched = 0
+        self._open: dict[int, FileIO] = {}
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The images at rows (B,) int64: (B, C, H, W) uint8."""
@@ -105,10 +105,9 @@ class Shards:
             raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {self.shape[0]} images")
         images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         shard = np.searchsorted(self._starts, wanted, side="right") - 1
-        for number in np.unique(shard):
-            here = shard == number
-            images[here] = self._maps[number][1][wanted[here] - self._starts[number]]
-        self._let_go(len(wanted) * (FAULT_BYTES + images[:1].nbytes))
+        within = wanted - self._starts[shard]
+        for image, number, row in zip(images, shard.tolist(), within.tolist(), strict=True):
+            self._read_into(image, number, row)
         return torch.from_numpy(images >> self.shift if self.shift else images)
 
     def counts(self) -> Tensor:
@@ -121,12 +120,26 @@ class Shards:
         """The same images without their `shift` lowest bits."""
         return Shards(self.folder, self.part, self.shape[1:], shift)
 
-    def _let_go(self, touched: int) -> None:
-        self._touched += touched
-        if self._touched > TOUCHED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-            for mapped, _ in self._maps:
-                mapped.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+    def _read_into(self, image: NDArray[np.uint8], number: int, row: int) -> None:
+        shard = self.part.shards[number]
+        stored = image if shard.channels == image.shape[0] else np.empty((shard.channels, *image.shape[1:]), np.uint8)
+        if os.preadv(self._file(number), [stored.data], self._heads[number] + row * stored.nbytes) != stored.nbytes:
+            raise InputError(f"{self.folder / shard.file} became shorter while it was read: {AGAIN}")
+        if stored is not image:
+            image[:] = stored
+
+    def _file(self, number: int) -> int:
+        """The descriptor of a shard, kept open for the next batch."""
+        file = self._open.get(number)
+        if file is None:
+            if len(self._open) == MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            file = self._open[number] = (self.folder / self.part.shards[number].file).open("rb", buffering=0)
+        return file.fileno()
+
+    def __del__(self) -> None:
+        for file in getattr(self, "_open", {}).values():
+            file.close()
 
 
 def write_shard(path: Path, images: NDArray[np.uint8]) -> Shard:
@@ -224,14 +237,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> tuple[mmap.mmap, NDArray[np.uint8]]:
+def _head(path: Path, shape: tuple[int, ...]) -> int:
+    """Where the pixels begin in a shard that is as the index says."""
     try:
         with path.open("rb") as file:
             if npy.read_magic(file) != (1, 0) or npy.read_array_header_1_0(file) != (shape, False, np.dtype(np.uint8)):
                 raise ValueError("another array")
             start = file.tell()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return mapped, np.frombuffer(mapped, np.uint8, math.prod(shape), start).reshape(shape)
+            if file.seek(0, os.SEEK_END) != start + math.prod(shape):
+                raise ValueError("another size")
+        return start
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {AGAIN}") from None
     except ValueError:
