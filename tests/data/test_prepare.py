@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +21,9 @@ from vaebm.data import FolderSettings, shards
 from vaebm.data import prepare as prepare_module
 from vaebm.data.arrays import open_arrays
 from vaebm.data.folder import folder_plan
-from vaebm.data.prepare import LEDGER, prepare, prepare_arrays
-from vaebm.data.shards import INDEX, broken_shards, is_prepared, read_index
+from vaebm.data.ledger import open_ledger
+from vaebm.data.prepare import prepare, prepare_arrays
+from vaebm.data.shards import INDEX, LEDGER, broken_shards, is_prepared, read_index
 from vaebm.errors import InputError
 
 BYTES = 3 * 16 * 16
@@ -136,9 +142,18 @@ def test_another_plan_begins_anew_and_never_touches_what_is_complete(
         load(out, size=16)
 
 
-@pytest.mark.parametrize("workers", [1])
+def test_two_processes_do_not_prepare_the_same_folder(photos: Path, tmp_path: Path) -> None:
+    with (
+        open_ledger(tmp_path / "out", "another plan"),
+        pytest.raises(InputError, match="out is being prepared by another process: wait until"),
+    ):
+        prepare(folder_plan(photos), tmp_path / "out")
+    prepare(folder_plan(photos), tmp_path / "out")
+    assert torch.equal(load(tmp_path / "out").train.all(), load(photos).train.all())
+
+
 def test_a_disk_that_fills_leaves_what_serves_the_next_call(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, write = tmp_path / "out", shards.npy.write_array
     written: list[int] = []
@@ -152,10 +167,10 @@ def test_a_disk_that_fills_leaves_what_serves_the_next_call(
     with monkeypatch.context() as patch:
         patch.setattr(shards.npy, "write_array", full)
         with pytest.raises(OSError, match="No space left") as caught:
-            prepare(folder_plan(photos), out, workers)
+            prepare(folder_plan(photos), out)
     assert caught.value.filename == str(out / "train-00002.npy.part")
     assert not is_prepared(out)
-    prepare(folder_plan(photos), out, workers)
+    prepare(folder_plan(photos), out)
     assert torch.equal(load(out).train.all(), load(photos).train.all())
 
 
@@ -234,3 +249,33 @@ def test_wrong_arrays_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-40])
     with pytest.raises(InputError, match=r"a\.npz is truncated or no \.npz file"):
         load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """In processes of its own, with shards of a few images so that it takes a while."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for copy in range(20):
+        for path in photos.rglob("*.png"):
+            shutil.copy(path, many / f"{copy}-{path.name}")
+    program = (
+        "from pathlib import Path; import sys; from vaebm.cli import main; from vaebm.data import prepare\n"
+        "prepare.SHARD_BYTES, prepare.FEWEST_FOR_PROCESSES = 20 * 768, 0\n"
+        "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    words = [sys.executable, str(tmp_path / "program.py"), "data", "prepare", str(many), "--out", str(tmp_path / "out")]
+    running = subprocess.Popen([*words, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    ledger = tmp_path / "out" / LEDGER
+    while running.poll() is None and not (ledger.exists() and len(ledger.read_text().splitlines()) > 6):
+        time.sleep(0.002)
+    running.send_signal(number)
+    _, said = running.communicate()
+    if number == signal.SIGTERM and running.returncode:
+        assert running.returncode == 75
+        assert said.splitlines()[-1].startswith("vaebm: SIGTERM arrived")
+    assert is_prepared(tmp_path / "out") == (not running.returncode)
+    subprocess.run([*words, "--workers", "1"], check=True, capture_output=True)
+    assert torch.equal(load(tmp_path / "out").train.all(), load(many).train.all())

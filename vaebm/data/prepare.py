@@ -1,6 +1,6 @@
 """Preparing: a plan carried out by several processes, shard by shard, at constant memory.
 
-    FOLDER/progress.jsonl    the plan's fingerprint, then a line for each shard that is written
+    FOLDER/progress.jsonl    what is done so far (data/ledger.py)
     FOLDER/train-00000.npy   a shard: written under another name, synced, renamed (data/shards.py)
     FOLDER/index.json        written last; without it the folder counts for nothing
 
@@ -10,28 +10,27 @@ anew. A folder with an index is complete: it is never written to again.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vaebm.data.arrays import ArraySet
-from vaebm.data.download import naming
 from vaebm.data.found import found_in_files, found_in_folder, said_of_skipped
 from vaebm.data.image_file import Filter, read_picture
 from vaebm.data.image_source import ImageSource, UnreadableImage
+from vaebm.data.ledger import Made, open_ledger
 from vaebm.data.plan import Plan
 from vaebm.data.shards import (
-    LEDGER,
     Index,
     Part,
     Shard,
@@ -62,17 +61,6 @@ class Job:
     resample: Filter
 
 
-@dataclass(frozen=True)
-class Made:
-    """What became of a job: its shard, if any file was readable, how often each value occurs, and what was skipped."""
-
-    file: str
-    shard: Shard | None
-    counts: tuple[int, ...]
-    skipped: Mapping[str, str]
-    transparent: int
-
-
 def prepare(plan: Plan, folder: Path, workers: int = 1, progress: Progress | None = None) -> Index:
     """Makes the shards of a plan, or those that an earlier call left to do; returns at once where all is done.
 
@@ -87,21 +75,20 @@ def prepare(plan: Plan, folder: Path, workers: int = 1, progress: Progress | Non
         OSError: the disk is full, say; what is written so far serves the next call.
     """
     progress, fingerprint = progress or silent(), plan.fingerprint()
-    done = _open(folder, fingerprint)
-    if isinstance(done, Index):
-        progress.say(f"{folder} is prepared already: nothing to do.")
-        return done
-    jobs = list(_jobs(plan))
-    todo = [job for job in jobs if job.file not in done]
-    total = sum(len(job.names) for job in jobs)
-    with progress.task("prepare", total, "images", total - sum(len(job.names) for job in todo)) as task:
-        for made, images in _made(plan.source, folder, todo, workers):
-            _append(folder, asdict(made))
-            done[made.file] = made
-            task.advance(images)
-    index = _index(plan, fingerprint, folder, jobs, done)
-    write_index(folder, index)
-    (folder / LEDGER).unlink()
+    index = _complete(folder, fingerprint, progress)
+    if index is not None:
+        return index
+    with open_ledger(folder, fingerprint) as ledger:
+        jobs = list(_jobs(plan))
+        todo = [job for job in jobs if job.file not in ledger.done]
+        total = sum(len(job.names) for job in jobs)
+        with progress.task("prepare", total, "images", total - sum(len(job.names) for job in todo)) as task:
+            for made, images in _made(plan.source, folder, todo, workers):
+                ledger.add(made)
+                task.advance(images)
+        index = _index(plan, fingerprint, folder, jobs, ledger.done)
+        write_index(folder, index)
+        ledger.close()
     return index
 
 
@@ -114,10 +101,17 @@ def prepare_arrays(arrays: ArraySet, folder: Path, progress: Progress | None = N
     """
     progress = progress or silent()
     fingerprint = f"{arrays.name} {arrays.images.path.resolve()} {arrays.images.path.stat().st_mtime_ns}"
-    done = _open(folder, fingerprint)
-    if isinstance(done, Index):
-        progress.say(f"{folder} is prepared already: nothing to do.")
-        return done
+    index = _complete(folder, fingerprint, progress)
+    if index is not None:
+        return index
+    with open_ledger(folder, fingerprint) as ledger:
+        index = _index_of_arrays(arrays, fingerprint, folder, progress)
+        write_index(folder, index)
+        ledger.close()
+    return index
+
+
+def _index_of_arrays(arrays: ArraySet, fingerprint: str, folder: Path, progress: Progress) -> Index:
     at_once = max(1, SHARD_BYTES // int(np.prod(arrays.shape)))
     test, start = arrays.test_rows().numpy(), 0
     shards: dict[str, list[Shard]] = {"train": [], "test": []}
@@ -143,10 +137,7 @@ def prepare_arrays(arrays: ArraySet, folder: Path, progress: Progress | None = N
         parts[part] = Part(tuple(shards[part]), tuple(counts[part].tolist()), digests)
     splits = {part: Split(Shards(folder, held, arrays.shape), levels=255) for part, held in parts.items()}
     found = found_in_files(arrays.what, splits, arrays.class_names)
-    index = Index(arrays.name, arrays.shape, parts, arrays.class_names, arrays.factor_names, found, fingerprint)
-    write_index(folder, index)
-    (folder / LEDGER).unlink()
-    return index
+    return Index(arrays.name, arrays.shape, parts, arrays.class_names, arrays.factor_names, found, fingerprint)
 
 
 def make_shard(source: ImageSource, folder: Path, job: Job) -> Made:
@@ -183,7 +174,7 @@ def _made(source: ImageSource, folder: Path, jobs: Sequence[Job], workers: int) 
         return
     context = multiprocessing.get_context("forkserver")  # a fork of this process could inherit a lock that torch holds
     context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _end_with_parent)
     try:
         files = {pool.submit(make_shard, source.part(job.names), folder, job): len(job.names) for job in jobs}
         for future in as_completed(files):
@@ -197,47 +188,31 @@ def _made(source: ImageSource, folder: Path, jobs: Sequence[Job], workers: int) 
         pool.shutdown(cancel_futures=True)
 
 
-def _open(folder: Path, fingerprint: str) -> Index | dict[str, Made]:
-    """The complete index, or what an earlier call of the same plan has made; the folder is then ready to be written."""
-    if is_prepared(folder):
-        index = read_index(folder)
-        if index.made_from == fingerprint:
-            return index
-        raise InputError(f"{folder} holds {index.name}, prepared from other files: choose another --out, or delete it")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LEDGER).is_file())):
-        raise InputError(f"{folder} exists and is no prepared set: choose another --out")
-    done = _ledger(folder, fingerprint)
-    if done is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*-*.npy*"):
-            path.unlink()
-        with naming(folder / LEDGER):
-            (folder / LEDGER).write_text(json.dumps(fingerprint) + "\n")
-    return done or {}
+def _end_with_parent() -> None:
+    """Lets this process end when the one that it works for was killed: its queue would never tell."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _ledger(folder: Path, fingerprint: str) -> dict[str, Made] | None:
-    """What the ledger says was made; None where it is of another plan. A line that was cut short is not believed."""
-    done = {}
-    path = folder / LEDGER
-    lines = path.read_text().splitlines() if path.is_file() else []
-    if not lines or lines[0] != json.dumps(fingerprint):
+def _complete(folder: Path, fingerprint: str, progress: Progress) -> Index | None:
+    """The index, where the folder is complete already.
+
+    Raises:
+        InputError: it is complete, but was made from something else.
+    """
+    if not is_prepared(folder):
         return None
-    for line in lines[1:]:
-        try:
-            entry: dict[str, Any] = json.loads(line)
-            shard = None if entry["shard"] is None else Shard(**entry.pop("shard"))
-            made = Made(**{**entry, "shard": shard, "counts": tuple(entry["counts"])})
-        except (ValueError, KeyError, TypeError):
-            continue
-        if made.shard is None or (folder / made.file).is_file():
-            done[made.file] = made
-    return done
-
-
-def _append(folder: Path, entry: Mapping[str, Any]) -> None:
-    with naming(folder / LEDGER), (folder / LEDGER).open("a") as file:
-        file.write("\n" + json.dumps(entry) + "\n")  # an earlier line may have been cut short
+    index = read_index(folder)
+    if index.made_from != fingerprint:
+        raise InputError(f"{folder} holds {index.name}, prepared from other files: choose another --out, or delete it")
+    progress.say(f"{folder} is prepared already: nothing to do.")
+    return index
 
 
 def _index(plan: Plan, fingerprint: str, folder: Path, jobs: Sequence[Job], done: Mapping[str, Made]) -> Index:
