@@ -68,5 +68,5 @@ def test_it_trains(mixed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     words = ["train", str(mixed), "data.size=16", *SHORT, "--out", str(tmp_path / "run"), "--only-train"]
     assert main([*words, "--device", "cpu"]) == 0
     lines = capfd.readouterr().err.splitlines()
-    assert sum("84 images" in line for line in lines) == 1
+    assert sum("84 images in /" in line for line in lines) == 1
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -17,6 +17,7 @@ from vaebm.data import KINDS, SpritesSettings, SVHNSettings
 from vaebm.data import prepare as prepare_module
 from vaebm.data.preparation import prepare_set
 from vaebm.data.prepared import PreparedSettings
+from vaebm.data.stored import StoredSettings
 from vaebm.errors import InputError
 
 Real = Callable[[str], Path]
@@ -172,3 +173,19 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has 39 labels for 40 images" in message("svhn", root=str(tmp_path), validation=10)
     savemat(path, {"X": images[:, :, 0], "y": labels})
     assert "holds no colour images" in message("svhn", root=str(tmp_path), validation=10)
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, one in KINDS.items() if issubclass(one, StoredSettings)))
+def test_noise_stands_in_for_what_is_not_there(kind: str) -> None:
+    settings = KINDS[kind]()
+    data = settings.stand_in(40)
+    assert (data.name, data.shape, data.class_names) == (kind, settings.shape, settings.class_names)
+    assert (len(data.train), len(data.test)) == (40, 20)
+    assert data.train.batch(torch.arange(2)).shape == (2, *settings.shape)
+
+
+def test_the_shapes_are_those_of_the_sets(real: Real) -> None:
+    for kind in ("mnist", "fashion_mnist", "stacked_mnist", "cifar10"):
+        real("mnist" if kind == "stacked_mnist" else kind)
+        data = KINDS[kind]().load()
+        assert (data.shape, data.class_names) == (KINDS[kind]().shape, KINDS[kind]().class_names)

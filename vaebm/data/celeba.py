@@ -34,6 +34,10 @@ class CelebA64Settings(PreparedSettings):
 
     needed: ClassVar[tuple[Published, ...]] = (addresses.CELEBA_IMAGES, addresses.CELEBA_PARTITION)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, SMALL, SMALL
+
     def plan(self, folder: Path) -> Plan:
         source, names = pictures_in(folder, addresses.CELEBA_IMAGES)
         partition = _partition(folder)
@@ -57,6 +61,10 @@ class CelebAHQ256Settings(PreparedSettings):
     kind: Literal["celebahq256"] = "celebahq256"
 
     needed: ClassVar[tuple[Published, ...]] = (addresses.CELEBAHQ,)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, LARGE, LARGE
 
     def plan(self, folder: Path) -> Plan:
         source, names = pictures_in(folder, addresses.CELEBAHQ)

@@ -29,6 +29,10 @@ class ChairsSettings(PreparedSettings):
 
     needed: ClassVar[tuple[Published, ...]] = (addresses.CHAIRS,)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, SIDE, SIDE
+
     def plan(self, folder: Path) -> Plan:
         source, names = pictures_in(folder, addresses.CHAIRS)
         names = [name for name in names if PurePosixPath(name).parent.name == RENDERS]

@@ -52,7 +52,6 @@ willow_tree wolf woman worm
 class CIFARSettings(StoredSettings):
     """What the two have in common."""
 
-    kind: str
     validation: int = Field(VALIDATION, ge=0, lt=50_000, description="the last training images, held from training")
 
     what: ClassVar[str]
@@ -61,6 +60,14 @@ class CIFARSettings(StoredSettings):
     train_files: ClassVar[Sequence[str]]
     test_file: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, SIDE, SIDE
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.classes
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (3, 32, 32).

@@ -30,6 +30,10 @@ class LSUNChurch64Settings(PreparedSettings):
 
     needed: ClassVar[tuple[Published, ...]] = (addresses.LSUN_CHURCH,)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, SIDE, SIDE
+
     def plan(self, folder: Path) -> Plan:
         source, names = pictures_in(folder, addresses.LSUN_CHURCH)
         test = {name for name in names if any("val" in part for part in PurePosixPath(name).parts[:-1])}

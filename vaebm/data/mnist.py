@@ -37,13 +37,20 @@ Pairs = dict[str, tuple[Tensor, Tensor]]  # by split: images (N, 1, H, W) uint8 
 class IDXSettings(StoredSettings):
     """What sets in MNIST's format have in common."""
 
-    kind: str
     size: Literal[28, 32] = 28
     validation: int = Field(VALIDATION, ge=0, lt=60_000, description="the last training images, held from training")
 
     what: ClassVar[str]
     files: ClassVar[Mapping[str, Published]]
     classes: ClassVar[tuple[str, ...]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 1, self.size, self.size
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.classes
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (1, size, size), ten classes."""

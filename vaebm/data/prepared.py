@@ -22,8 +22,6 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
 class PreparedSettings(StoredSettings):
     """What recipes may say of a published set that has to be prepared."""
 
-    kind: str
-
     needed: ClassVar[tuple[Published, ...]]
 
     @property

@@ -39,6 +39,14 @@ class SpritesSettings(StoredSettings):
     published: ClassVar[Published] = addresses.DSPRITES
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        return 1, 64, 64
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return SHAPES
+
+    @property
     def prepared(self) -> Path:
         """Where its shards are, once prepared."""
         root, own = self.folders(self.kind)

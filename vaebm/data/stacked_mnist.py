@@ -34,6 +34,14 @@ class StackedMNISTSettings(StoredSettings):
     test_size: int = Field(10_000, ge=1)
     validation: int = Field(VALIDATION, ge=0, lt=60_000, description="stacks of MNIST's digits held from training")
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return CHANNELS, self.size, self.size
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return tuple(f"{number:03d}" for number in range(1000))
+
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (3, size, size), a thousand classes."""
         digits = MNISTSettings(root=self.root, size=self.size, validation=self.validation).read(progress)
@@ -46,7 +54,6 @@ class StackedMNISTSettings(StoredSettings):
             parts[name] = self.split(
                 images[rows, 0], 100 * channels[:, 0] + 10 * channels[:, 1] + channels[:, 2], factors=channels
             )
-        classes = tuple(f"{number:03d}" for number in range(1000))
         return DataSet(
             name=self.kind,
             kind="image",
@@ -54,7 +61,7 @@ class StackedMNISTSettings(StoredSettings):
             train=parts["train"],
             test=parts["test"],
             validation=parts.get("validation"),
-            class_names=classes,
-            found=found_in_files("stacks of three MNIST digits", parts, classes),
+            class_names=self.class_names,
+            found=found_in_files("stacks of three MNIST digits", parts, self.class_names),
             factor_names=("red digit", "green digit", "blue digit"),
         )

@@ -39,6 +39,14 @@ class SVHNSettings(StoredSettings):
 
     files: ClassVar[dict[str, Published]] = addresses.SVHN
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, 32, 32
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return tuple("0123456789")
+
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (3, 32, 32), ten classes.
 
@@ -56,7 +64,6 @@ class SVHNSettings(StoredSettings):
         parts = {"train": self.split(images[:rows], labels[:rows]), "test": self.split(*test)}
         if self.validation:
             parts["validation"] = self.split(images[rows:], labels[rows:])
-        classes = tuple("0123456789")
         return DataSet(
             name=self.kind,
             kind="image",
@@ -64,8 +71,8 @@ class SVHNSettings(StoredSettings):
             train=parts["train"],
             test=parts["test"],
             validation=parts.get("validation"),
-            class_names=classes,
-            found=found_in_files("house numbers (SVHN)", parts, classes),
+            class_names=self.class_names,
+            found=found_in_files("house numbers (SVHN)", parts, self.class_names),
         )
 
 
