@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/kernel_cost.py
 
-Share: 1 - (gradient evaluations of the bare target, as many as the step makes) / (the step), both at the same positions,
-in turn, in CPU time of one thread; median over rounds, with quartiles. Memory: the largest resident size of a process
-that ran 100 or 10,000 steps of 1,000 chains without history.
+Share: 1 - (gradient evaluations of the bare target, as many as the step makes) / (the step), both at the same
+positions, in turn, in CPU time of one thread; median over rounds, with quartiles. Memory: the largest resident size of
+a process that ran 100 or 10,000 steps of 1,000 chains without history.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import gc
 import json
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -22,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results import hardware, version
 from torch import Tensor
 
+from results import hardware, version
 from vaebm.distributions.analytic import Banana, GaussianGrid
 from vaebm.experiment.recipe import load_recipe
 from vaebm.hybrid import VAEBM
 from vaebm.sampling import KERNELS, LogDensity, sample_chains
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import ChainState, Kernel
+from vaebm.sampling.kernel import Kernel
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
@@ -38,7 +39,7 @@ from vaebm.sampling.tempering import Tempering
 from vaebm.sampling.underdamped import Underdamped
 
 ROOT = Path(__file__).parent.parent
-WIDTH = {"gaussians25": 2, "digits": 80}
+FEW, MANY = 100, 10_000  # steps between which memory may not grow
 
 
 def kernels(dim: int) -> dict[str, Kernel]:
@@ -124,6 +125,11 @@ def peak(name: str, steps: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def peak_of_another_process(name: str, steps: int) -> int:
+    command = [sys.executable, __file__, "--peak", name, str(steps)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 TARGETS: dict[str, tuple[int, float]] = {
     # chains, and the largest share allowed
     "digits model": (256, 0.05),
@@ -148,18 +154,24 @@ def make_target(name: str) -> tuple[LogDensity, int]:
 
 
 def main() -> None:
+    """Measures, writes results/kernel_cost.json, prints Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--only", nargs="+")
-    parser.add_argument("--kernels", nargs="+", default=list(KERNELS))
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--only", nargs="+", help="targets whose names hold one of these words")
+    parser.add_argument("--kernels", nargs="+", choices=list(KERNELS), default=list(KERNELS))
     parser.add_argument("--peak", nargs=2, metavar=("KERNEL", "STEPS"), help="only print the largest resident size")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak:
         print(peak(arguments.peak[0], int(arguments.peak[1])))
         return
-    for name, (chains, bound) in TARGETS.items():
-        if arguments.only and not any(w in name for w in arguments.only):
+    added = {"hardware": hardware(), "command": shlex.join(["python", *sys.argv]), "version": version()}
+    rows: list[dict[str, Any]] = []
+    print(
+        "| target | kernel | its own share of a step, median (quartiles) | limit | |\n| --- | --- | --- | --- | --- |"
+    )
+    for name, (chains, limit) in TARGETS.items():
+        if arguments.only and not any(word in name for word in arguments.only):
             continue
         target, dim = make_target(name)
         position = torch.randn(chains, dim, generator=torch.Generator().manual_seed(1))
@@ -168,10 +180,17 @@ def main() -> None:
         for kernel in arguments.kernels:
             found = share(kernels(dim)[kernel], target, position, arguments.rounds)
             low, middle, high = statistics.quantiles(found, n=4)
-            print(
-                f"{name:18s} {kernel:15s} {middle:6.1%} [{low:6.1%} {high:6.1%}] {'ok' if middle < bound else 'ABOVE'}",
-                flush=True,
-            )
+            rows.append({"target": name, "kernel": kernel, "chains": chains, "share": middle, "quartiles": [low, high]})
+            verdict = "" if middle < limit else "**above**"
+            share_text = f"{middle:.1%} ({low:.1%} to {high:.1%})"
+            print(f"| {name} | {kernel} | {share_text} | {limit:.0%} | {verdict} |", flush=True)
+    print(f"\n| kernel | {FEW} steps, MiB | {MANY:,} steps, MiB |\n| --- | --- | --- |")
+    for kernel in arguments.kernels:
+        sizes = [peak_of_another_process(kernel, steps) / 1024 for steps in (FEW, MANY)]
+        rows.append({"target": "banana", "kernel": kernel, "chains": 1000, "peak_mib": sizes, "steps": [FEW, MANY]})
+        print(f"| {kernel} | {sizes[0]:.0f} | {sizes[1]:.0f} |", flush=True)
+    lines = [json.dumps({**row, **added}) for row in rows]
+    (ROOT / "results" / "kernel_cost.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from vaebm.hybrid import VAEBM
 from vaebm.sampling import KERNELS, sample_chains
 
 ROOT = Path(__file__).parent.parent
-GRADIENTS = 40
+GRADIENTS = 20
 RUNGS = [1.0, 0.4, 0.15, 0.05]
 
 # Without warm-up: in training the step size is given. An HMC trajectory has five leapfrogs on average; a step of
@@ -47,8 +47,8 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "tempering": {"steps": GRADIENTS // len(RUNGS), "betas": RUNGS},
 }
 DIVERGENCE: dict[str, dict[str, Any]] = {
-    "gaussians25": {"iterations": 600, "batch_size": 256, "learning_rate": 2e-4, "buffer": 4096},
-    "digits": {"iterations": 150, "batch_size": 96, "learning_rate": 1e-4, "buffer": 1024, "energy_square": 1e-2},
+    "gaussians25": {"iterations": 400, "batch_size": 256, "learning_rate": 2e-4, "buffer": 4096},
+    "digits": {"iterations": 100, "batch_size": 96, "learning_rate": 1e-4, "buffer": 1024, "energy_square": 1e-2},
 }
 COMMON = {"kind": "contrastive_divergence", "reuse": 0.95, "reuse_ramp_iterations": 50}
 STARTS = ("fresh energy", "after the density ratio")

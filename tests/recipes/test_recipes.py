@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,35 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe_of(name: str, photos: Path) -> Recipe:
-    return load_recipe(name, [f"data.root={photos}"] if name == "folder" else [])
+GENERATED = {"celeba64": (64, 64, 3), "celebahq256": (256, 256, 3), "lsun_church64": (64, 64, 3)}
+READ_FROM = {"stacked_mnist": "mnist"}
+
+
+@pytest.fixture(scope="session")
+def recipe_of(photos: Path, real: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A recipe on data that are here: generated pictures stand in for sets that have to be prepared from a download."""
+
+    def pictures(kind: str) -> Path:
+        folder = tmp_path_factory.getbasetemp() / kind
+        if not folder.is_dir():
+            folder.mkdir()
+            generator = np.random.default_rng(0)
+            for i in range(24):
+                Image.fromarray(generator.integers(0, 256, GENERATED[kind], dtype=np.uint8)).save(folder / f"{i}.png")
+        return folder
+
+    def recipe(name: str) -> Recipe:
+        if name == "folder":
+            return load_recipe(name, [f"data.root={photos}"])
+        found = load_recipe(name)
+        kind = found.data.kind
+        if kind in GENERATED:
+            return load_recipe(name, [f"data={{kind: folder, root: {pictures(kind)}}}"])
+        if kind not in ("digits", "gaussians"):
+            real(READ_FROM.get(kind, kind))
+        return found
+
+    return recipe
 
 
 def narrowed(value: Any) -> Any:
@@ -49,6 +77,8 @@ def narrowed(value: Any) -> Any:
     for key, item in value.items():
         if key in ("hidden", "widths") and isinstance(item, list):
             small[key] = [4] * len(item)
+        elif key == "groups":
+            small[key] = [1] * len(item)
         elif key in LEAST and isinstance(item, int):
             small[key] = min(item, LEAST[key])
         else:
@@ -57,7 +87,16 @@ def narrowed(value: Any) -> Any:
 
 
 LEAST = (
-    {"stem": 4, "latent_dim": 4, "fourier_features": 4, "components": 2, "codes": 200}
+    {
+        "stem": 4,
+        "latent_dim": 4,
+        "latents": 2,
+        "cells": 1,
+        "expansion": 2,
+        "fourier_features": 4,
+        "components": 2,
+        "codes": 200,
+    }
     | {"iterations": STEPS, "rounds": 1, "iterations_per_round": STEPS, "restart_steps": 2, "chains": 16}
     | {"batch_size": 8, "buffer": 64, "steps": 2, "warmup": 2, "proposals": 2, "negatives": 2}
     | {"train_size": 200, "test_size": 100}
@@ -66,12 +105,12 @@ LEAST = (
 
 def test_there_are_some() -> None:
     assert {"digits", "gaussians25", "folder"} <= set(names())
-    assert {path.stem for path in FOLDER.iterdir()} == set(names())
+    assert len([path for path in FOLDER.rglob("*") if path.is_file()]) == len(names())
 
 
 @pytest.mark.parametrize("name", names())
-def test_it_is_read_and_written_without_loss(name: str, photos: Path) -> None:
-    recipe = recipe_of(name, photos)
+def test_it_is_read_and_written_without_loss(name: str) -> None:
+    recipe = load_recipe(name, ["data.root=photos"] if name == "folder" else [])
     again = validate(yaml.safe_load(recipe.to_yaml()), name)
     assert again == recipe
     assert again.to_yaml() == recipe.to_yaml()
@@ -95,8 +134,8 @@ def test_its_summary_is_one_line(recipe: Any) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_it_trains_and_samples(name: str, photos: Path, tmp_path: Path) -> None:
-    recipe = validate(narrowed(recipe_of(name, photos).model_dump(mode="json")), name)
+def test_it_trains_and_samples(name: str, recipe_of: Any, tmp_path: Path) -> None:
+    recipe = validate(narrowed(recipe_of(name).model_dump(mode="json")), name)
     engine = Engine("cpu", recipe.seed, None, tmp_path)
     recipe = recipe.for_device(engine.device)
     data = recipe.data.load()
@@ -117,9 +156,10 @@ def test_it_trains_and_samples(name: str, photos: Path, tmp_path: Path) -> None:
         assert bool(x.isfinite().all())
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "folder"])
-def test_it_builds_at_full_width(name: str) -> None:
-    recipe = load_recipe(name)
+# A paper's NVAE has a hundred million weights: `vaebm inspect` builds those.
+@pytest.mark.parametrize("name", [name for name in names() if name != "folder" and not name.startswith("paper/")])
+def test_it_builds_at_full_width(name: str, recipe_of: Any) -> None:
+    recipe = recipe_of(name)
     data = recipe.data.load()
     model = build_model(recipe, data, torch.device("cpu"))
     assert isinstance(model.energy_net, TotalEnergy)

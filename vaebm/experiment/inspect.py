@@ -93,6 +93,7 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     )
     sentences = [
         f"recipe {recipe.name}: {recipe.summary}",
+        *([f"published: {recipe.published}"] if recipe.published else []),
         f"data: {data.found}",
         size,
         *(

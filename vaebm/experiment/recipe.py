@@ -65,6 +65,7 @@ class Recipe(ModelSettings):
 
     name: str = ""
     summary: str = ""
+    published: str = Field("", description="what the paper reports, in a sentence, for comparison")
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1, description="of the CPU; null: as PyTorch and OMP_NUM_THREADS say")
     data: Data
