@@ -39,8 +39,8 @@ class FrozenCell:
     ) -> None:
         rise, depthwise, fall = (convolution.normalised_weight() for convolution in convolutions)
         self.rise_bias, self.depthwise_bias, self.fall_bias = (_bias(layer).to(dtype) for layer in convolutions)
-        self.rise, self.fall = rise.flatten(1).to(dtype), fall.flatten(1).to(dtype)
-        self.rise_transposed, self.fall_transposed = self.rise.T.contiguous(), self.fall.T.contiguous()
+        self.rise, self.scaled_fall = rise.flatten(1).to(dtype), (residual_scale * fall.flatten(1)).to(dtype)
+        self.rise_transposed, self.fall_transposed = (w.flatten(1).to(dtype).T.contiguous() for w in (rise, fall))
         self.depthwise = depthwise.to(dtype)
         self.depthwise_flipped = self.depthwise.flip(2, 3)
         (self.squeeze, self.squeeze_bias), (self.excite, self.excite_bias) = _matrix(gate[0]), _matrix(gate[2])
@@ -83,9 +83,9 @@ class _Cell(torch.autograd.Function):
             dgate = torch.linalg.vecdot(u.float(), dy.float(), dim=1) * gate * (1 - gate)
             dmean = torch.ops.aten.silu_backward(dgate @ cell.excite, squeezed) @ cell.squeeze
             du = torch.addcmul((dmean / dy.shape[1])[:, None].to(dy.dtype), dy, gate[:, None].to(dy.dtype))
-            dv = (du.flatten(0, 1) * cell.residual_scale).to(cell.dtype) @ cell.fall
-            dv = cell.convolved(torch.ops.aten.silu_backward(dv, v), dy_images, cell.depthwise_flipped, None)
-            dx = torch.ops.aten.silu_backward(dv, h) @ cell.rise
+            dv = _times_slope(du.flatten(0, 1).to(cell.dtype) @ cell.scaled_fall, v)
+            dh = _times_slope(cell.convolved(dv, dy_images, cell.depthwise_flipped, None), h)
+            dx = dh @ cell.rise
             return _images(dy + dx.view(dy.shape).to(dy.dtype), dy_images), None
 
 
@@ -93,6 +93,12 @@ def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
     assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     return layer.weight.flatten(1).float(), layer.bias.float()
+
+
+def _times_slope(gradient: Tensor, x: Tensor) -> Tensor:
+    """silu'(x) * gradient, in place: these are the largest arrays, and writing to new memory is what takes time."""
+    product: Tensor = torch.ops.aten.silu_backward.grad_input(gradient, x, grad_input=gradient)
+    return product
 
 
 def _rows(images: Tensor) -> Tensor:
