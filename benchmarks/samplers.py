@@ -349,9 +349,9 @@ def peer_seconds(sampler: Any, problem: Problem, seed: int, gradients: float) ->
 
 
 def ebmkit_nuts(problem: Problem, seed: int) -> Result:
-    generator, target, warmup = torch.Generator().manual_seed(seed), Counted(problem.log_prob), 300
+    generator, target, warmup = torch.Generator().manual_seed(seed), Counted(problem.log_prob), 200
     torch.manual_seed(seed)
-    sampler, draws = CountedNUTS(warmup=warmup), round(400 * problem.length)
+    sampler, draws = CountedNUTS(warmup=warmup), round(200 * problem.length)
     begin = sampler.sample(energy_of(target), problem.draw(problem.chains, generator), steps=0)
     warm, sampler.warmup, sampler.leaves = sampler.leaves / problem.chains + warmup, 0, 0
     history = sampler.sample(energy_of(target), begin, steps=draws, return_trajectory=True)[1:]
@@ -461,8 +461,8 @@ def pyro_alone(make: Callable[..., Any], problem: Problem, seed: int) -> Result:
 
 def pyro_as_one(make: Callable[..., Any], problem: Problem, seed: int) -> Result:
     pyro.set_rng_seed(seed)
-    begin, draws = problem.draw(MANY, torch.Generator().manual_seed(seed)), round(80 * problem.length)
-    history, gradients, seconds, warm, step = pyro_chain(make, draws, 100, begin, Counted(problem.log_prob))
+    begin, draws = problem.draw(MANY, torch.Generator().manual_seed(seed)), round(40 * problem.length)
+    history, gradients, seconds, warm, step = pyro_chain(make, draws, 60, begin, Counted(problem.log_prob))
     cost = [each / MANY / draws for each in (gradients, seconds)]
     # What a compiled target would have saved of each evaluation.
     targets = problem.log_prob, problem.compiled

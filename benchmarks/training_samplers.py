@@ -51,7 +51,8 @@ DIVERGENCE: dict[str, dict[str, Any]] = {
     "digits": {"iterations": 100, "batch_size": 96, "learning_rate": 1e-4, "buffer": 1024, "energy_square": 1e-2},
 }
 COMMON = {"kind": "contrastive_divergence", "reuse": 0.95, "reuse_ramp_iterations": 50}
-STARTS = ("fresh energy", "after the density ratio")
+FRESH, AFTER = "fresh energy", "after the density ratio"
+STARTS = {"gaussians25": (FRESH, AFTER), "digits": (AFTER,)}
 FIGURES = {
     "gaussians25": ("log_likelihood", "exact held-out log-likelihood, nats (higher is better)"),
     "digits": ("frechet_distance", "Fréchet distance on the classifier (lower is better)"),
@@ -90,7 +91,7 @@ def rows(recipe: str, seed: int, wanted: list[tuple[str, str]], folder: Path) ->
         step_size = own_step_size(model, sampler, seed)
         settings = {"kind": sampler, "step_size": step_size, "warmup": 0, **SAMPLERS[sampler]}
         phase = {**COMMON, **DIVERGENCE[recipe], "sampler": settings}
-        energy = ratio if start == STARTS[1] else None
+        energy = ratio if start == AFTER else None
         run, _, seconds, ended = train_energy(recipe, seed, [phase], [], folder / "cell", vae, energy)
         row = {"start": start, "sampler": sampler, "seconds": seconds, "ended": ended, "settings": settings}
         yield {**row, "gap": last_gap(run), **measured(run)}
@@ -111,9 +112,12 @@ def picture(recipe: str, found: list[dict[str, Any]]) -> Path:
     from matplotlib import pyplot
 
     key, words = FIGURES[recipe]
-    figure, axes = pyplot.subplots(1, len(STARTS), figsize=(9, 3.4), sharey=True, layout="constrained")
+    starts = STARTS[recipe]
+    size = (1 + 4 * len(starts), 3.4)
+    figure, rows = pyplot.subplots(1, len(starts), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    axes = rows[0]
     ratio = [row[key][0] for row in found if row["sampler"] == "none"]
-    for axis, start in zip(axes, STARTS, strict=True):
+    for axis, start in zip(axes, starts, strict=True):
         for place, sampler in enumerate(SAMPLERS):
             cells = [row for row in found if row["start"] == start and row["sampler"] == sampler]
             for ended, marker in ((True, "o"), (False, "x")):
@@ -165,7 +169,7 @@ def main() -> None:
     if arguments.picture:
         sys.stdout.write(f"{picture(recipe, found)}\n\n{table(recipe, found)}\n")
         return
-    every = [("density ratio", "none"), *((start, sampler) for start in STARTS for sampler in SAMPLERS)]
+    every = [("density ratio", "none"), *((start, sampler) for start in STARTS[recipe] for sampler in SAMPLERS)]
     for seed in arguments.seeds:
         done = {(row["start"], row["sampler"]) for row in found if row["seed"] == seed}
         wanted = [cell for cell in every if cell not in done]

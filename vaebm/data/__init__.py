@@ -16,6 +16,7 @@ from vaebm.data.mnist import FashionMNISTSettings, MNISTSettings
 from vaebm.data.splits import SATURATED, DataSet, DataSettings, Split, Truth
 from vaebm.data.sprites import SpritesSettings
 from vaebm.data.stacked_mnist import StackedMNISTSettings
+from vaebm.data.stored import StoredSettings
 from vaebm.data.svhn import SVHNSettings
 from vaebm.data.transforms import to_display, to_model, to_uint8
 
@@ -64,6 +65,7 @@ __all__ = [
     "Split",
     "SpritesSettings",
     "StackedMNISTSettings",
+    "StoredSettings",
     "Truth",
     "name_of",
     "to_display",

@@ -4,6 +4,9 @@ Cost of a recipe: the model is built, a few steps of every stage are timed on re
 
     time = sum over stages of iterations x median step + chains started x their steps x median chain step
 
+Where a step takes long, a smaller batch is timed, and its time and memory are scaled to the whole one. Only shapes
+count, so noise stands in for a published data set: nothing is downloaded.
+
 Memory: weights, optimiser and averages (16 bytes a weight), the activations that a step keeps for its backward pass
 (counted, not guessed), and the pool of chains.
 """
@@ -21,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaebm.data import StoredSettings
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, build_stages
@@ -30,6 +34,9 @@ from vaebm.training.loop import Stage, Training
 from vaebm.training.phases import RatioRoundsSettings
 
 TIMED_STEPS = 5
+FEW_ROWS = 2  # of a batch that finds out whether whole ones can be timed
+MOST_SECONDS = 1.5  # of a step that is timed whole
+CHAINS, CHAIN_STEPS = 256, 3
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
 
 
@@ -76,13 +83,18 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)
-    data = recipe.data.load()
+    data = recipe.data.stand_in() if isinstance(recipe.data, StoredSettings) else recipe.data.load()
     training = Training(
         build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed
     )
     model = training.model
     chain_step = _chain_step(training)
-    costs = [_stage_cost(stage, recipe, chain_step) for stage in build_stages(training, recipe)]
+    costs = [
+        _stage_cost(few, whole, recipe, chain_step)
+        for few, whole in zip(
+            build_stages(training, _with_few_rows(recipe)), build_stages(training, recipe), strict=True
+        )
+    ]
     trained = max(_count(model.vae), _count(model.energy_net))
     memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
     seconds = sum(cost.seconds for cost in costs)
@@ -165,28 +177,51 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
-def _stage_cost(stage: Stage, recipe: Recipe, chain_step: float) -> StageCost:
+def _with_few_rows(recipe: Recipe) -> Recipe:
+    """The recipe with small batches."""
+    stage = recipe.energy_stage
+    latent = stage.latent.model_copy(update={"batch_size": FEW_ROWS})
+    phases = {name: phase and phase.model_copy(update={"batch_size": FEW_ROWS}) for name, phase in stage.phases.items()}
+    return recipe.model_copy(
+        update={
+            "vae_stage": recipe.vae_stage.model_copy(update={"batch_size": FEW_ROWS}),
+            "energy_stage": stage.model_copy(update={"latent": latent, "phases": phases}),
+        }
+    )
+
+
+def _rows(stage: Stage, recipe: Recipe) -> int:
     phase = recipe.energy_stage.phases.get(stage.name)
+    if phase is not None:
+        return phase.batch_size or recipe.energy_stage.batch_size
+    return recipe.vae_stage.batch_size if stage.name == "vae" else recipe.energy_stage.latent.batch_size
+
+
+def _stage_cost(few: Stage, whole: Stage, recipe: Recipe, chain_step: float) -> StageCost:
+    """Of a stage, built with few rows and with all."""
+    phase, rows = recipe.energy_stage.phases.get(whole.name), _rows(whole, recipe)
+    pool_seconds = 0.0
     if isinstance(phase, RatioRoundsSettings):
         sampler = phase.sampler or recipe.sampler
         moves = phase.restart_steps * (1 + phase.restart_share * (phase.rounds - 1))
         moves += sampler.steps * (1 - phase.restart_share) * (phase.rounds - 1)
-        small = phase.model_copy(
-            update={"chains": phase.batch_size or recipe.energy_stage.batch_size, "restart_steps": 1}
-        )
-        stage.phase = small  # type: ignore[attr-defined]
-        seconds, kept = _timed(stage)
-        return StageCost(stage.name, stage.iterations, seconds, kept, phase.chains * moves * chain_step)
-    seconds, kept = _timed(stage)
-    return StageCost(stage.name, stage.iterations, seconds, kept)
+        pool_seconds = phase.chains * moves * chain_step
+        for stage, chains in ((few, FEW_ROWS), (whole, rows)):
+            stage.phase = stage.phase.model_copy(update={"chains": chains, "restart_steps": 1})  # type: ignore[attr-defined]
+    factor = max(1.0, rows / FEW_ROWS)
+    seconds, kept = _timed(few, TIMED_STEPS // 2)
+    seconds, kept = seconds * factor, round(kept * factor)
+    if seconds < MOST_SECONDS:
+        seconds, kept = _timed(whole, TIMED_STEPS)
+    return StageCost(whole.name, whole.iterations, seconds, kept, pool_seconds)
 
 
-def _timed(stage: Stage) -> tuple[float, int]:
+def _timed(stage: Stage, steps: int) -> tuple[float, int]:
     """Median seconds of a step, and the bytes that a step keeps for its backward pass."""
     stage.begin()
     kept = _kept_bytes(lambda: stage.step(0))
     times = []
-    for iteration in range(1, 1 + TIMED_STEPS):
+    for iteration in range(1, 1 + steps):
         started = time.perf_counter()
         stage.step(iteration)
         times.append(time.perf_counter() - started)
@@ -196,13 +231,17 @@ def _timed(stage: Stage) -> tuple[float, int]:
 def _chain_step(training: Training) -> float:
     """Seconds of one chain step for one chain, in a batch of chains."""
     model, generator = training.model, training.engine.generator
-    rows, steps = 256, 3
-    sampler = model.settings.sampler.model_copy(update={"steps": steps, "warmup": 0})
-    eps = model.noise.standard(rows, generator, training.engine.device)
-    model.chains(eps, generator, sampler)
-    started = time.perf_counter()
-    model.chains(eps, generator, sampler)
-    return (time.perf_counter() - started) / (rows * (steps + 1))
+    sampler = model.settings.sampler.model_copy(update={"steps": CHAIN_STEPS, "warmup": 0})
+
+    def seconds(rows: int) -> float:
+        eps = model.noise.standard(rows, generator, training.engine.device)
+        started = time.perf_counter()
+        model.chains(eps, generator, sampler)
+        return (time.perf_counter() - started) / (rows * (CHAIN_STEPS + 1))
+
+    seconds(FEW_ROWS)  # not timed: the first call prepares
+    few = seconds(FEW_ROWS)
+    return few if few * CHAINS > MOST_SECONDS else seconds(CHAINS)
 
 
 def _kept_bytes(step: Callable[[], object]) -> int:
