@@ -22,13 +22,22 @@ def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature
             " log_likelihood"
         )
 
+    # The grid lies on the CPU, the model where it may.
+    device = model.device
+
     def decode(z: Tensor) -> tuple[Tensor, Tensor]:
-        gaussian = vae.pixels(z).gaussian
-        return gaussian.mean, gaussian.scale
+        gaussian = vae.pixels(z.to(device)).gaussian
+        return gaussian.mean.cpu(), gaussian.scale.cpu()
 
     def log_latent_weight(z: Tensor) -> Tensor:
+        z = z.to(device)
         log_prior = vae.log_prior(z)
-        return log_prior - energy.latent(None, z) if with_energy and energy.latent is not None else log_prior
+        return (log_prior - energy.latent(None, z) if with_energy and energy.latent is not None else log_prior).cpu()
 
-    image = energy.image if with_energy else None
-    return metrics.PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, image)
+    def image(x: Tensor) -> Tensor:
+        assert energy.image is not None
+        of_x: Tensor = energy.image(x.to(device))
+        return of_x.cpu()
+
+    has_energy = with_energy and energy.image is not None
+    return metrics.PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, image if has_energy else None)
