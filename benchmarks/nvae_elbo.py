@@ -53,8 +53,8 @@ PUBLISHED = 78.01  # nats; NVAE on dynamically binarised MNIST
 TIMED_STEPS, TIMED_TURNS = 5, 3
 WARMUP_SHARE = 0.3  # of the iterations, in which the KL weight rises, as published
 
-# Within 1 % of each other in weights; the NVAE has fewer. Its five groups lie at 7 x 7: above them, at 4 x 4, two groups
-# carried one nat together and cost as much.
+# Within 1 % of each other in weights; the NVAE has fewer. Its five groups lie at 7 x 7: two more above them, at 4 x 4,
+# carried one nat together.
 VAES: dict[str, dict[str, Any]] = {
     "nvae": {"kind": "nvae", "widths": [8, 32, 96], "groups": [5], "latents": 4, "expansion": 4},
     "conv": {"kind": "conv", "latent_dim": 25, "widths": [32, 64, 128]},

@@ -2,7 +2,7 @@
 
     L = -( E_q[log p(x | z)] - w(t) KL ) / D     per value of x, so that clipping and rates mean the same for any size
     w(t) = 0 for a while, then linearly up to `kl_weight`; while it rises, groups are balanced (vae/elbo.py)
-    + spectral / D * sum over normalised layers of the largest singular value          (Vahdat & Kautz 2020, Section 3.2)
+    + spectral / D * sum over normalised layers of the largest singular value       (Vahdat & Kautz 2020, Section 3.2)
 
 Normalised layers start from the first batch; statistics of batch normalisation are estimated anew for the averaged
 weights at the end.
