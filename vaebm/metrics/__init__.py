@@ -5,6 +5,7 @@ from vaebm.metrics.feature_cache import real_features
 from vaebm.metrics.features import Features, classifier_features, inception_features, inception_layer, pixel_features
 from vaebm.metrics.frechet import frechet_distance, frechet_from_moments, repeated_frechet
 from vaebm.metrics.kernel_distance import kernel_distance
+from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.modes import mode_kl, mode_measurements, modes_covered, within_three_sigma
 from vaebm.metrics.moments import Moments
@@ -13,10 +14,12 @@ from vaebm.metrics.quadrature import PlaneQuadrature
 __all__ = [
     "Classifier",
     "Features",
+    "Manifold",
     "Measurement",
     "Moments",
     "PlaneQuadrature",
     "classifier_features",
+    "density_coverage",
     "frechet_distance",
     "frechet_from_moments",
     "inception_features",
@@ -26,6 +29,7 @@ __all__ = [
     "mode_measurements",
     "modes_covered",
     "pixel_features",
+    "precision_recall",
     "real_features",
     "repeated_frechet",
     "train_classifier",
