@@ -59,3 +59,12 @@ def test_subject_and_settings_can_be_added() -> None:
     assert measured.with_settings(a=2, b=3).settings == {"a": 2, "b": 3}
     assert measured.settings == {"a": 1}
     assert str(measured) == "elbo 1 ± 0.5 (n = 10)"
+
+
+def test_the_mean_of_draws() -> None:
+    draws = [Measurement("recall", value, 0.5, 9, {"k": 3, "largest_of": i}) for i, value in enumerate((1.0, 2.0, 6.0))]
+    mean = Measurement.mean_of(draws)
+    assert (mean.value, mean.n) == (3.0, 9)
+    assert mean.stderr == pytest.approx((7.0 / 3) ** 0.5)
+    assert mean.settings == {"k": 3, "draws": 3, "spread": pytest.approx(7.0**0.5), "stderr_over": "draws"}
+    assert Measurement.mean_of(draws[:1]) is draws[0]

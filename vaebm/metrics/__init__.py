@@ -1,5 +1,6 @@
 """Measurements: how good are the samples, and how sure is that? Every function takes (generated, reference)."""
 
+from vaebm.metrics.class_histogram import class_gap, class_modes
 from vaebm.metrics.classifier import Classifier, train_classifier
 from vaebm.metrics.feature_cache import real_features
 from vaebm.metrics.features import Features, classifier_features, inception_features, inception_layer, pixel_features
@@ -10,6 +11,8 @@ from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.modes import mode_kl, mode_measurements, modes_covered, within_three_sigma
 from vaebm.metrics.moments import Moments
 from vaebm.metrics.quadrature import PlaneQuadrature
+from vaebm.metrics.saturation import pixels_between_ends
+from vaebm.metrics.stacked_classifier import StackedClassifier, train_stacked_classifier
 
 __all__ = [
     "Classifier",
@@ -18,6 +21,9 @@ __all__ = [
     "Measurement",
     "Moments",
     "PlaneQuadrature",
+    "StackedClassifier",
+    "class_gap",
+    "class_modes",
     "classifier_features",
     "density_coverage",
     "frechet_distance",
@@ -29,9 +35,11 @@ __all__ = [
     "mode_measurements",
     "modes_covered",
     "pixel_features",
+    "pixels_between_ends",
     "precision_recall",
     "real_features",
     "repeated_frechet",
     "train_classifier",
+    "train_stacked_classifier",
     "within_three_sigma",
 ]

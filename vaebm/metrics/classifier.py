@@ -92,11 +92,14 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(functional.silu(self.trunk(images)))
         return logits
 
+    def predict(self, images: Tensor) -> Tensor:
+        """Classes (n,) int64 of images (n, C, H, W) in [-1, 1]."""
+        with torch.no_grad():
+            return torch.cat([self(chunk).argmax(1) for chunk in images.split(IMAGES_AT_ONCE)])
+
     def accuracy(self, split: Split) -> Measurement:
         """The share of a labelled split that is classified right; the standard error is binomial."""
-        with torch.no_grad():
-            chunks = torch.split(torch.arange(len(split)), IMAGES_AT_ONCE)
-            predicted = torch.cat([self(split.batch(rows)).argmax(1) for rows in chunks])
+        predicted = torch.cat([self.predict(batch) for batch in split.chunks(IMAGES_AT_ONCE)])
         share = (predicted == _labels(split)).double().mean().item()
         return Measurement("classifier_accuracy", share, math.sqrt(share * (1.0 - share) / len(split)), len(split))
 

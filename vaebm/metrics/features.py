@@ -2,7 +2,8 @@
 
     inception-768   the mean over pixels of a layer (64, 192, 768 or 2048 channels) of FID's Inception network
                     (`metrics/inception.py`)
-    classifier      the 64 features of the recipe's own classifier, where there are labels (`metrics/classifier.py`)
+    classifier      the 64 features of the recipe's own classifier, where there are labels (`metrics/classifier.py`);
+                    of stacked digits 64 a channel (`metrics/stacked_classifier.py`)
     pixels          the image averaged down to at most 8 x 8 a channel, and flattened
 
 Inception sees images as files hold them: rounded to 256 levels, grey ones repeated to three channels. Only with 2048
@@ -32,6 +33,7 @@ from vaebm.errors import InputError
 from vaebm.metrics.classifier import Classifier
 from vaebm.metrics.inception import Inception, Layer
 from vaebm.metrics.inception_weights import find_weights, read_weights
+from vaebm.metrics.stacked_classifier import StackedClassifier
 
 IMAGES_AT_ONCE = 1024
 INCEPTION_IMAGES_AT_ONCE = {"cpu": 8}  # its first layers then stay in the processor's cache; elsewhere 128
@@ -147,7 +149,7 @@ def inception_features(
     return features.of_batches(batches) if len(values) else torch.empty(0, layer)
 
 
-def classifier_features(classifier: Classifier) -> Features:
+def classifier_features(classifier: Classifier | StackedClassifier) -> Features:
     """The penultimate values of a trained classifier."""
     return Features("classifier", classifier.sha256(), classifier.features)
 

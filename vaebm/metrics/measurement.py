@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,6 +99,26 @@ class Measurement:
             raise
         except (TypeError, ValueError):
             raise InputError("a measurement holds a value of a wrong type: it is damaged; measure again") from None
+
+    @classmethod
+    def mean_of(cls, draws: Sequence[Measurement]) -> Measurement:
+        """The mean of one measurement of several draws of equal n, its standard error from their spread.
+
+        One draw alone is returned as it is. Settings that differ from draw to draw are left out.
+        """
+        first, count = draws[0], len(draws)
+        if count == 1:
+            return first
+        values = [draw.value for draw in draws]
+        spread = statistics.stdev(values)
+        shared = {
+            key: value
+            for key, value in first.settings.items()
+            if all(draw.settings.get(key) == value for draw in draws)
+        }
+        over = {"draws": count, "spread": spread, "stderr_over": "draws"}
+        stderr = spread / math.sqrt(count)
+        return replace(first, value=statistics.fmean(values), stderr=stderr, settings=shared | over)
 
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4g} ± {self.stderr:.2g} (n = {self.n:,})"

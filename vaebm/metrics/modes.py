@@ -6,10 +6,8 @@ For modes c_1 ... c_K of a mixture of equal round Gaussians of deviation std, an
     within_three_sigma   the share of samples within 3 std of their nearest mode (in the plane, in truth, 1 - e^-4.5)
     mode_kl              sum_k p_k log(K p_k), in nats: p_k the share of samples nearest to mode k, against 1 / K
 
-Standard errors are over the draw of the samples. Of the share: binomial. Of the count: a mode with c hits is missed by
-another draw with probability about e^-c, so sum_k e^-c (1 - e^-c) is the variance (a mode never hit adds none). Of the
-divergence: the delta method, var_x[log p_k(x)] / n; its value is biased upwards by (K - 1) / 2n, and at equal shares
-the error is about sqrt(2) too large.
+Standard errors are over the draw of the samples. Of the share: binomial; of the count and the divergence: those of
+`metrics/class_histogram.py`, where the mode is the class.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.class_histogram import covered, divergence
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.moments import Features, as_rows
 
@@ -29,9 +28,7 @@ def modes_covered(generated: Features, modes: Features, std: float) -> Measureme
     """How many of the modes (K, dim) have at least one of the samples (n, dim) within 3 `std`."""
     nearest = _Nearest.find(generated, modes)
     hits = torch.bincount(nearest.mode[nearest.distance <= 3.0 * std], minlength=nearest.count)
-    missed = torch.exp(-hits.double()) * (hits > 0)
-    stderr = (missed * (1.0 - missed)).sum().sqrt().item()
-    return nearest.measurement("modes_covered", (hits > 0).sum().item(), stderr, std)
+    return nearest.measurement("modes_covered", *covered(hits.double()), std)
 
 
 def within_three_sigma(generated: Features, modes: Features, std: float) -> Measurement:
@@ -44,11 +41,8 @@ def within_three_sigma(generated: Features, modes: Features, std: float) -> Meas
 def mode_kl(generated: Features, modes: Features, std: float) -> Measurement:
     """KL divergence in nats from equal shares of the modes (K, dim) to those of the samples (n, dim)."""
     nearest = _Nearest.find(generated, modes)
-    shares = torch.bincount(nearest.mode, minlength=nearest.count).double() / len(nearest.mode)
-    log_ratio = (nearest.count * shares[nearest.mode]).log()
-    return nearest.measurement(
-        "mode_kl", log_ratio.mean().item(), log_ratio.std().item() / math.sqrt(len(log_ratio)), std
-    )
+    hits = torch.bincount(nearest.mode, minlength=nearest.count).double()
+    return nearest.measurement("mode_kl", *divergence(hits, torch.full_like(hits, 1.0 / nearest.count)), std)
 
 
 def mode_measurements(generated: Features, modes: Features, std: float) -> dict[str, Measurement]:
