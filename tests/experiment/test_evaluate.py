@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import safetensors.torch
 import torch
 
+from vaebm.data import DigitsSettings, Split
 from vaebm.errors import InputError
-from vaebm.experiment import evaluate as module
+from vaebm.experiment import evaluation as module
+from vaebm.experiment import point_evaluation, sample
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.sample import draw_samples
+from vaebm.experiment.sample import draw_noise
+from vaebm.hybrid import VAEBM
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
 from vaebm.metrics.measurement import Measurement
@@ -28,7 +32,9 @@ NAMES = {
     *("log_likelihood_lower", "log_likelihood_upper", "elbo", "log_z", "ood_auroc", "few_label_accuracy", "mig"),
     *("dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "factor_vae_score"),
 }
-FURTHER = {"seconds_per_thousand"}
+FURTHER = {"seconds_per_thousand", "pixels_between_ends", "class_gap"}
+ON_FEATURES = {"frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"}
+OF_IMAGES = ("held_out", "reconstruction", "vae", "vae_mixture", "vaebm")
 SUBJECTS = {"vaebm", "vae", "vae_mixture", "reconstruction", "held_out", "truth"}
 
 
@@ -43,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         def log_likelihood(self, points: Any) -> Measurement:
             return Measurement("log_likelihood", -2.0, 0.01, len(points), {"method": "quadrature"})
 
-    monkeypatch.setattr(module, "plane_quadrature", lambda model, with_energy: Density())
+    monkeypatch.setattr(point_evaluation, "plane_quadrature", lambda model, with_energy: Density())
 
 
 def keys(measurements: list[Measurement]) -> set[tuple[str, str]]:
@@ -72,19 +78,21 @@ def test_points(points_run: Run) -> None:
 
 def test_images(digits_run: Run) -> None:
     found = evaluate(digits_run, n=30)
-    distances = {"frechet_distance", "kernel_distance"}
-    subjects = ("held_out", "reconstruction", "vae", "vae_mixture", "vaebm")
     assert keys(found) == {
-        *((name, subject) for name in distances for subject in subjects),
+        *((name, subject) for name in {*ON_FEATURES, "pixels_between_ends", "class_gap"} for subject in OF_IMAGES),
         ("elbo", "vae"),
         ("seconds_per_thousand", "vaebm"),
     }
+    assert {m.name for m in found} <= NAMES | FURTHER
     for m in found:
-        if m.name == "frechet_distance":
+        if m.name in ON_FEATURES:
             assert m.settings["features"] == "classifier"
             assert len(m.settings["sha256"]) == 64
-            assert m.n == 30
-            assert m.settings["reference_n"] == 1437
+            assert m.n == (60 if m.name == "kernel_distance" and m.subject in ("vae", "vae_mixture", "vaebm") else 30)
+            distance = m.name in ("frechet_distance", "kernel_distance")
+            assert m.settings["reference_n"] == (1437 if distance else 30)
+        if m.name == "pixels_between_ends":
+            assert m.settings["levels"] == 16
     assert (digits_run.path / "model" / "classifier.safetensors").is_file()
 
 
@@ -127,7 +135,7 @@ def test_yardsticks_stand_beside_each_other(
     assert {m.settings["samples_asked"] for m in found if m.name == "seconds_per_thousand"} <= {30}
     assert len(list((tmp_path / "cache" / "vaebm" / "features").iterdir())) == 2  # training and held-out images
     # What is measured on one of them is kept when the other is asked for, or measured in another way.
-    monkeypatch.setattr(module, "draw_samples", None)
+    monkeypatch.setattr(module, "draw_noise", None)
     before = saved(digits_run)
     for same in (both, ["evaluation.features={inception-64: {n: 20, reference_n: 40}}"]):
         again = evaluate(digits_run, overrides=same, subjects=["held_out"], only=["frechet_distance"])
@@ -162,7 +170,7 @@ def test_the_records_are_as_the_interface_says(digits_run: Run) -> None:
         settings = record["settings"]
         assert settings["seed"] == 0
         assert settings["split"] == ("train" if record["name"] == "frechet_distance" else "test")
-        assert ("show" in settings) == (record["subject"] != "held_out")
+        assert ("show" in settings) == (record["subject"] != "held_out" and record["name"] != "elbo")
         assert ("sampler" in settings) == (record["subject"] == "vaebm")
     sampler = next(record["settings"]["sampler"] for record in saved(digits_run) if record["subject"] == "vaebm")
     assert sampler["kind"] == "langevin"
@@ -173,15 +181,15 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
     whole = {(m.name, m.subject): m.value for m in evaluate(points_run)}
     (points_run.path / "measurements.json").unlink()
     drawn: list[str] = []
-    real = draw_samples
+    real = draw_noise
 
-    def draw(model: Any, n: int, **keywords: Any) -> Any:
-        drawn.append(keywords["subject"])
+    def draw(model: Any, n: int, subject: Any, *further: Any) -> Any:
+        drawn.append(subject)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return real(model, n, **keywords)
+        return real(model, n, subject, *further)
 
-    monkeypatch.setattr(module, "draw_samples", draw)
+    monkeypatch.setattr(module, "draw_noise", draw)
     with pytest.raises(KeyboardInterrupt):
         evaluate(points_run)
     assert {subject for _, subject in keys(points_run.measurements())} == {"truth", "vae"}
@@ -194,12 +202,12 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
 def test_what_is_measured_by_the_same_protocol_is_kept(points_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate(points_run)
     before = saved(points_run)
-    monkeypatch.setattr(module, "draw_samples", None)
+    monkeypatch.setattr(module, "draw_noise", None)
     monkeypatch.setattr(module, "elbo", None)
     assert [m.to_json() for m in evaluate(points_run)] == before
 
 
-@pytest.mark.parametrize("override", ["evaluation.seed=1", "evaluation.n=50", "sampler.steps=5", "show=mean"])
+@pytest.mark.parametrize("override", ["evaluation.seed=1", "evaluation.n=50", "sampler.steps=5"])
 def test_another_protocol_measures_again_and_replaces(override: str, points_run: Run) -> None:
     first = evaluate(points_run)
     second = evaluate(points_run, overrides=[override])
@@ -243,11 +251,11 @@ def test_a_density_that_cannot_be_integrated_is_not_measured(points_recipe: Any,
 
 
 def test_only_what_is_asked_for_is_computed(points_run: Run, digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "draw_samples", None)
+    monkeypatch.setattr(module, "draw_noise", None)
     assert keys(evaluate(digits_run, only=["elbo"])) == {("elbo", "vae")}
     assert keys(evaluate(points_run, only=["elbo", "log_z"])) == {("elbo", "vae"), ("log_z", "vaebm")}
     monkeypatch.undo()
-    monkeypatch.setattr(module, "plane_quadrature", None)
+    monkeypatch.setattr(point_evaluation, "plane_quadrature", None)
     assert {name for name, _ in keys(evaluate(points_run, only=["mode_kl"]))} == {"elbo", "log_z", "mode_kl"}
 
 
@@ -257,7 +265,131 @@ def test_subjects(points_run: Run) -> None:
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:
-    names = ["frechet_distance", "kernel_distance", "elbo"]
+    names = [*ON_FEATURES, "pixels_between_ends", "class_gap", "elbo"]
     first = evaluate(digits_run, n=20, only=names)
     (digits_run.path / "measurements.json").unlink()
     assert evaluate(digits_run, n=20, only=names) == first
+
+
+def shows(measurements: list[Measurement]) -> dict[tuple[str, str, str], float]:
+    return {(m.name, m.subject, m.settings["show"]): m.value for m in measurements if "show" in m.settings}
+
+
+def test_both_shows_of_the_same_noise_stand_beside_each_other(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    real = draw_noise
+
+    def draw(model: Any, n: int, subject: Any, *further: Any) -> Any:
+        drawn.append(subject)
+        return real(model, n, subject, *further)
+
+    monkeypatch.setattr(module, "draw_noise", draw)
+    only = ["frechet_distance", "precision", "pixels_between_ends", "elbo", "seconds_per_thousand"]
+    alone = evaluate(digits_run, n=20, only=only)
+    (digits_run.path / "measurements.json").unlink()
+    drawn.clear()
+    both = ["evaluation.shows=[mean, sample]"]
+    found = evaluate(digits_run, n=20, only=only, overrides=both)
+    assert drawn == ["vae", "vae_mixture", "vaebm"]
+    assert [m.to_json() for m in found] == saved(digits_run)
+    assert len(shows(found)) == 2 * 3 * 4
+    assert shows(alone).items() <= shows(found).items()  # with the pixel noise, nothing depends on what else is shown
+    assert all(
+        shows(found)["pixels_between_ends", subject, "mean"] != shows(found)["pixels_between_ends", subject, "sample"]
+        for subject in OF_IMAGES[1:]
+    )
+    assert [m.name for m in found].count("elbo") == [m.name for m in found].count("seconds_per_thousand") == 1
+    # What the recipe shows comes first, and neither replaces the other.
+    order = [m.settings["show"] for m in found if "show" in m.settings]
+    assert order == sorted(order, reverse=True)
+    for overrides in ([], both, ["show=mean"]):
+        assert evaluate(digits_run, n=20, only=only, overrides=overrides) == found
+    assert drawn == ["vae", "vae_mixture", "vaebm"]
+
+
+def test_another_show_is_measured_beside_the_first(points_run: Run) -> None:
+    first, second = evaluate(points_run), evaluate(points_run, overrides=["show=mean"])
+    assert second[: len(first)] == first
+    assert {(m.name, m.subject) for m in second[len(first) :]} == {
+        (name, subject)
+        for name in ("modes_covered", "within_three_sigma", "mode_kl")
+        for subject in ("vae", "vae_mixture", "vaebm")
+    }
+
+
+def test_denoised_is_the_mean_where_there_is_no_energy(digits_run: Run) -> None:
+    overrides = ["evaluation.shows=[denoised, mean]"]
+    found = shows(evaluate(digits_run, n=20, only=["frechet_distance"], overrides=overrides))
+    for subject in ("reconstruction", "vae", "vae_mixture", "vaebm"):
+        same = found["frechet_distance", subject, "denoised"] == found["frechet_distance", subject, "mean"]
+        assert same == (subject != "vaebm")
+
+
+def test_shows_by_name_alone(digits_run: Run) -> None:
+    assert digits_run.with_overrides(["evaluation.shows=mean"]).evaluation.shows == ["mean"]
+    assert digits_run.with_overrides(["evaluation.shows=[mean, mean]"]).evaluation.shows == ["mean"]
+    with pytest.raises(InputError, match=r"evaluation\.shows"):
+        digits_run.with_overrides(["evaluation.shows=[median]"])
+
+
+def test_the_census_has_a_number_of_its_own(digits_run: Run, photos_run: Run) -> None:
+    overrides = ["evaluation={n: 20, census_n: 50, draws: 1}"]
+    only = ["class_gap", "recall", "pixels_between_ends"]
+    found = evaluate(digits_run, overrides=overrides, only=only)
+    for m in found:
+        assert m.n == m.settings["samples_asked"] == (20 if m.name == "recall" else 50)
+        assert ("classifier" in m.settings) == (m.name == "class_gap")
+    assert {m.n for m in evaluate(digits_run, n=30, overrides=overrides, only=only)} == {30}
+    unlabelled = {m.name for m in evaluate(photos_run, n=4, subjects=["held_out"])}
+    assert unlabelled == {"frechet_distance", "pixels_between_ends"}  # too few for neighbours, and no labels
+
+
+def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = DigitsSettings().load()
+
+    def stacks(split: Split, n: int) -> Split:
+        assert split.labels is not None
+        assert isinstance(split.values, torch.Tensor)
+        rows = torch.randint(len(split), (n, 1), generator=torch.Generator().manual_seed(0))
+        return Split(split.values[rows, 0], split.labels[rows][:, 0], 16, factors=split.labels[rows])
+
+    # Stacks of one, so that the run's model makes them: ten modes instead of a thousand.
+    data = replace(digits, train=stacks(digits.train, 500), test=stacks(digits.test, 200), factor_names=("digit",))
+    run = Run(digits_run.path, digits_run.recipe, data)
+    found = evaluate(run, overrides=["evaluation={census_n: 150}"], n=None)
+    of = {(m.name, m.subject): m for m in found}
+    assert "class_gap" not in {m.name for m in found}
+    for subject in OF_IMAGES:
+        assert of["modes_covered", subject].n == of["mode_kl", subject].n == 150
+        assert 1 <= of["modes_covered", subject].value <= 10
+        assert of["mode_kl", subject].settings["classes"] == 10
+    assert (digits_run.path / "model" / "digit_classifier.safetensors").is_file()
+    again = Run(digits_run.path, digits_run.recipe, data)
+    monkeypatch.setattr(module, "draw_noise", None)
+    assert evaluate(again, overrides=["evaluation={census_n: 150}"]) == found
+    # Without every class among the training data there is no divergence from them.
+    few = Run(digits_run.path, digits_run.recipe, replace(data, train=stacks(digits.train, 5)))
+    names = {m.name for m in evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"]) if m.n == 10}
+    assert names == set()
+
+
+def test_chains_of_a_stopped_evaluation_are_not_run_again(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "CHAINS_AT_ONCE", 16)
+    only, subjects = ["frechet_distance"], ["vaebm"]
+    whole = evaluate(digits_run, n=20, only=only, subjects=subjects)
+    (digits_run.path / "measurements.json").unlink()
+    batches: list[int] = []
+    real = VAEBM.chains
+
+    def chains(model: VAEBM, eps: torch.Tensor, *further: Any, **keywords: Any) -> Any:
+        batches.append(len(eps))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return real(model, eps, *further, **keywords)
+
+    monkeypatch.setattr(VAEBM, "chains", chains)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(digits_run, n=20, only=only, subjects=subjects)
+    assert evaluate(digits_run, n=20, only=only, subjects=subjects) == whole
+    assert batches == [16, 16, 8, 8]
+    assert not list((digits_run.path / "samples").glob(".*"))

@@ -63,6 +63,12 @@ def test_what_is_shown_differently_shares_the_floor_alone(
     rows = [row for row in measurement_rows([*image_measurements(), *means]) if row.measure.title == "Fréchet distance"]
     assert [row.measurements["vaebm"].value for row in rows] == [19.9, 9.95]
     assert all("held_out" in row.cells for row in rows)
+    assert [row.detail for row in rows] == ["classifier features, with pixel noise", "classifier features, means"]
+    assert max(map(len, shown([*image_measurements(), *means]))) <= 80
+    # The verdict goes by what stands first, and never mixes the two.
+    assert verdict([*image_measurements(), *means]) == verdict(image_measurements())
+    held_out = image_measurements()[:1]
+    assert verdict([*held_out, *means, *image_measurements()[1:]]).measurements["vaebm"].value == 9.95
 
 
 def test_the_best_of_the_models(image_measurements: ImageMeasurements, point_measurements: list[Measurement]) -> None:

@@ -22,7 +22,9 @@ from vaebm.errors import InputError
 from vaebm.experiment.comparison import Comparison, Shelf, row_of
 from vaebm.experiment.contender import Contender, KernelContender, Terms, short_ladder, start_cost
 from vaebm.experiment.data_noise import data_noise
-from vaebm.experiment.evaluate import Evaluation
+from vaebm.experiment.evaluate import kind_of
+from vaebm.experiment.evaluation import Evaluation
+from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.judge import ImageJudge, Judge, Masses, PointJudge
 from vaebm.experiment.mixing import Watch
 from vaebm.experiment.populations import ImportanceContender, SMCContender, mean_energy, model_energies
@@ -96,7 +98,7 @@ def compare_samplers(
     model.settings = recipe.model_settings()
     every = contenders(model)
     names = _known(only, list(every))
-    evaluation = Evaluation(run, recipe, data, model, None, progress)
+    evaluation = kind_of(data)(run, recipe, data, model, None, progress)
     n = n or (min(2 * evaluation.n, MOST_IMAGES) if data.kind == "image" else POINTS)
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
@@ -158,7 +160,7 @@ class _Contest:
 
     def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
         model, masses = self.model, None
-        if self.data.kind == "image":
+        if isinstance(self.evaluation, ImageEvaluation):
             judge: Judge = ImageJudge(self.evaluation)
             own = torch.Generator(model.device).manual_seed(self.seed + 1)
             self.energy = mean_energy(model, ENERGY_PROPOSALS * self.n, own)

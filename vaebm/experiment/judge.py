@@ -32,8 +32,9 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.evaluate import Evaluation
+from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.quadrature import plane_quadrature
+from vaebm.experiment.yardstick import AnyClassifier
 from vaebm.hybrid import VAEBM
 from vaebm.metrics.measurement import Measurement
 
@@ -65,12 +66,12 @@ class ImageJudge(Judge):
 
     key = "frechet_distance"
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: ImageEvaluation) -> None:
         self.evaluation, self.yardstick = evaluation, evaluation.yardsticks[0]
         self.size = self.yardstick.n
 
     @cached_property
-    def classifier(self) -> metrics.Classifier:
+    def classifier(self) -> AnyClassifier:
         """The recipe's own."""
         return self.evaluation.classifier()
 
@@ -88,7 +89,7 @@ class ImageJudge(Judge):
     def features(self, x: Tensor) -> dict[str, Tensor]:
         if not any(yardstick.name == "classifier" for yardstick in self.evaluation.yardsticks):
             return {}
-        return {"class": self.classifier(x).argmax(dim=1)}
+        return {"class": self.classifier.predict(x)}
 
     def references(self, x: Tensor) -> dict[str, list[Measurement]]:
         return {"held_out": self.measure(x)}

@@ -19,7 +19,7 @@ from vaebm.data import Data
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
 from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
-from vaebm.hybrid.settings import ModelSettings
+from vaebm.hybrid.settings import ModelSettings, Show
 from vaebm.training.engine import has_bfloat16
 from vaebm.training.guard import GuardSettings
 from vaebm.training.loop import CheckpointSettings
@@ -46,11 +46,27 @@ class EvaluationSettings(BaseModel):
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
     seed: int = Field(0, ge=0)
+    census_n: int | None = Field(
+        None,
+        ge=2,
+        description="images in a draw whose pixels and classes are counted; null: n, or as many as are held out",
+    )
+    shows: list[Show] | None = Field(
+        None,
+        min_length=1,
+        description="what is shown of the same samples, each measured; null: the recipe's show alone",
+    )
     features: dict[FeaturesName, YardstickSettings] | None = Field(
         None,
         min_length=1,
         description="what distances look at; null: the classifier where there are labels, else pixels",
     )
+
+    @field_validator("shows", mode="before")
+    @classmethod
+    def _show_alone(cls, value: Any) -> Any:
+        """One way to show, or a list of them, each once."""
+        return list(dict.fromkeys([value] if isinstance(value, str) else value)) if value else value
 
     @field_validator("features", mode="before")
     @classmethod

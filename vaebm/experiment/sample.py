@@ -45,13 +45,25 @@ def draw_samples(
     Batches of chains are kept in `unfinished` as they end, and those that it holds already are not run again.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
-    if subject == "vaebm":
-        eps = _draw_chains(model, n, generator, progress, unfinished)
-    else:
-        with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
-            eps = model.draw(n, generator, subject)
-            task.advance(n)
+    eps = draw_noise(model, n, subject, generator, progress, unfinished)
     return model.present(eps, model.show_of(subject, show), generator)
+
+
+def draw_noise(
+    model: VAEBM,
+    n: int,
+    subject: Subject,
+    generator: torch.Generator,
+    progress: Progress,
+    unfinished: Unfinished | None = None,
+) -> Tensor:
+    """The noise (n, dim) of n samples of a subject, as `draw_samples` shows it."""
+    if subject == "vaebm":
+        return _draw_chains(model, n, generator, progress, unfinished)
+    with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
+        eps = model.draw(n, generator, subject)
+        task.advance(n)
+    return eps
 
 
 def _draw_chains(

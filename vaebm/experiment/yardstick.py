@@ -1,6 +1,8 @@
 """Yardstick: features, how many samples are looked at on them, and the real images that these are compared with.
 
-    distance = Frechet or kernel distance of features(n samples) to features(reference_n training images)
+    distance            Frechet or kernel distance of features(n samples) to features(reference_n training images)
+    precision, recall,  of features(n samples) against features(n training images), since they depend on how dense
+    density, coverage   either set lies
 
 Several may stand beside each other in a recipe, each with its own numbers:
 
@@ -14,7 +16,7 @@ bias of a Frechet distance depends on n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -28,6 +30,7 @@ from vaebm.data import DataSet
 from vaebm.metrics.measurement import Measurement
 from vaebm.progress import Progress
 
+AnyClassifier = metrics.Classifier | metrics.StackedClassifier
 FeaturesName = Literal["classifier", "pixels", "inception-64", "inception-192", "inception-768", "inception-2048"]
 INCEPTION_LAYERS: dict[str, Literal[64, 192, 768, 2048]] = {
     "inception-64": 64,
@@ -36,7 +39,10 @@ INCEPTION_LAYERS: dict[str, Literal[64, 192, 768, 2048]] = {
     "inception-2048": 2048,
 }
 INCEPTION_SAMPLES, INCEPTION_REFERENCES = 5_000, 10_000
-FEWEST_FOR_KERNEL = 20  # held-out images: fewer give no block estimate
+DISTANCES = ("frechet_distance", "kernel_distance")
+PRECISION_RECALL, DENSITY_COVERAGE = ("precision", "recall"), ("density", "coverage")
+NAMES = (*DISTANCES, *PRECISION_RECALL, *DENSITY_COVERAGE)
+FEWEST = 20  # images: fewer give no block estimate of a kernel distance, and hardly neighbours
 CHOICE_SEED = 0  # of real images, the same for every run and seed
 
 
@@ -69,7 +75,7 @@ class Yardstick:
         settings: YardstickSettings,
         n: int,
         data: DataSet,
-        classifier: Callable[[], metrics.Classifier],
+        classifier: Callable[[], AnyClassifier],
         device: torch.device,
         progress: Progress,
     ) -> None:
@@ -80,10 +86,10 @@ class Yardstick:
         wanted = settings.reference_n or (INCEPTION_REFERENCES if slow else len(data.train))
         self.reference_n = min(wanted, len(data.train))
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What a distance's settings say of the yardstick before it is measured."""
-        protocol = {"features": self.name, "samples_asked": self.n, "reference_n": self.reference_n}
+    def protocol(self, name: str) -> dict[str, Any]:
+        """What a measurement's settings say of the yardstick before it is measured."""
+        reference_n = self.reference_n if name in DISTANCES else min(self.n, self.reference_n)
+        protocol = {"features": self.name, "samples_asked": self.n, "reference_n": reference_n}
         return protocol | ({"precision": self.settings.precision} if self.name in INCEPTION_LAYERS else {})
 
     @cached_property
@@ -108,34 +114,44 @@ class Yardstick:
         """Which held-out images are looked at, indices (n or fewer,)."""
         return some_of(len(self.data.test), self.n)
 
+    @cached_property
+    def manifold(self) -> metrics.Manifold:
+        """Rows of as many training images as there are samples, with the balls about them."""
+        return metrics.Manifold(self.reference[some_of(self.reference_n, self.n)], "reference")
+
     @property
-    def has_kernel(self) -> bool:
-        """Whether there are images enough for a kernel distance."""
-        return min(len(self.data.test), self.n) >= FEWEST_FOR_KERNEL
+    def names(self) -> tuple[str, ...]:
+        """What can be measured: the Frechet distance alone of a handful of images."""
+        return NAMES if min(len(self.data.test), self.n, self.reference_n) >= FEWEST else NAMES[:1]
 
     def rows(self, images: Tensor) -> Tensor:
         """Feature rows of images (n, C, H, W) in the model's range."""
         with self._advancing("images", len(images)) as advance:
             return self.features(images, advance)
 
-    def of_held_out(self) -> list[Measurement]:
-        """Distances of held-out images."""
+    def of_held_out(self, names: Collection[str] = NAMES) -> list[Measurement]:
+        """Measurements of held-out images; of `names`, those that can be."""
         with self._advancing("held-out images", len(self.held_out)) as advance:
             rows = metrics.real_features(self.features, self.data.test, self.held_out, advance)
-        return self._distances([rows])
+        return self._measured([rows], names)
 
-    def of_draws(self, draws: Sequence[Tensor]) -> list[Measurement]:
-        """Distances of draws of equally many samples, in the model's range."""
-        return self._distances([self.rows(draw) for draw in draws])
+    def of_draws(self, draws: Sequence[Tensor], names: Collection[str] = NAMES) -> list[Measurement]:
+        """The same of draws of equally many samples, in the model's range: the mean over draws."""
+        return self._measured([self.rows(draw) for draw in draws], names)
 
-    def _distances(self, draws: Sequence[Tensor]) -> list[Measurement]:
-        if len(draws) > 1:
-            found = [metrics.repeated_frechet(draws, self.reference)]
-        else:
-            found = [metrics.frechet_distance(draws[0], self.reference)]
-        if self.has_kernel:
+    def _measured(self, draws: Sequence[Tensor], names: Collection[str]) -> list[Measurement]:
+        found, names = [], set(names).intersection(self.names)
+        if "frechet_distance" in names and len(draws) > 1:
+            found.append(metrics.repeated_frechet(draws, self.reference))
+        elif "frechet_distance" in names:
+            found.append(metrics.frechet_distance(draws[0], self.reference))
+        if "kernel_distance" in names:
             found.append(metrics.kernel_distance(torch.cat(list(draws)), self.reference))
-        return [m.with_settings(**(self.protocol | self.features.settings)) for m in found]
+        for measure, of in ((metrics.precision_recall, PRECISION_RECALL), (metrics.density_coverage, DENSITY_COVERAGE)):
+            if names.intersection(of):
+                by_draw = [measure(draw, self.manifold) for draw in draws]
+                found += [Measurement.mean_of([one[name] for one in by_draw]) for name in of if name in names]
+        return [m.with_settings(**self.protocol(m.name) | self.features.settings, split="train") for m in found]
 
     @contextmanager
     def _advancing(self, what: str, count: int) -> Iterator[Callable[[int], None] | None]:

@@ -53,6 +53,14 @@ class Measure:
 MEASURES = {
     "frechet_distance": Measure("Fréchet distance", "the Fréchet distance to the training data", better="lower"),
     "kernel_distance": Measure("kernel distance", "the kernel distance to the training data", better="lower"),
+    "precision": Measure("precision", "the share of samples among the data", "%", "higher", 100.0),
+    "recall": Measure("recall", "the share of the data among samples", "%", "higher", 100.0),
+    "density": Measure("density", "the density of the data about samples", better="higher"),
+    "coverage": Measure("coverage", "the share of the data with samples nearby", "%", "higher", 100.0),
+    "pixels_between_ends": Measure(
+        "pixels between ends", "the share of pixels between black and white", "%", factor=100.0
+    ),
+    "class_gap": Measure("class gap", "the largest difference of class shares from the data's", "%", "lower", 100.0),
     "log_likelihood": Measure(
         "log-likelihood", "the log-likelihood of held-out points", "nats", "higher", of_samples=False
     ),

@@ -31,7 +31,7 @@ from vaebm.report.story.samples import comparison_picture as compare_images
 from vaebm.report.story.samples import samples_chapter
 from vaebm.report.story.training import training_chapter
 from vaebm.report.subjects import subject
-from vaebm.report.tables import LEGEND, columns, measurement_rows
+from vaebm.report.tables import LEGEND, columns, measurement_rows, protocols
 from vaebm.training.checkpoint import write_synced
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -68,6 +68,7 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
                 chapters=chapters,
                 rows=(rows := measurement_rows(measured)),
                 columns=[subject(key) for key in columns(rows)],
+                protocols=protocols(rows),
                 legend=LEGEND,
                 run=run,
                 record=record(run, model),

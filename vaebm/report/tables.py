@@ -3,7 +3,7 @@
     value     of the subject, in the row's unit
     ±stderr   below it; a difference of less than about two of them is none
 
-It fits 80 columns of a terminal. Below it stand the verdict in words and, row by row, the protocol.
+It fits 80 columns of a terminal. Below it stand the verdict in words and the protocols.
 `measurement_rows` is the same table as data, for the page.
 """
 
@@ -28,6 +28,7 @@ SHOWN_AS = {
     "mean": "shown as decoder means",
     "denoised": "shown denoised, without an energy as decoder means",
 }
+DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Row:
         measure: what was measured.
         cells: by subject, each the number and its standard error as they are written.
         measurements: by subject, as they were stored.
+        shown: how samples are shown, where another row has the same shown otherwise; else "".
     """
 
     measure: Measure
     cells: dict[str, tuple[str, str]]
     measurements: dict[str, Measurement]
+    shown: str = ""
 
     @property
     def title(self) -> str:
@@ -51,10 +54,10 @@ class Row:
 
     @property
     def detail(self) -> str:
-        """Unit and features: 'classifier features'."""
+        """Unit, features, and what tells the row from its likes: 'classifier features, means'."""
         features = {str(m.settings["features"]) for m in self.measurements.values() if "features" in m.settings}
         return ", ".join(
-            word for word in (self.measure.unit, *(f"{name} features" for name in sorted(features))) if word
+            word for word in (self.measure.unit, *(f"{name} features" for name in sorted(features)), self.shown) if word
         )
 
     @property
@@ -79,9 +82,11 @@ def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
     rows = []
     for (name, _), group in groups.items():
         what = measure(name)
-        for show in list(dict.fromkeys(m.settings["show"] for m in group if "show" in m.settings)) or [None]:
+        shows = list(dict.fromkeys(m.settings["show"] for m in group if "show" in m.settings)) or [None]
+        for show in shows:
             chosen = {m.subject: m for m in group if m.settings.get("show", show) == show}
-            rows.append(Row(what, _cells(what, chosen), chosen))
+            shown = DETAIL_OF_SHOW.get(show, show) if len(shows) > 1 else ""
+            rows.append(Row(what, _cells(what, chosen), chosen, shown))
     return rows
 
 
@@ -117,9 +122,17 @@ def measurements_table(measurements: Sequence[Measurement]) -> Table:
             style = "bold" if key == row.best else ""
             cells.append(Text.assemble((value, style), "\n", (f"±{stderr}" if stderr else "", "dim")))
         table.add_row(Text.assemble(row.title, "\n", (row.detail, "dim")), *cells)
-    notes = [LEGEND, *(f"{row.measure.title}: {row.protocol}." for row in rows)] if rows else []
+    notes = [LEGEND, *(f"{titles}: {protocol}." for titles, protocol in protocols(rows))] if rows else []
     table.caption = Text.assemble((verdict(measurements).sentence, "bold"), *((f"\n{note}", "dim") for note in notes))
     return table
+
+
+def protocols(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """How the numbers came about: the titles of all the rows of one protocol, and that in words."""
+    titles: dict[str, list[str]] = {}
+    for row in rows:
+        titles.setdefault(row.protocol, []).append(row.measure.title)
+    return [(", ".join(dict.fromkeys(named)), protocol) for protocol, named in titles.items()]
 
 
 def _settings_in_words(row: Row) -> list[str]:

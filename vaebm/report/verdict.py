@@ -1,9 +1,9 @@
 """The verdict: what the energy added, or that it did not, in one sentence.
 
 The first measure that the VAEBM and a model without the energy have both been measured by decides: Fréchet
-distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features that were
-measured first. A difference d of two
-numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): the two are taken as independent, which
+distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features, and of samples
+as they are shown, that stand first: `vaebm evaluate` puts what the run's recipe shows before the rest. A difference d
+of two numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): the two are taken as independent, which
 overstates the error where they are of the same held-out points.
 """
 
@@ -42,8 +42,11 @@ class Verdict:
 def verdict(measurements: Sequence[Measurement]) -> Verdict:
     """The verdict that the measurements allow."""
     for name in DECIDING:
-        features = next((m.settings.get("features") for m in measurements if m.name == name), None)
-        by_subject = {m.subject: m for m in measurements if m.name == name and m.settings.get("features") == features}
+        named = [m for m in measurements if m.name == name]
+        features = next((m.settings.get("features") for m in named), None)
+        alike = [m for m in named if m.settings.get("features") == features]
+        show = next((m.settings["show"] for m in alike if "show" in m.settings), None)
+        by_subject = {m.subject: m for m in alike if m.settings.get("show", show) == show}
         rivals = [key for key in ("vae_mixture", "vae") if key in by_subject]
         if "vaebm" in by_subject and rivals:
             return _verdict(name, by_subject, rivals)
