@@ -50,6 +50,7 @@ DIVERGENCE: dict[str, dict[str, Any]] = {
     "gaussians25": {"iterations": 400, "batch_size": 256, "learning_rate": 2e-4, "buffer": 4096},
     "digits": {"iterations": 100, "batch_size": 96, "learning_rate": 1e-4, "buffer": 1024, "energy_square": 1e-2},
 }
+DRAWN = {"gaussians25": 2000, "digits": None}  # samples measured; null: as the recipe says
 COMMON = {"kind": "contrastive_divergence", "reuse": 0.95, "reuse_ramp_iterations": 50}
 FRESH, AFTER = "fresh energy", "after the density ratio"
 STARTS = {"gaussians25": (FRESH, AFTER), "digits": (AFTER,)}
@@ -75,7 +76,9 @@ def own_step_size(model: VAEBM, kind: str, seed: int) -> float:
 
 def measured(run: Run) -> dict[str, list[float]]:
     """By the recipe's own sampler, the same for all."""
-    return {m.name: [m.value, m.stderr] for m in evaluate(run, subjects=["vaebm"], device="cpu")}
+    return {
+        m.name: [m.value, m.stderr] for m in evaluate(run, subjects=["vaebm"], n=DRAWN[run.recipe.name], device="cpu")
+    }
 
 
 def rows(recipe: str, seed: int, wanted: list[tuple[str, str]], folder: Path) -> Iterator[dict[str, Any]]:
