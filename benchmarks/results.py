@@ -2,10 +2,13 @@
 
     python benchmarks/results.py digits --seeds 0 1 2
     python benchmarks/results.py digits vae.likelihood.kind=gaussian --name digits-gaussian --seeds 0 1 2
-    python benchmarks/results.py gaussians25 --seeds 0 1 2
+    python benchmarks/results.py --print digits gaussians25
+    python benchmarks/results.py --docs
 
-Runs go to runs/results/NAME-SEED and are resumed if they are there. Each line of the file is a measurement with recipe,
-seed, seconds of training, hardware, command and version added. Afterwards medians over seeds are printed.
+Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise and as
+decoder means, of the same samples, unless the recipe names its shows. Each line of the file is a measurement, with
+recipe, seed, seconds of training, hardware, command and version added; what the file holds of other seeds is kept. Then
+the table is printed (`benchmarks/results_table.py`); `--docs` writes those of all files into docs/results.md.
 """
 
 from __future__ import annotations
@@ -14,19 +17,21 @@ import argparse
 import json
 import platform
 import shlex
-import statistics
 import subprocess
 import sys
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from results_table import Record, fill, read_records, table
 
 from vaebm.experiment.evaluate import evaluate
+from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
 from vaebm.progress import on_terminal
 
 ROOT = Path(__file__).parent.parent
+RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "results.md"
 
 
 def hardware() -> str:
@@ -45,45 +50,58 @@ def version() -> str:
     ).stdout.strip()
 
 
+def shows(run: Run) -> list[str]:
+    """Overrides for an evaluation: the recipe's shows, else, of images, its own and the usual two."""
+    recipe = run.recipe
+    if recipe.evaluation.shows is not None or run.data().kind != "image":
+        return []
+    return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'mean')))}]"]
+
+
+def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int) -> list[Record]:
+    """Trains and measures one seed, or goes on with it."""
+    overrides = [f"seed={seed}", *overrides]
+    path = ROOT / "runs" / "results" / f"{name}-{seed}"
+    run = train(recipe, path, overrides=overrides, device="cpu", progress=on_terminal())
+    measurements = evaluate(run, device="cpu", overrides=shows(run), progress=on_terminal())
+    added = {
+        "recipe": recipe,
+        "seed": seed,
+        "seconds": next(event["seconds"] for event in reversed(run.events()) if event["event"] == "complete"),
+        "hardware": hardware(),
+        "command": shlex.join(["vaebm", "train", recipe, *overrides]),
+        "version": version(),
+    }
+    return [measurement.to_json() | added for measurement in measurements]
+
+
 def main() -> None:
     """Trains, measures, writes, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe")
+    parser.add_argument("recipe", nargs="?")
     parser.add_argument("overrides", nargs="*", help="key=value")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--name", help="of the results file; the recipe's name unless given")
+    parser.add_argument("--print", nargs="+", default=[], metavar="NAME", help="only print the tables of these results")
+    parser.add_argument("--docs", action="store_true", help="only write the tables into docs/results.md")
     arguments = parser.parse_intermixed_args()
+    for name in arguments.print:
+        sys.stdout.write(table(read_records(RESULTS / f"{name}.json")))
+    if arguments.docs:
+        PAGE.write_text(fill(PAGE.read_text(), RESULTS))
+    if arguments.print or arguments.docs:
+        return
+    if arguments.recipe is None:
+        parser.error("name a recipe, or --print or --docs")
     name = arguments.name or arguments.recipe
-    records = []
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for seed in arguments.seeds:
-        overrides = [f"seed={seed}", *arguments.overrides]
-        run = train(
-            arguments.recipe,
-            ROOT / "runs" / "results" / f"{name}-{seed}",
-            overrides=overrides,
-            device="cpu",
-            progress=on_terminal(),
-        )
-        measurements = evaluate(run, device="cpu", progress=on_terminal())
-        seconds = next(event["seconds"] for event in reversed(run.events()) if event["event"] == "complete")
-        added = {
-            "recipe": arguments.recipe,
-            "seed": seed,
-            "seconds": seconds,
-            "hardware": hardware(),
-            "command": shlex.join(["vaebm", "train", arguments.recipe, *overrides]),
-            "version": version(),
-        }
-        for measurement in measurements:
-            records.append({**measurement.to_json(), **added})
-            values[measurement.name, measurement.subject].append(measurement.value)
-    target = ROOT / "results" / f"{name}.json"
+    target = RESULTS / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
-    for (measured, subject), found in values.items():
-        spread = " ".join(f"{value:.4g}" for value in found)
-        sys.stdout.write(f"{measured:22s} {subject:15s} median {statistics.median(found):9.4g}   seeds: {spread}\n")
+    for seed in arguments.seeds:
+        fresh = records_of(arguments.recipe, arguments.overrides, name, seed)
+        kept = read_records(target) if target.exists() else []
+        records = sorted([*(r for r in kept if r["seed"] != seed), *fresh], key=lambda record: record["seed"])
+        target.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
+    sys.stdout.write(table(read_records(target)))
 
 
 if __name__ == "__main__":
