@@ -34,8 +34,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "results.md"
 
 
-def hardware() -> str:
-    """The processor's name, as the system tells it, and PyTorch's threads."""
+def hardware(device: str) -> str:
+    """The accelerator's name, or the processor's as the system tells it, and PyTorch's threads."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -44,10 +46,11 @@ def hardware() -> str:
 
 
 def version() -> str:
-    """The commit that the working tree stands on."""
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    """The commit that the working tree stands on; "unknown" where it is a copy without its history."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "unknown"
 
 
 def shows(run: Run) -> list[str]:
@@ -58,21 +61,33 @@ def shows(run: Run) -> list[str]:
     return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'mean')))}]"]
 
 
-def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int) -> list[Record]:
+def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int, device: str) -> list[Record]:
     """Trains and measures one seed, or goes on with it."""
     overrides = [f"seed={seed}", *overrides]
     path = ROOT / "runs" / "results" / f"{name}-{seed}"
-    run = train(recipe, path, overrides=overrides, device="cpu", progress=on_terminal())
-    measurements = evaluate(run, device="cpu", overrides=shows(run), progress=on_terminal())
+    run = train(recipe, path, overrides=overrides, device=device, progress=on_terminal())
+    measurements = evaluate(run, device=device, overrides=shows(run), progress=on_terminal())
     added = {
         "recipe": recipe,
         "seed": seed,
         "seconds": next(event["seconds"] for event in reversed(run.events()) if event["event"] == "complete"),
-        "hardware": hardware(),
+        "hardware": hardware(device),
         "command": shlex.join(["vaebm", "train", recipe, *overrides]),
         "version": version(),
     }
     return [measurement.to_json() | added for measurement in measurements]
+
+
+def _with_origin(fresh: Sequence[Record], kept: Sequence[Record]) -> list[Record]:
+    """Records of a seed; a measurement that was only read again keeps the version and hardware that made it."""
+
+    def what(record: Record) -> str:
+        return json.dumps(
+            [record[key] for key in ("seed", "name", "subject", "value", "n", "settings")], sort_keys=True
+        )
+
+    known = {what(record): record for record in kept}
+    return [known.get(what(record), record) for record in fresh]
 
 
 def main() -> None:
@@ -82,6 +97,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--name", help="of the results file; the recipe's name unless given")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--print", nargs="+", default=[], metavar="NAME", help="only print the tables of these results")
     parser.add_argument("--docs", action="store_true", help="only write the tables into docs/results.md")
     arguments = parser.parse_intermixed_args()
@@ -97,9 +113,9 @@ def main() -> None:
     target = RESULTS / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
     for seed in arguments.seeds:
-        fresh = records_of(arguments.recipe, arguments.overrides, name, seed)
+        fresh = records_of(arguments.recipe, arguments.overrides, name, seed, arguments.device)
         kept = read_records(target) if target.exists() else []
-        records = sorted([*(r for r in kept if r["seed"] != seed), *fresh], key=lambda record: record["seed"])
+        records = sorted([*(r for r in kept if r["seed"] != seed), *_with_origin(fresh, kept)], key=lambda r: r["seed"])
         target.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
     sys.stdout.write(table(read_records(target)))
 

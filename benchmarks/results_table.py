@@ -22,12 +22,13 @@ from typing import Any
 
 from vaebm.experiment.evaluation import OF_NO_SHOW
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.measures import NO_BREAK, written
+from vaebm.report.measures import MEASURES, NO_BREAK, written
 from vaebm.report.subjects import subject
 from vaebm.report.tables import Row, columns, measurement_rows, protocols
 
 Record = dict[str, Any]
 Key = tuple[str, str, str | None, str | None]  # name, subject, features, show
+ORDER = list(MEASURES)
 PLACE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -41,8 +42,8 @@ def table(records: Sequence[Record]) -> str:
     """The table, and below it how its numbers came about."""
     seeds = sorted({record["seed"] for record in records})
     by_key: dict[Key, list[Measurement]] = {}
-    for record in records:
-        measured = Measurement.from_json(record)
+    measurements = [Measurement.from_json(record) for record in records]
+    for measured in sorted(measurements, key=lambda m: ORDER.index(m.name) if m.name in ORDER else len(ORDER)):
         by_key.setdefault(_key(measured), []).append(measured)
     rows = measurement_rows([_median(found) for found in by_key.values()])
     keys = columns(rows)
