@@ -161,6 +161,17 @@ def test_numpy_torch_and_manifolds_give_the_same() -> None:
         assert measure(Manifold(x), kept) == measured
 
 
+@pytest.mark.parametrize("neighbours", [1, 4, 9])
+def test_balls_to_any_neighbour(neighbours: int) -> None:
+    x, y = normal(30, 2, 0), normal(30, 2, 1)
+    kept = Manifold(y)
+    kept.squared_radii(1)
+    radii = [radius(y, i, neighbours) for i in range(30)]
+    precise = sum(any(math.dist(x[j], y[i]) <= radii[i] for i in range(30)) for j in range(30)) / 30
+    measured = precision_recall(x, kept, neighbours)["precision"]
+    assert (measured.value, measured.settings["neighbours"]) == (pytest.approx(precise), neighbours)
+
+
 def test_wrong_features_are_refused() -> None:
     with pytest.raises(InputError, match="the same features"):
         precision_recall(normal(30, 2, 0), normal(30, 3, 1))

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,28 +51,29 @@ class Manifold:
 
     def __init__(self, features: Features, name: str = "features") -> None:
         self.rows, self.name = as_rows(features, name), name
+        self._nearest = self.rows.new_empty(len(self.rows), 0)  # squared distances, by the neighbour's number
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def squared_radii(self, neighbours: int) -> Tensor:
-        """(n,): squared distances to the nearest neighbour of that number, others than the point itself, at most 5.
+        """(n,): squared distances to the nearest neighbour of that number, others than the point itself.
 
         Raises:
             InputError: there are not so many other rows.
         """
-        if len(self) <= neighbours:
+        if not 1 <= neighbours < len(self):
             raise InputError(
                 f"{self.name} has {len(self)} rows, and neighbour {neighbours} of each is needed: give more"
             )
+        if neighbours > self._nearest.shape[1]:
+            self._nearest = self._find(min(max(neighbours, DENSITY_NEIGHBOURS), len(self) - 1))
         return self._nearest[:, neighbours - 1] + SLACK * self.rows.sub(self.rows.mean(0)).square().sum(1).max()
 
-    @cached_property
-    def _nearest(self) -> Tensor:
+    def _find(self, most: int) -> Tensor:
         found = []
         for start, squared in _squared_distances(self.rows, self.rows):
             squared[torch.arange(len(squared)), torch.arange(start, start + len(squared))] = math.inf  # the point
-            most = min(DENSITY_NEIGHBOURS, len(self) - 1)
             found.append(squared.topk(most, dim=1, largest=False).values)
         return torch.cat(found)
 
