@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "results.md"
 
 
-def hardware(device: str) -> str:
+def hardware(device: str = "cpu") -> str:
     """The accelerator's name, or the processor's as the system tells it, and PyTorch's threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)

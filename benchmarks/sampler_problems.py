@@ -103,19 +103,19 @@ def digits() -> Problem:
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return codes[torch.randint(len(codes), (n,), generator=generator)]
 
-    return Problem(16, log_prob, draw, None, and_squares, (1.0, 0.7, 0.45, 0.25), "energy", 2)
+    return Problem(16, log_prob, draw, None, and_squares, (1.0, 0.7, 0.45, 0.25), "energy")
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "Gaussian, 100-D, condition 1,000": lambda: analytic(IllConditioned(), chains=32),
     "banana, 2-D": lambda: analytic(Banana(), length=2),
-    "funnel, 10-D, its first coordinate": lambda: analytic(Funnel(10), kept=1, length=4),
-    "double well, 2-D": lambda: analytic(DoubleWell(2), ladder=(1.0, 0.45, 0.2), length=4),
+    "double well, 2-D": lambda: analytic(DoubleWell(2), ladder=(1.0, 0.45, 0.2), length=2),
     "25 Gaussians, across modes": lambda: analytic(
-        GaussianGrid(), ladder=tuple(0.005 ** (k / 4) for k in range(5)), length=4
+        GaussianGrid(), ladder=tuple(0.005 ** (k / 4) for k in range(5)), length=2
     ),
     "25 Gaussians, within modes": lambda: within_modes(GaussianGrid()),
     "energy of digits, 16-D": digits,
+    "funnel, 10-D, its first coordinate": lambda: analytic(Funnel(10), kept=1, length=2),
 }
 
 
