@@ -116,8 +116,8 @@ def picture(recipe: str, found: list[dict[str, Any]]) -> Path:
 
     key, words = FIGURES[recipe]
     starts = STARTS[recipe]
-    size = (1 + 4 * len(starts), 3.4)
-    figure, rows = pyplot.subplots(1, len(starts), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    size = (1.5 + 4.5 * len(starts), 3.4)
+    figure, rows = pyplot.subplots(1, len(starts), figsize=size, layout="constrained", squeeze=False)
     axes = rows[0]
     ratio = [row[key][0] for row in found if row["sampler"] == "none"]
     for axis, start in zip(axes, starts, strict=True):
@@ -130,10 +130,11 @@ def picture(recipe: str, found: list[dict[str, Any]]) -> Path:
             axis.axhline(value, color="grey", linewidth=0.8)
         axis.set_xticks(range(len(SAMPLERS)), list(SAMPLERS))
         axis.set_title(f"contrastive divergence, {start}", fontsize=10)
-    axes[0].set_ylabel(words, fontsize=8)
+    for axis in axes:
+        axis.set_ylabel(words, fontsize=8)
     figure.suptitle(
-        f"{recipe}: {GRADIENTS} gradients a negative sample; dots are seeds, crosses runs given up, "
-        "lines the density ratio alone",
+        f"{recipe}: {GRADIENTS} gradients a negative sample; dots are seeds,\n"
+        "crosses runs given up, lines the density ratio alone",
         fontsize=9,
     )
     target = ROOT / "docs" / "pictures" / f"training-samplers-{recipe}.png"
