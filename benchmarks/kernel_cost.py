@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import resource
 import shlex
 import statistics
 import subprocess
@@ -122,7 +121,9 @@ def peak(name: str, steps: int) -> int:
     kernel = kernels(2)[name]
     sample_chains(target.log_prob, begin, kernel, steps=steps, generator=generator, keep_history=False)
     gc.collect()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage's maximum, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def peak_of_another_process(name: str, steps: int) -> int:
