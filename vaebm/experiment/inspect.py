@@ -89,12 +89,10 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     )
     model = training.model
     chain_step = _chain_step(training)
-    costs = [
-        _stage_cost(few, whole, recipe, chain_step)
-        for few, whole in zip(
-            build_stages(training, _with_few_rows(recipe)), build_stages(training, recipe), strict=True
-        )
-    ]
+    costs = []
+    for few, whole in zip(build_stages(training, _with_few_rows(recipe)), build_stages(training, recipe), strict=True):
+        costs.append(_stage_cost(few, whole, recipe, chain_step))
+        model.vae.eval()  # its own stage would have left it so
     trained = max(_count(model.vae), _count(model.energy_net))
     memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
     seconds = sum(cost.seconds for cost in costs)
@@ -264,4 +262,6 @@ def _count(module: nn.Module) -> int:
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:,.0f} days"
