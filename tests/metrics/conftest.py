@@ -1,9 +1,8 @@
-"""Real data: the folder that VAEBM_DATA names. Where there is none, its tests are skipped, on CI they fail."""
+"""Real digits, and the folder of Inception weights."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +13,10 @@ from torch import Tensor
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = os.environ.get("VAEBM_DATA")
-    if folder and Path(folder).is_dir():
-        return Path(folder)
-    if os.environ.get("CI"):
-        pytest.fail("VAEBM_DATA does not name a folder of real data, which CI has to have")
-    pytest.skip("needs real data: set VAEBM_DATA to a folder with mnist/ and inception/")
+def real_data(real: Callable[[str], Path]) -> Path:
+    """The folder that holds mnist/ and inception/."""
+    real("mnist")
+    return real("inception").parent
 
 
 @pytest.fixture(scope="session")
