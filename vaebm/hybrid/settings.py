@@ -22,6 +22,9 @@ class EnergySettings(_Settings):
     """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
 
     image: ImageEnergySettings | None = None
+    sees: Literal["sample", "mean"] = Field(
+        "sample", description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z"
+    )
     latent: LatentEnergySettings | None = None
     joint: None = None
 

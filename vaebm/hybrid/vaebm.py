@@ -24,6 +24,7 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
+from vaebm.heap import keep_freed_memory
 from vaebm.hybrid.noise import Noise
 from vaebm.hybrid.pretrained import Pretrained
 from vaebm.hybrid.settings import ModelSettings, Show, Subject
@@ -58,24 +59,41 @@ class VAEBM(Pretrained, nn.Module):
                 None if image is None else image.build(data_shape, generator),
                 None if latent is None else latent.build(code_dim, components, generator),
             )
-        moves_pixels = self.vae.likelihood.reparameterised
-        if image is not None and not moves_pixels:
+        moves_pixels = self.vae.likelihood.reparameterised and not self.sees_means
+        if image is not None and not moves_pixels and not self.sees_means:
             raise InputError(
                 f"energy.image needs a decoder whose samples have a gradient, but vae.likelihood.kind="
-                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian, or"
-                " energy.image=null"
+                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian,"
+                " energy.sees=mean, or energy.image=null"
             )
         if settings.target == "release" and not moves_pixels:
+            without = "energy.sees=mean" if self.sees_means else f"vae.likelihood.kind={settings.vae.likelihood.kind}"
             raise InputError(
-                f"target=release needs log p(x | z) of a sample with a gradient, but vae.likelihood.kind="
-                f"{settings.vae.likelihood.kind} has none: set target=exact"
+                f"target=release needs log p(x | z) of a sample with a gradient, but {without} has none: set"
+                " target=exact"
             )
         self.noise = Noise(self.vae.latent_dim, data_shape if moves_pixels else None)
 
     # The density, in data space and in noise space
 
+    @property
+    def sees_means(self) -> bool:
+        """Whether E_x looks at the decoder's means, so that E is a function of z and chains move codes only."""
+        return self.settings.energy.image is not None and self.settings.energy.sees == "mean"
+
     def energy(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
-        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; what no term reads may be left out."""
+        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; what no term reads may be left out.
+
+        Where E_x sees means, it is E_x(mu(z)) and x is not read.
+        """
+        if self.sees_means:
+            if z is None:
+                raise ValueError("this energy sees the decoder's mean of z: pass z, for example z = model.encode(x)")
+            with self.autocast():
+                x = self.vae.decode(z).center
+        return self._energy_of_seen(x, z)
+
+    def _energy_of_seen(self, x: Tensor | None, z: Tensor | None) -> Tensor:
         with self.autocast():
             energy: Tensor = self.energy_net(x, z)
         return energy
@@ -92,7 +110,7 @@ class VAEBM(Pretrained, nn.Module):
             return self._released_log_density(eps)
         if not self.energy_net.reads_x:  # the decoder stays out of the loop
             return standard_log_prob(eps) - self.energy(None, self.vae.latent(self.noise.unpack(eps)[1]))
-        return standard_log_prob(eps) - self.energy(*self.generate(eps))
+        return standard_log_prob(eps) - self._energy_of_seen(*self.generate(eps))
 
     def _released_log_density(self, eps: Tensor) -> Tensor:
         """log p(z) + log N(mu + sigma eps_x; mu, sigma) - E.
@@ -169,6 +187,7 @@ class VAEBM(Pretrained, nn.Module):
             KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
         """
         sampler = sampler or self.settings.sampler
+        keep_freed_memory()
         with self.frozen():
             chains = sampling.sample_chains(
                 self.noise_log_density,

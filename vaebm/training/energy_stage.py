@@ -62,7 +62,7 @@ class EnergyPhase(Stage):
         self.iterations = settings.iterations
 
     def begin(self) -> None:
-        initialise_from_data(self.energy, self.training.batch(self.batch_size))
+        initialise_from_data(self.energy, self.data())
         self.training.engine.synchronise(self.energy)  # each process saw a batch of its own
         self._prepare()
 
@@ -75,6 +75,16 @@ class EnergyPhase(Stage):
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]: ...
+
+    @torch.no_grad()
+    def data(self) -> Tensor:
+        """A batch x+: data, or the means that their codes decode to where those are what E_x sees."""
+        t = self.training
+        x = t.batch(self.batch_size)
+        if not t.model.sees_means:
+            return x
+        with t.model.autocast():
+            return t.model.vae.reconstruct(x, t.engine.generator)[1].center
 
     def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
         """One step on the contrast and the penalties; returns figures."""
@@ -120,7 +130,7 @@ class StartPhase(EnergyPhase):
     """Density ratio, or importance-weighted likelihood, against exact samples of the start's proposal."""
 
     def step(self, iteration: int) -> dict[str, float]:
-        x = self.training.batch(self.batch_size)
+        x = self.data()
         negatives = StartSamples(self.training).draw(x.shape[0] * self.phase_negatives, iteration)
         positive, negative = self.energies(x, negatives.x)
         ratio = isinstance(self.phase, DensityRatioSettings)
@@ -158,7 +168,7 @@ class ContrastiveDivergencePhase(EnergyPhase):
         self.negatives = ChainSamples(self.training, sampler, p.buffer, p.reuse, p.reuse_ramp_iterations)
 
     def step(self, iteration: int) -> dict[str, float]:
-        x = self.training.batch(self.batch_size)
+        x = self.data()
         negatives = self.negatives.draw(x.shape[0], iteration)
         positive, negative = self.energies(x, negatives.x)
         figures = self.descend(contrastive_divergence(positive, negative), positive, negative, self.rate(iteration))
@@ -189,7 +199,7 @@ class RatioRoundsPhase(EnergyPhase):
         within = iteration % self.phase.iterations_per_round
         if within == 0:
             self._new_round(iteration)
-        x = self.training.batch(self.batch_size)
+        x = self.data()
         chosen = self.pool.draw(x.shape[0])
         positive, negative = self.energies(x, self.pool.x[chosen])
         with torch.no_grad(), self.training.model.autocast():

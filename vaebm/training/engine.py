@@ -19,6 +19,7 @@ from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 
 from vaebm.errors import InputError
+from vaebm.heap import keep_freed_memory
 
 Made = TypeVar("Made")
 
@@ -73,6 +74,7 @@ class Engine:
 
     def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
         check_device(device)
+        keep_freed_memory()
         if tracker is not None and tracker not in {str(known) for known in get_available_trackers()}:
             raise InputError(
                 f"logging.tracker={tracker} needs a package that is not installed: install it, or set it to null"

@@ -1,0 +1,25 @@
+"""Heap: memory that large arrays give back stays with the process, ready for the next ones.
+
+The C library of Linux returns every freed array of over 32 MB to the system, which clears each page of the next one as
+it is first touched. A chain step over a thousand images takes and frees hundreds of such arrays; clearing their pages
+costs as much time as the arithmetic. Kept, they cost it once, and the process stays as large as it has ever been.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+# From malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+NEVER = 2**31 - 1
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Asks the C library to keep what is freed; False where it is not one that can be asked (not glibc)."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
