@@ -277,3 +277,18 @@ def test_compiling_reaches_the_nets_that_are_called() -> None:
     model.compile_nets()
     nets = [model.vae.encoder, model.vae.decoder, model.energy_net.image]
     assert all(net._compiled_call_impl is not None for net in nets)
+
+
+@pytest.mark.parametrize("proposals", [1, 4])
+def test_chains_may_start_with_less_pixel_noise(proposals: int) -> None:
+    def start(scale: float) -> tuple[Tensor, Tensor]:
+        model = build("images", "censored", start={"proposals": proposals, "pixel_noise": scale})
+        eps_x, eps_z = model.noise.unpack(model.start(6, torch.Generator().manual_seed(4)))
+        assert eps_x is not None
+        return eps_x, eps_z
+
+    pixels, codes = start(1.0)
+    for scale in (0.0, 0.5):
+        fewer, same = start(scale)
+        torch.testing.assert_close(fewer, scale * pixels)
+        torch.testing.assert_close(same, codes)

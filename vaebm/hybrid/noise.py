@@ -37,3 +37,9 @@ class Noise:
     def with_latent(self, eps: Tensor, eps_z: Tensor) -> Tensor:
         """The position with its codes' noise replaced, or as much of it, from the first on, as `eps_z` (B, d) has."""
         return torch.cat([eps_z, eps[:, eps_z.shape[1] :]], dim=1)
+
+    def with_scaled_pixels(self, eps: Tensor, scale: float) -> Tensor:
+        """The position with its pixels' noise multiplied by `scale`."""
+        if scale == 1.0:
+            return eps
+        return torch.cat([eps[:, : self.latent_dim], scale * eps[:, self.latent_dim :]], dim=1)

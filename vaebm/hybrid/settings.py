@@ -35,6 +35,12 @@ class StartSettings(_Settings):
     proposals: int = Field(
         1, ge=1, description="draws per chain among which the energy's weights choose; 1 takes them all"
     )
+    pixel_noise: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="standard deviation of the pixel noise at the start; 0 starts from the decoder's means",
+    )
 
 
 class ModelSettings(_Settings):

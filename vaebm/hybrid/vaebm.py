@@ -147,7 +147,14 @@ class VAEBM(Pretrained, nn.Module):
 
     @torch.no_grad()
     def start(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, dim) positions where chains begin: `propose`, of which E_x chooses where `start.proposals` is above 1."""
+        """(n, dim) positions where chains begin: `propose`, of which E_x chooses where `start.proposals` is above 1.
+
+        Their pixel noise is then scaled by `start.pixel_noise`: chains that start with less of it let E_x shape the
+        noise as it comes, where a chain that starts with all of it would have to undo what is wrong.
+        """
+        return self.noise.with_scaled_pixels(self._chosen(n, generator), self.settings.start.pixel_noise)
+
+    def _chosen(self, n: int, generator: torch.Generator) -> Tensor:
         proposals, image = self.settings.start.proposals, self.energy_net.image
         if proposals == 1 or image is None:
             return self.propose(n, generator)
