@@ -1,8 +1,9 @@
 """The loop: stages in order, each an iteration at a time, logged, guarded, checkpointed and stoppable.
 
 A stage is begun once, stepped `iterations` times and ended once. A checkpoint between two steps holds the model, the
-stage's own state (optimiser, averages, chains), the generator, the logbook's length and the position, so nothing that
-happens after a resume depends on whether there was an interruption, or when a checkpoint was taken.
+stage's own state (optimiser, averages, chains), the generator, the place in the data's order, the logbook's length and
+the position, so nothing that happens after a resume depends on whether there was an interruption, or when a checkpoint
+was taken.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 import torch
@@ -24,6 +25,7 @@ from vaebm.hybrid import VAEBM
 from vaebm.progress import Progress
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
+from vaebm.training.epochs import Epochs
 from vaebm.training.guard import Guard
 from vaebm.training.logbook import Logbook
 
@@ -37,7 +39,7 @@ class CheckpointSettings(BaseModel):
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
     """What every stage works with."""
 
@@ -46,12 +48,15 @@ class Training:
     engine: Engine
     progress: Progress
     seed: int
+    epochs: Epochs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epochs = Epochs(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
 
     def batch(self, size: int) -> torch.Tensor:
-        """This process's part of a batch of training data, drawn with replacement, as models see it."""
-        rows = self.engine.share(size)
-        indices = torch.randint(len(self.data), (rows,), generator=self.engine.generator, device=self.engine.device)
-        return self.data.batch(indices, self.engine.generator)
+        """This process's part of the next batch of training data, as models see it."""
+        indices = self.epochs.take(self.engine.share(size))
+        return self.data.batch(indices.to(self.engine.device), self.engine.generator)
 
 
 class Stage(ABC):
@@ -205,6 +210,7 @@ class Loop:
                 "seconds": self._seconds + (time.perf_counter() - started if started is not None else 0.0),
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
+                "rows": self.training.epochs.position,
                 "logbook": self.logbook.state_dict(),
                 "guard": self.guard.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
@@ -221,6 +227,7 @@ class Loop:
         self._total, self._seconds = state["total"], state["seconds"]
         self.training.model.load_state_dict(state["model"])
         self.training.engine.generator.set_state(state["generator"])
+        self.training.epochs.position = state["rows"]
         self.logbook.load_state_dict(state["logbook"])
         self.guard.load_state_dict(state["guard"])
         if state["begun"] is not None:
