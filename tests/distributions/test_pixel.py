@@ -241,3 +241,14 @@ def test_denoised_censored_pixels_stay_in_the_range() -> None:
     estimate = p.denoise(x, torch.tensor([[5.0, 5.0, 40.0]]))
     # The first two are saturated, so their energy's gradient does not count; the third is pushed out and held.
     assert torch.equal(estimate, torch.tensor([[1.0, -1.0, -1.0]]))
+
+
+@pytest.mark.parametrize("kind", [GaussianPixels, CensoredPixels])
+def test_noised_data_carry_the_decoders_scale(kind: type[GaussianPixels]) -> None:
+    scale = torch.tensor([0.1, 0.3]).view(1, 1, 1, 2).expand(1, 1, 1, 2)
+    pixels = kind(DiagonalGaussian(torch.full((50_000, 1, 1, 2), 0.7), scale.log()))
+    x = torch.zeros(50_000, 1, 1, 2)
+    noised = pixels.noised(x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noised.mean(0), x[0], atol=0.01, rtol=0)
+    torch.testing.assert_close(noised.std(0), scale[0], atol=0.01, rtol=0)
+    assert (noised.abs() <= 1).all() or kind is GaussianPixels

@@ -11,6 +11,7 @@ from vaebm.sampling import Sampler
 from vaebm.vae import CodeMixtureSettings, VAESettings
 
 Show = Literal["sample", "mean", "denoised"]
+Sees = Literal["sample", "mean", "noised"]
 Subject = Literal["vaebm", "vae", "vae_mixture"]
 
 
@@ -22,8 +23,10 @@ class EnergySettings(_Settings):
     """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
 
     image: ImageEnergySettings | None = None
-    sees: Literal["sample", "mean"] = Field(
-        "sample", description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z"
+    sees: Sees = Field(
+        "sample",
+        description="what the term on x looks at: x; the decoder's mean of z, which makes it a term on z; or x with the"
+        " decoder's noise added to data, for decoders whose noise is not in the data: show such samples denoised",
     )
     latent: LatentEnergySettings | None = None
     joint: None = None

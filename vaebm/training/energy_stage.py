@@ -21,6 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import ImageEnergy
 from vaebm.energy.penalties import energy_square
 from vaebm.errors import InputError
@@ -78,13 +79,17 @@ class EnergyPhase(Stage):
 
     @torch.no_grad()
     def data(self) -> Tensor:
-        """A batch x+: data, or the means that their codes decode to where those are what E_x sees."""
-        t = self.training
+        """A batch x+ of data, as E_x is to see them: see `energy.sees`."""
+        t, sees = self.training, self.training.model.settings.energy.sees
         x = t.batch(self.batch_size)
-        if not t.model.sees_means:
+        if sees == "sample":
             return x
         with t.model.autocast():
-            return t.model.vae.reconstruct(x, t.engine.generator)[1].center
+            pixels = t.model.vae.reconstruct(x, t.engine.generator)[1]
+        if sees == "mean":
+            return pixels.center
+        assert isinstance(pixels, GaussianPixels)  # a VAEBM refuses an energy on x for the others
+        return pixels.noised(x, t.engine.generator)
 
     def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
         """One step on the contrast and the penalties; returns figures."""

@@ -1,4 +1,4 @@
-"""An energy that sees the decoder's means: a function of the codes, for every likelihood."""
+"""What an energy on x looks at: means, a function of the codes for every likelihood, or data with the decoder's noise."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.errors import InputError
 from vaebm.experiment.train import train
 from vaebm.hybrid import VAEBM, ModelSettings
+from vaebm.hybrid.settings import EnergySettings
 
 LIKELIHOODS = ["gaussian", "censored", "bernoulli", "logistic_mixture"]
 RECIPE = """\
-summary: an energy on the means of digits
+summary: an energy on digits as it sees them
 data: {kind: digits}
 vae: {kind: conv, latent_dim: 3, widths: [4, 8], likelihood: {kind: %s}}
 vae_stage: {iterations: 3, batch_size: 16}
 code_mixture: {components: 2, codes: 200}
-energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: mixture}, sees: mean}
+energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: mixture}, sees: %s}
 sampler: {kind: langevin, step_size: 0.01, steps: 2}
 energy_stage:
   batch_size: 16
@@ -79,9 +80,29 @@ def test_the_released_target_needs_pixel_noise() -> None:
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_it_learns_from_means_of_data(likelihood: str, tmp_path: Path) -> None:
     recipe = tmp_path / "means.yaml"
-    recipe.write_text(RECIPE % likelihood)
+    recipe.write_text(RECIPE % (likelihood, "mean"))
     model = train(recipe, tmp_path / "run", device="cpu").model("cpu")
     samples = model.sample(3, seed=0)
     assert samples.shape == (3, 1, 8, 8)
     assert samples.isfinite().all()
     assert not torch.equal(samples, model.sample(3, seed=0, subject="vae_mixture"))
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "censored"])
+def test_it_learns_from_data_with_the_decoders_noise(likelihood: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "noised.yaml"
+    recipe.write_text(RECIPE % (likelihood, "noised"))
+    run = train(recipe, tmp_path / "run", device="cpu")
+    model = run.model("cpu")
+    assert model.noise.dim == 3 + 64
+    assert model.sample(3, seed=0, show="denoised").isfinite().all()
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic_mixture"])
+def test_decoders_without_a_gradient_are_refused(likelihood: str) -> None:
+    with pytest.raises(InputError, match="energy.sees=mean, or energy.image=null"):
+        VAEBM(settings(likelihood).model_copy(update={"energy": noised()}), (1, 8, 8), torch.Generator())
+
+
+def noised() -> EnergySettings:
+    return settings("gaussian").energy.model_copy(update={"sees": "noised"})
