@@ -1,4 +1,4 @@
-"""What an energy on x looks at: means, a function of the codes for every likelihood, or data with the decoder's noise."""
+"""What an energy on x looks at: means, a function of the codes for every likelihood, or data with decoder noise."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_it_learns_from_data_with_the_decoders_noise(likelihood: str, tmp_path: 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic_mixture"])
 def test_decoders_without_a_gradient_are_refused(likelihood: str) -> None:
-    with pytest.raises(InputError, match="energy.sees=mean, or energy.image=null"):
+    with pytest.raises(InputError, match=r"energy\.sees=mean, or energy\.image=null"):
         VAEBM(settings(likelihood).model_copy(update={"energy": noised()}), (1, 8, 8), torch.Generator())
 
 
