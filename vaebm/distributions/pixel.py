@@ -15,7 +15,8 @@ logistic mixture    M discretised logistics on `levels` steps, each value on its
 Half of the pixels of small images are exactly black or white. A Gaussian cannot say "exactly -1" and leaves a jitter
 that every feature distance sees; the censored one can, and since the clamp *is* its generator, the pull-back of an
 energy to noise space stays exact. The scale is one number (`scale: global`) or the decoder's, per value, within a
-factor e^2 of a learned base (`scale: pixel`). Bernoulli and logistic mixture have no differentiable generator T_x(z,
+factor e^4 of a learned base (`scale: pixel`): the ink of a digit varies by less than a grey level, its outline by a
+hundred. Bernoulli and logistic mixture have no differentiable generator T_x(z,
 eps_x): they serve a VAE and an energy on z, not an energy on x.
 """
 
@@ -32,7 +33,8 @@ from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian, log_normal_cdf, sum_over_values
 
-SMALLEST_SCALE = 0.01  # of sigma, in units of x: keeps a density finite where the data hardly vary
+SMALLEST_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
+LARGEST_OFFSET = 4.0  # of log sigma from its base
 
 
 class PixelDistribution(ABC):
@@ -181,7 +183,7 @@ class GaussianLikelihood(PixelLikelihood):
     """Gaussian values with a learned scale; with `censored`, clamped to [-1, 1].
 
     Args:
-        scale: "global" for one sigma, "pixel" for one per value within a factor e^2 of a learned base.
+        scale: "global" for one sigma, "pixel" for one per value within a factor e^4 of a learned base.
         initial_scale: sigma before training, in units of x.
         censored: whether the clamp to [-1, 1] belongs to the generator.
     """
@@ -201,7 +203,7 @@ class GaussianLikelihood(PixelLikelihood):
         mu = raw
         if self.per_value:
             mu, offset = raw.chunk(2, dim=1)
-            log_scale = log_scale + 2.0 * torch.tanh(0.5 * offset)
+            log_scale = log_scale + LARGEST_OFFSET * torch.tanh(offset / LARGEST_OFFSET)
         sigma = SMALLEST_SCALE + log_scale.exp()
         return self.distribution(DiagonalGaussian(mu, sigma.log()))
 
