@@ -281,10 +281,13 @@ def test_a_correction_of_the_latent_energy_is_in_the_proposals() -> None:
     torch.testing.assert_close(difference, difference[:1].expand(50), rtol=0, atol=1e-3)
 
 
-def test_with_a_latent_energy_the_start_and_the_chains_agree_with_the_closed_form() -> None:
+@pytest.mark.parametrize("latent_moves", [1.0, 0.5])
+def test_with_a_latent_energy_the_start_and_the_chains_agree_with_the_closed_form(latent_moves: float) -> None:
     """h(eps) = mix(z) N(eps_x) exp(-E_x(x)), up to Z."""
     case, mean, covariance = with_latent_energy(
-        energy={"image": {"kind": "mlp", "hidden": [4]}, "latent": {"kind": "mixture"}}, start={"proposals": 100}
+        energy={"image": {"kind": "mlp", "hidden": [4]}, "latent": {"kind": "mixture"}},
+        start={"proposals": 100},
+        latent_moves=latent_moves,
     )
     precision = torch.eye(LATENT + DIM, dtype=torch.float64)
     precision[:LATENT, :LATENT] = torch.linalg.inv(covariance)

@@ -1,6 +1,7 @@
 """Sampler settings: each kernel has its own, and what is out of range is refused by its path."""
 
 import pytest
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from vaebm import sampling
@@ -21,6 +22,8 @@ def test_every_kind_builds_its_kernel(kind: str) -> None:
     kernel = settings.build()
     assert type(kernel) is sampling.KERNELS[kind]
     assert settings.steps == 7
+    mass = torch.tensor([0.25, 1.0])
+    assert getattr(settings.build(mass), "kernel", settings.build(mass)).inverse_mass is mass
     assert getattr(kernel, "kernel", kernel).step_size == 0.02
     assert ADAPTER.validate_python(settings.model_dump()) == settings
     assert set(ADAPTER.json_schema()["discriminator"]["mapping"]) == set(sampling.KERNELS)

@@ -59,7 +59,7 @@ def contenders(model: VAEBM) -> dict[str, Contender]:
     found: dict[str, Contender] = {}
     sampler = model.settings.sampler
     if sampler.warmup == 0 or start_cost(model):  # else it is the kernel of its kind
-        make_own = lambda _: sampler.build()  # noqa: E731
+        make_own = lambda _: model.kernel(sampler)  # noqa: E731
         found["recipe"] = KernelContender("recipe", make_own, learns=sampler.warmup > 0, own_start=True)
     for name, kind in KERNELS.items():
         make = short_ladder if name == "tempering" else lambda _, kind=kind: kind()
@@ -109,7 +109,11 @@ def compare_samplers(
         "seed": seed,
         "show": model.settings.show,
         "target": model.settings.target,
-        "recipe": {"sampler": recipe.sampler.model_dump(mode="json"), "start": recipe.start.model_dump(mode="json")},
+        "recipe": {
+            "sampler": recipe.sampler.model_dump(mode="json"),
+            "latent_moves": recipe.latent_moves,
+            "start": recipe.start.model_dump(mode="json"),
+        },
         "model_sha256": hashlib.sha256((run.path / "model" / "model.safetensors").read_bytes()).hexdigest(),
         "device": model.device.type,
     }

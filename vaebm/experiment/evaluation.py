@@ -84,6 +84,7 @@ class Evaluation(ABC):
             protocol["show"] = wanted.show
         if subject == "vaebm":
             protocol["sampler"] = self.model.settings.sampler.model_dump(mode="json")
+            protocol["latent_moves"] = self.model.settings.latent_moves
             protocol["start"] = self.model.settings.start.model_dump(mode="json")
         return protocol
 

@@ -34,6 +34,14 @@ class Noise:
         """(n, dim) draws from N(0, I): the VAE's own noise."""
         return torch.randn(n, self.dim, generator=generator, device=device)
 
+    def inverse_mass(self, latent_moves: float, device: torch.device) -> float | Tensor:
+        """(dim,), or one number for all: moves of the codes' noise are `latent_moves` times those of the pixels'."""
+        if latent_moves == 1.0:
+            return 1.0
+        moves = torch.ones(self.dim, device=device)
+        moves[: self.latent_dim] = latent_moves
+        return moves.square()
+
     def with_latent(self, eps: Tensor, eps_z: Tensor) -> Tensor:
         """The position with its codes' noise replaced, or as much of it, from the first on, as `eps_z` (B, d) has."""
         return torch.cat([eps_z, eps[:, eps_z.shape[1] :]], dim=1)

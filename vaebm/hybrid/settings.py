@@ -53,6 +53,12 @@ class ModelSettings(_Settings):
     energy: EnergySettings = EnergySettings()
     code_mixture: CodeMixtureSettings = CodeMixtureSettings()
     sampler: Sampler
+    latent_moves: float = Field(
+        1.0,
+        gt=0,
+        description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
+        " warm-up has learned a mass",
+    )
     start: StartSettings = StartSettings()
     target: Literal["exact", "release"] = "exact"
     show: Show = "sample"

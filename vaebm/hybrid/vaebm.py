@@ -181,6 +181,10 @@ class VAEBM(Pretrained, nn.Module):
         eps = self.noise.standard(codes.shape[0], generator, self.device)
         return self.noise.with_latent(eps, codes)  # codes are their own noise
 
+    def kernel(self, sampler: sampling.SamplerSettings) -> sampling.Kernel:
+        """The sampler's kernel, with this model's `latent_moves`."""
+        return sampler.build(self.noise.inverse_mass(self.settings.latent_moves, self.device))
+
     def chains(
         self,
         eps: Tensor,
@@ -199,7 +203,7 @@ class VAEBM(Pretrained, nn.Module):
             chains = sampling.sample_chains(
                 self.noise_log_density,
                 eps,
-                sampler.build(),
+                self.kernel(sampler),
                 steps=sampler.steps,
                 warmup=sampler.warmup,
                 generator=generator,

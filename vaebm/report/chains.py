@@ -72,7 +72,7 @@ def watch(
         chains = sampling.sample_chains(
             model.noise_log_density,
             start,
-            _WatchedKernel(sampler.build(), recorder),
+            _WatchedKernel(model.kernel(sampler), recorder),
             steps=sampler.steps,
             warmup=sampler.warmup,
             generator=generator,

@@ -121,8 +121,13 @@ class HMCSettings(SamplerSettings):
     acceptance_goal: float = Field(0.9, gt=0, lt=1, description="what a warm-up tunes the step size for")
     spread: float = Field(0.0, ge=0, description="each chain's step size is log-uniform over this many nats below h")
 
-    def build(self) -> HMC:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> HMC:
         """The kernel with these numbers."""
         return HMC(
-            self.step_size, self.leapfrogs, self.jitter, acceptance_goal=self.acceptance_goal, spread=self.spread
+            self.step_size,
+            self.leapfrogs,
+            self.jitter,
+            acceptance_goal=self.acceptance_goal,
+            inverse_mass=inverse_mass,
+            spread=self.spread,
         )

@@ -134,6 +134,12 @@ class LangevinSettings(SamplerSettings):
     noise_scale: float = Field(1.0, ge=0, description="multiplies the noise; other than 1 implies another temperature")
     energy_error: float = Field(1e-5, gt=0, description="variance per dimension that a warm-up tunes the step size for")
 
-    def build(self) -> Langevin:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> Langevin:
         """The kernel with these numbers."""
-        return Langevin(self.step_size, self.temperature, self.noise_scale, energy_error=self.energy_error)
+        return Langevin(
+            self.step_size,
+            self.temperature,
+            self.noise_scale,
+            energy_error=self.energy_error,
+            inverse_mass=inverse_mass,
+        )

@@ -77,6 +77,6 @@ class MALASettings(SamplerSettings):
     temperature: float = Field(1.0, gt=0, description="T of the sampled density p^(1/T)")
     acceptance_goal: float = Field(0.574, gt=0, lt=1, description="what a warm-up tunes the step size for")
 
-    def build(self) -> MALA:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> MALA:
         """The kernel with these numbers."""
-        return MALA(self.step_size, self.temperature, acceptance_goal=self.acceptance_goal)
+        return MALA(self.step_size, self.temperature, acceptance_goal=self.acceptance_goal, inverse_mass=inverse_mass)

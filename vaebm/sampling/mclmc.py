@@ -167,9 +167,9 @@ class MCLMCSettings(SamplerSettings):
     decoherence: float = Field(1.0, gt=0, description="L over the square root of the dimension, where a warm-up starts")
     energy_error: float = Field(1e-4, gt=0, description="variance per dimension that a warm-up tunes the step size for")
 
-    def build(self) -> MCLMC:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> MCLMC:
         """The kernel with these numbers."""
-        return MCLMC(self.step_size, self.decoherence, energy_error=self.energy_error)
+        return MCLMC(self.step_size, self.decoherence, energy_error=self.energy_error, inverse_mass=inverse_mass)
 
 
 class AdjustedMCLMCSettings(SamplerSettings):
@@ -183,6 +183,8 @@ class AdjustedMCLMCSettings(SamplerSettings):
     jitter: float = Field(0.3, ge=0, le=1, description="the number is uniform within this fraction around its mean")
     acceptance_goal: float = Field(0.9, gt=0, lt=1, description="what a warm-up tunes the step size for")
 
-    def build(self) -> AdjustedMCLMC:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> AdjustedMCLMC:
         """The kernel with these numbers."""
-        return AdjustedMCLMC(self.step_size, self.leapfrogs, self.jitter, acceptance_goal=self.acceptance_goal)
+        return AdjustedMCLMC(
+            self.step_size, self.leapfrogs, self.jitter, acceptance_goal=self.acceptance_goal, inverse_mass=inverse_mass
+        )

@@ -214,7 +214,7 @@ class TemperingSettings(SamplerSettings):
         check_ladder(betas)
         return betas
 
-    def build(self) -> Tempering:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> Tempering:
         """The kernel with these numbers."""
         kernels: dict[str, type[Langevin] | type[Underdamped] | type[MALA] | type[HMC]] = {
             "langevin": Langevin,
@@ -222,4 +222,5 @@ class TemperingSettings(SamplerSettings):
             "mala": MALA,
             "hmc": HMC,
         }
-        return Tempering(kernels[self.kernel](step_size=self.step_size), self.betas, self.path)
+        inner = kernels[self.kernel](step_size=self.step_size, inverse_mass=inverse_mass)
+        return Tempering(inner, self.betas, self.path)

@@ -147,8 +147,13 @@ class UnderdampedSettings(SamplerSettings):
     noise_scale: float = Field(1.0, ge=0, description="multiplies the noise; other than 1 implies another temperature")
     energy_error: float = Field(1e-4, gt=0, description="variance per dimension that a warm-up tunes the step size for")
 
-    def build(self) -> Underdamped:
+    def build(self, inverse_mass: float | Tensor = 1.0) -> Underdamped:
         """The kernel with these numbers."""
         return Underdamped(
-            self.step_size, self.friction, self.temperature, self.noise_scale, energy_error=self.energy_error
+            self.step_size,
+            self.friction,
+            self.temperature,
+            self.noise_scale,
+            energy_error=self.energy_error,
+            inverse_mass=inverse_mass,
         )
