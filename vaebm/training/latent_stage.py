@@ -3,6 +3,9 @@
     z+ ~ q(z | x) for data x,   z- ~ mix(z),   minimise  mean softplus(net(z+)) + mean softplus(-net(z-))
 
 At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that codes of real data have.
+
+Codes are chosen by weights exp(-net) (hybrid/vaebm.py), so a net that tells codes from mixture too well is of no use: a
+few of the mixture's codes that it mistakes for codes of data then outweigh all others. Stop early, or penalise.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vaebm.energy import MixtureEnergy
 from vaebm.hybrid.contrast import INDISTINGUISHABLE, density_ratio
 from vaebm.training.checkpoint import Tree
+from vaebm.training.codes import codes_of_data
 from vaebm.training.descent import Descent
 from vaebm.training.loop import Stage, Training
 from vaebm.training.schedules import rise_and_fall
@@ -29,6 +33,7 @@ class LatentStageSettings(BaseModel):
     warmup_iterations: int = Field(20, ge=0)
     clip_norm: float = Field(5.0, gt=0)
     average: float = Field(0.99, ge=0, lt=1)
+    codes: int = Field(200_000, ge=100, description="draws from q(z | x) that are made once, at most as many as needed")
 
 
 class LatentStage(Stage):
@@ -43,14 +48,16 @@ class LatentStage(Stage):
     def begin(self) -> None:
         s = self.settings
         self.descent = Descent(self.energy, self.training.engine, s.learning_rate, (0.9, 0.99), s.clip_norm, s.average)
+        of_codes = torch.Generator(self.training.engine.device).manual_seed(self.training.seed)  # a resumed run's too
+        self.codes = codes_of_data(self.training, min(s.codes, self.iterations * s.batch_size), of_codes)
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training
-        x = t.batch(s.batch_size)
-        with torch.no_grad(), t.model.autocast():
-            positive = t.model.vae.infer(x, t.engine.generator).z[:, : t.model.vae.code_dim]
-        negative = self.energy.mixture.sample(positive.shape[0], t.engine.generator)
-        energies = self.energy.net(torch.cat([positive, negative]))
+        n, generator = t.engine.share(s.batch_size), t.engine.generator
+        positive = self.codes[torch.randint(len(self.codes), (n,), generator=generator, device=self.codes.device)]
+        negative = self.energy.mixture.sample(n, generator)
+        with t.model.autocast():
+            energies = self.energy.net(torch.cat([positive, negative]))
         loss, gap = density_ratio(*energies.chunk(2))
         norm = self.descent.step(loss, rise_and_fall(iteration, s.iterations, s.warmup_iterations))
         excess = float(loss.detach()) - INDISTINGUISHABLE

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.training.checkpoint import Tree
+from vaebm.training.codes import codes_of_data
 from vaebm.training.descent import Descent, Optimiser
 from vaebm.training.loop import Stage, Training
 from vaebm.training.schedules import ramp, rise_and_fall
@@ -101,7 +101,8 @@ class VAEStage(Stage):
             recalibrate(t.model.vae, self._reconstruct, RECALIBRATION_BATCHES)
         t.model.vae.eval()
         t.engine.synchronise(t.model)  # the statistics too
-        t.model.set_mixture(fit_code_mixture(self._codes(), self.mixture, t.seed).to(t.engine.device))
+        codes = codes_of_data(t, self.mixture.codes, t.engine.generator)
+        t.model.set_mixture(fit_code_mixture(codes, self.mixture, t.seed).to(t.engine.device))
         t.engine.synchronise(t.model)
 
     def state_dict(self) -> Tree:
@@ -117,13 +118,3 @@ class VAEStage(Stage):
     def _reconstruct(self) -> object:
         t = self.training
         return t.model.vae.reconstruct(t.batch(self.settings.batch_size), t.engine.generator)
-
-    @torch.no_grad()
-    def _codes(self) -> Tensor:
-        t = self.training
-        rows, generator = len(t.data), t.engine.generator
-        order = torch.randperm(rows, generator=generator, device=t.engine.device)
-        order = order.repeat(-(-self.mixture.codes // rows))[: self.mixture.codes]  # small sets: several draws a point
-        with t.model.autocast():
-            draws = [t.model.vae.infer(t.data.batch(part), generator).z for part in order.split(512)]
-            return torch.cat([z[:, : t.model.vae.code_dim] for z in draws])

@@ -1,0 +1,24 @@
+"""Codes of data: draws z ~ q(z | x) for training data x. Their law is what mixture and E_z are fitted to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vaebm.training.loop import Training
+
+ROWS_AT_ONCE = 512
+
+
+@torch.no_grad()
+def codes_of_data(training: Training, n: int, generator: torch.Generator) -> Tensor:
+    """(n, code_dim): of randomly chosen data, all of them equally often; of a small set several draws a point."""
+    model, data = training.model, training.data
+    order = torch.randperm(len(data), generator=generator, device=generator.device)
+    order = order.repeat(-(-n // len(data)))[:n]
+    codes = []
+    with training.progress.task("codes of data", n, "codes") as task, model.frozen(), model.autocast():
+        for part in order.split(ROWS_AT_ONCE):
+            codes.append(model.vae.infer(data.batch(part, generator), generator).z[:, : model.vae.code_dim])
+            task.advance(len(part))
+    return torch.cat(codes)
