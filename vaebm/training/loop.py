@@ -140,9 +140,9 @@ class Loop:
             Diverged: the guard stopped it; the model is that of the last good checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
-        self._resume()
         stop = _Stop()
         with stop.listening():
+            self._resume()
             try:
                 while self._stage < len(self.stages):
                     self._run_stage(self.stages[self._stage], stop)
