@@ -5,7 +5,7 @@
 At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that codes of real data have.
 
 Codes are chosen by weights exp(-net) (hybrid/vaebm.py), so a net that tells codes from mixture too well is of no use: a
-few of the mixture's codes that it mistakes for codes of data then outweigh all others. Stop early, or penalise.
+few of the mixture's codes that it mistakes for codes of data then outweigh all others. Few iterations serve better.
 """
 
 from __future__ import annotations
