@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 
 from vaebm.distributions import GaussianMixture
 from vaebm.vae import CodeMixtureSettings, fit_code_mixture
+from vaebm.vae.code_mixture import CHUNK
 
 CENTRES = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
 
@@ -41,6 +43,24 @@ def test_it_fits_better_than_the_prior_and_than_one_gaussian() -> None:
     covariance = torch.from_numpy(np.cov(z.double().numpy().T, bias=True)) + 1e-3 * torch.eye(2)
     torch.testing.assert_close((one.factors @ one.factors.mT)[0].double(), covariance, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(one.means[0], z.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_it_is_where_scikit_learn_arrives_from_the_same_start() -> None:
+    z = codes()
+    ours = fit_code_mixture(z, CodeMixtureSettings(components=3), seed=0)
+    theirs = Reference(3, reg_covar=1e-3, means_init=ours.means.double().numpy(), tol=1e-8, max_iter=1000)
+    theirs.fit(z.double().numpy())
+    # Both stand at the same optimum, ours within the tolerance of its last step.
+    torch.testing.assert_close(ours.means.double(), torch.from_numpy(theirs.means_), rtol=0, atol=0.02)
+    assert float(ours.log_prob(z).mean()) == pytest.approx(theirs.score(z.double().numpy()), abs=1e-3)
+
+
+def test_more_codes_than_fit_in_one_part_give_the_same_sums() -> None:
+    z = codes(2 * CHUNK + 1)
+    mixture = fit_code_mixture(z, CodeMixtureSettings(components=1), seed=0)
+    torch.testing.assert_close(mixture.means[0], z.mean(0), rtol=0, atol=1e-4)
+    covariance = z.T.cov(correction=0) + 1e-3 * torch.eye(2)
+    torch.testing.assert_close(mixture.factors[0] @ mixture.factors[0].mT, covariance, rtol=1e-4, atol=1e-4)
 
 
 def test_the_seed_decides_it_and_no_global_state() -> None:

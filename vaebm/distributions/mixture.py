@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
 
@@ -47,13 +48,18 @@ class GaussianMixture(nn.Module):
             torch.eye(dim).repeat(components, 1, 1),
         )
 
+    def log_joint(self, z: Tensor) -> Tensor:
+        """log [ pi_k N(z; m_k, L_k L_k^T) ] of (B, d), to (B, K), in nats."""
+        with torch.autocast(z.device.type, enabled=False):  # a density is never left to half precision
+            offset = torch.einsum("kij,kj->ki", self.whitening, self.means)
+            white = functional.linear(z, self.whitening.flatten(0, 1), -offset.flatten()).unflatten(1, offset.shape)
+        log_volume = self.whitening.diagonal(dim1=1, dim2=2).log().sum(1)
+        joint: Tensor = self.log_weights - 0.5 * white.square().sum(2) + log_volume - z.shape[1] * HALF_LOG_TWO_PI
+        return joint
+
     def log_prob(self, z: Tensor) -> Tensor:
         """log mix(z) of (B, d), to (B,), in nats."""
-        with torch.autocast(z.device.type, enabled=False):  # a density is never left to half precision
-            white = torch.einsum("kij,bkj->bki", self.whitening, z[:, None, :] - self.means)
-        log_volume = self.whitening.diagonal(dim1=1, dim2=2).log().sum(1)
-        log_components = -0.5 * white.square().sum(2) + log_volume - z.shape[1] * HALF_LOG_TWO_PI
-        return torch.logsumexp(self.log_weights + log_components, dim=1)
+        return torch.logsumexp(self.log_joint(z), dim=1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d) exact draws."""
