@@ -34,9 +34,9 @@ class GaussianMixture(nn.Module):
         identity = torch.eye(means.shape[1], dtype=means.dtype, device=means.device)
         self.register_buffer("log_weights", log_weights)
         self.register_buffer("means", means)
-        self.register_buffer("factors", factors)
+        self.register_buffer("factors", factors.contiguous())  # in a layout that saving and loading keeps, to the bit
         self.register_buffer(
-            "whitening", torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
+            "whitening", torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False).contiguous()
         )
 
     @classmethod
@@ -64,5 +64,9 @@ class GaussianMixture(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d) exact draws."""
         component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
-        eps = torch.randn(n, self.means.shape[1], 1, generator=generator, device=self.means.device)
-        return self.means[component] + (self.factors[component] @ eps).squeeze(2)
+        eps = torch.randn(n, self.means.shape[1], generator=generator, device=self.means.device)
+        z = torch.empty_like(eps)
+        for k in component.unique().tolist():  # a factor per draw would be n matrices of d x d
+            drawn = component == k
+            z[drawn] = self.means[k] + eps[drawn] @ self.factors[k].mT
+        return z
