@@ -63,10 +63,14 @@ class GaussianMixture(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d) exact draws."""
+        return self.draw(n, generator)[0]
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(n, d) exact draws, and the component (n,) that each came from."""
         component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
         eps = torch.randn(n, self.means.shape[1], generator=generator, device=self.means.device)
         z = torch.empty_like(eps)
         for k in component.unique().tolist():  # a factor per draw would be n matrices of d x d
             drawn = component == k
             z[drawn] = self.means[k] + eps[drawn] @ self.factors[k].mT
-        return z
+        return z, component

@@ -1,11 +1,18 @@
 """E_z: an energy on the codes, trained without the decoder in the loop.
 
     mixture      E_z(z) = log p(z) - log mix(z)                  p(z) exp(-E_z(z)) = mix(z): normalised, exact samples
-    correction   E_z(z) = log p(z) - log mix(z) + net(z)         the mixture is the reference of a density ratio for net
+    correction   E_z(z) = log p(z) - log mix'(z) + net(z)        net is minus the log ratio of codes to mixture, bounded
 
 mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py), whose prior is N(0, I) in every VAE. Of a
 hierarchical one they are the first coordinates of z: with c those and r the rest, p(c) p(r | c) exp(-E_z) = mix(c)
 p(r | c), so the sentence above holds for E_z(c).
+
+A correction is sampled by importance resampling of the mixture's codes, so no weight may outweigh all others: net is
+at least -softplus(`bound`), and where codes of data are denser than that, the ratio saturates. It does so for some
+kinds of data more than for others, which would then be too few among the samples (of digits, by a quarter). mix' makes
+up for it: the mixture's components, weighed anew so that each has the share that it has among codes of data,
+
+    pi'_k = (pi_k / Z_k) / sum_j (pi_j / Z_j)       Z_k = E_{z ~ N_k} exp(-net(z))
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
@@ -22,6 +30,12 @@ from vaebm.energy.base import LatentEnergy, linear_from_zero
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
+from vaebm.sampling.resampling import systematic_resample
+
+CANDIDATES_PER_DRAW = 32  # codes of the mixture, among which a correction chooses
+FEWEST_CANDIDATES = 512  # among a handful, one draw had another law than a thousand
+CALIBRATION_CODES = 100_000
+CODES_AT_ONCE = 8192
 
 
 class MixtureEnergy(LatentEnergy):
@@ -43,6 +57,46 @@ class MixtureEnergy(LatentEnergy):
         energy = standard_log_prob(codes) - self.mixture.log_prob(codes)
         return energy if self.correction is None else energy + self.net(codes)
 
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, code_dim) of p(z) exp(-E_z(z)): exact without a correction, else chosen from many of the mixture's codes.
+
+        Candidates stand in the order of their components, so that systematic resampling keeps each component's share.
+        """
+        if self.correction is None:
+            return self.mixture.sample(n, generator)
+        codes, component = self.mixture.draw(max(CANDIDATES_PER_DRAW * n, FEWEST_CANDIDATES), generator)
+        codes = codes[component.argsort()]
+        chosen = systematic_resample(self._log_weights(codes), n, generator)
+        return codes[chosen[torch.randperm(n, generator=generator, device=chosen.device)]]
+
+    @torch.no_grad()
+    def calibrate(self, generator: torch.Generator) -> None:
+        """Weighs the mixture's components anew: pi_k becomes pi'_k, with Z_k over draws of the mixture.
+
+        A draw counts for component k by its responsibility: Z_k = sum_i r_ik exp(-net(z_i)) / sum_i r_ik.
+        """
+        codes = self.mixture.sample(CALIBRATION_CODES, generator)
+        log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
+        log_weighted = log_shares + self._log_weights(codes)[:, None]
+        log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)
+        self.mixture.log_weights.copy_((self.mixture.log_weights - log_z).log_softmax(0))
+
+    def _log_weights(self, codes: Tensor) -> Tensor:
+        return torch.cat([-self.net(part).float() for part in codes.split(CODES_AT_ONCE)])
+
+
+class _BoundedBelow(nn.Module):
+    """softplus(x + bound) - softplus(bound): 0 at 0, at least -softplus(bound), and x plus a constant far above."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        bound = x.new_tensor(self.bound, dtype=torch.float32)
+        return functional.softplus(x.float() + bound) - functional.softplus(bound)
+
 
 class MixtureEnergySettings(BaseModel):
     """The mixture fitted to the codes, as it is."""
@@ -63,10 +117,11 @@ class CorrectionSettings(BaseModel):
 
     kind: Literal["correction"] = "correction"
     hidden: list[int] = Field([256, 256], min_length=1)
+    bound: float = Field(3.0, gt=0, description="about the greatest log ratio of codes to mixture, in nats")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
         """E_z with a mixture still to be fitted and a net that is still 0."""
         body = mlp([code_dim, *self.hidden], LipschitzSwish)
         initialise(body, generator)
-        net = nn.Sequential(body, LipschitzSwish(), linear_from_zero(self.hidden[-1]))
+        net = nn.Sequential(body, LipschitzSwish(), linear_from_zero(self.hidden[-1]), _BoundedBelow(self.bound))
         return MixtureEnergy(GaussianMixture.standard(components, code_dim), net)

@@ -33,7 +33,6 @@ from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
-CODES_PER_DRAW = 8  # of the mixture, among which a learned correction of E_z chooses
 FEWEST_CANDIDATES = 512  # for any choice by weights: among a handful, one sample had another law than a thousand
 
 
@@ -167,15 +166,12 @@ class VAEBM(Pretrained, nn.Module):
     def propose(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, dim) draws of the model without E_x: N(0, I), or E_z's codes and standard pixel noise.
 
-        Exact where E_z is the mixture; its learned correction comes in by importance resampling of the mixture's codes.
+        Exact where E_z is the mixture; its learned correction comes in by importance resampling (energy/latent.py).
         """
         latent = self.energy_net.latent
         if latent is None:
             return self.noise.standard(n, generator, self.device)
-        if latent.correction is None:
-            return self._with_codes(self.mixture.sample(n, generator), generator)
-        codes = self.mixture.sample(max(CODES_PER_DRAW * n, FEWEST_CANDIDATES), generator)
-        return self._with_codes(codes[systematic_resample(-latent.net(codes), n, generator)], generator)
+        return self._with_codes(latent.sample(n, generator), generator)
 
     def _with_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         eps = self.noise.standard(codes.shape[0], generator, self.device)

@@ -2,10 +2,8 @@
 
     z+ ~ q(z | x) for data x,   z- ~ mix(z),   minimise  mean softplus(net(z+)) + mean softplus(-net(z-))
 
-At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that codes of real data have.
-
-Codes are chosen by weights exp(-net) (hybrid/vaebm.py), so a net that tells codes from mixture too well is of no use: a
-few of the mixture's codes that it mistakes for codes of data then outweigh all others. Few iterations serve better.
+At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that codes of real data have, as far as the
+net's bound lets it; the mixture's components are then weighed anew (energy/latent.py).
 """
 
 from __future__ import annotations
@@ -65,6 +63,9 @@ class LatentStage(Stage):
 
     def end(self) -> None:
         self.descent.average.replace_weights()
+        t = self.training
+        self.energy.calibrate(torch.Generator(t.engine.device).manual_seed(t.seed))
+        t.engine.synchronise(t.model)
 
     def state_dict(self) -> Tree:
         return self.descent.state_dict()

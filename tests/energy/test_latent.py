@@ -1,0 +1,88 @@
+"""E_z: the correction's bound, its samples and the calibration of the mixture, against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaebm.distributions import GaussianMixture
+from vaebm.energy.latent import CorrectionSettings, MixtureEnergy
+
+DRAWS = 20_000
+
+
+class Quadratic(nn.Module):
+    """a z^2 / 2 + b (z > 0) on one dimension: in the place of a learned correction."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.a * z.square() / 2 + self.b * (z > 0)
+
+
+def two_components(mean: float = 4.0) -> GaussianMixture:
+    """Shares 0.3 and 0.7 at -mean and mean, standard deviation 1 and 0.5."""
+    return GaussianMixture(
+        torch.tensor([0.3, 0.7]).log(), torch.tensor([[-mean], [mean]]), torch.tensor([[[1.0]], [[0.5]]])
+    )
+
+
+def z_of(mean: float, deviation: float, a: float) -> float:
+    """E exp(-a z^2 / 2) under N(mean, deviation^2)."""
+    spread = 1 + a * deviation**2
+    return math.exp(-a * mean**2 / (2 * spread)) / math.sqrt(spread)
+
+
+def test_calibration_divides_each_share_by_its_normaliser() -> None:
+    a, b = 0.05, 0.7
+    energy = MixtureEnergy(two_components(), Quadratic(a, b))
+    energy.calibrate(torch.Generator().manual_seed(0))
+    expected = torch.tensor([0.3 / z_of(-4, 1, a), 0.7 / (z_of(4, 0.5, a) * math.exp(-b))])
+    expected /= expected.sum()
+    # The components hardly overlap; weights differ by a factor of 2, so 100,000 draws give a per cent.
+    torch.testing.assert_close(energy.mixture.log_weights.exp(), expected, rtol=0, atol=0.01)
+
+
+def test_after_calibration_each_component_has_its_share_of_the_samples() -> None:
+    energy = MixtureEnergy(two_components(), Quadratic(0.1, 1.0))
+    generator = torch.Generator().manual_seed(0)
+    before = float((energy.sample(DRAWS, generator) > 0).float().mean())
+    energy.calibrate(generator)
+    after = float((energy.sample(DRAWS, generator) > 0).float().mean())
+    assert abs(before - 0.7) > 0.05
+    assert after == pytest.approx(0.7, abs=0.02)
+
+
+def test_samples_follow_the_density() -> None:
+    """mix(z) exp(-a z^2 / 2) is again a mixture: its components' means are m / (1 + a s^2), their shares pi Z."""
+    a = 0.3
+    energy = MixtureEnergy(two_components(mean=2.0), Quadratic(a, 0.0))
+    z = energy.sample(DRAWS, torch.Generator().manual_seed(1))
+    shares = torch.tensor([0.3 * z_of(-2, 1, a), 0.7 * z_of(2, 0.5, a)])
+    shares /= shares.sum()
+    means = torch.tensor([-2 / (1 + a), 2 / (1 + a * 0.25)])
+    assert float(z.mean()) == pytest.approx(float(shares @ means), abs=0.05)
+    assert z.shape == (DRAWS, 1)
+    # In no order: the components' order is not that of the samples.
+    assert abs(float(z[: DRAWS // 2].mean() - z[DRAWS // 2 :].mean())) < 0.1
+
+
+def test_without_a_correction_samples_are_those_of_the_mixture() -> None:
+    energy = MixtureEnergy(two_components())
+    draws = [law.sample(10, torch.Generator().manual_seed(2)) for law in (energy, two_components())]
+    assert torch.equal(*draws)
+
+
+def test_a_correction_starts_at_0_and_claims_no_more_than_its_bound() -> None:
+    bound = 2.0
+    energy = CorrectionSettings(hidden=[8], bound=bound).build(3, 2, torch.Generator().manual_seed(0))
+    z = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(energy.net(z), torch.zeros(50))
+    last = energy.correction[-2]
+    nn.init.constant_(last.bias, -100.0)
+    torch.testing.assert_close(energy.net(z), torch.full((50,), -math.log1p(math.exp(bound))))
+    nn.init.constant_(last.bias, 100.0)  # an energy may be as high as it likes
+    assert (energy.net(z) > 90).all()
