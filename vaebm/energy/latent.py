@@ -33,7 +33,7 @@ from vaebm.nn.mlp import mlp
 from vaebm.sampling.resampling import systematic_resample
 
 CANDIDATES_PER_DRAW = 32  # codes of the mixture, among which a correction chooses
-FEWEST_CANDIDATES = 512  # among a handful, one draw had another law than a thousand
+FEWEST_CANDIDATES = 512  # for any choice by weights: among a handful, one draw had another law than a thousand
 CALIBRATION_CODES = 100_000
 CODES_AT_ONCE = 8192
 

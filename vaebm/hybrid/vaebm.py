@@ -23,6 +23,7 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import TotalEnergy
+from vaebm.energy.latent import FEWEST_CANDIDATES
 from vaebm.errors import InputError
 from vaebm.heap import keep_freed_memory
 from vaebm.hybrid.noise import Noise
@@ -33,7 +34,6 @@ from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
-FEWEST_CANDIDATES = 512  # for any choice by weights: among a handful, one sample had another law than a thousand
 
 
 class VAEBM(Pretrained, nn.Module):
