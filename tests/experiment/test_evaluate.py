@@ -41,7 +41,7 @@ SUBJECTS = {"vaebm", "vae", "vae_mixture", "reconstruction", "held_out", "truth"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A classifier that is trained for a moment, and a coarse quadrature."""
-    monkeypatch.setattr(classifier, "ITERATIONS", 5)
+    monkeypatch.setattr(classifier, "MOST_IMAGES", 5 * classifier.BATCH)
 
     class Density:
         log_z, error = 0.01, 0.001

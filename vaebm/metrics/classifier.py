@@ -4,9 +4,11 @@
     to 64 -> linear to 64 -> linear to the classes,         SiLU between all of them
     features = the 64 penultimate values (before their SiLU), divided by their root mean square over the training images
 
-One protocol for every data set: 40,000 images drawn at random from the training split in batches of 64, Adam at 2e-3
-falling linearly to 0, cross-entropy with labels smoothed by 0.1 (Szegedy et al., 2016: a net that is not pushed to
-certainty generalises better, and held-out images look more like training images to it). The division is one number, so
+One protocol for every data set: images drawn at random from the training split in batches of 64, three times as many as
+there are, but between 40,000 and 160,000; Adam at 2e-3 falling linearly to 0, cross-entropy with labels smoothed by 0.1
+(Szegedy et al., 2016: a net that is not pushed to certainty generalises better, and held-out images look more like
+training images to it). Fewer images would do for the features, not for the class shares: after 40,000 of Fashion-MNIST
+those of held-out images are up to 1.5 percentage points astray, after 160,000 up to 0.6. The division is one number, so
 it changes no ratio of distances; it puts kernel distances, whose kernel has a scale, where they are meant to be.
 Weights and batches come from a generator with a fixed seed: runs with other seeds, and other models, are measured with
 the same yardstick.
@@ -32,7 +34,7 @@ from vaebm.nn.initialise import initialise
 
 FEATURES = 64
 BATCH = 64
-ITERATIONS = 625
+EPOCHS, FEWEST_IMAGES, MOST_IMAGES = 3, 40_000, 160_000  # drawn in training
 LEARNING_RATE = 2e-3
 SMOOTHING = 0.1
 SEED = 0
@@ -158,8 +160,9 @@ def train_classifier(split: Split, classes: int) -> Classifier:
     classifier.scale.fill_(1.0)
     initialise(classifier, generator)
     optimiser = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE)
-    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, ITERATIONS)
-    for _ in range(ITERATIONS):
+    iterations = min(max(EPOCHS * len(split), FEWEST_IMAGES), MOST_IMAGES) // BATCH
+    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, iterations)
+    for _ in range(iterations):
         rows = torch.randint(len(split), (BATCH,), generator=generator)
         loss = functional.cross_entropy(classifier(split.batch(rows)), labels[rows], label_smoothing=SMOOTHING)
         optimiser.zero_grad()
