@@ -75,13 +75,26 @@ class GaussianPixels(PixelDistribution):
         eps = torch.randn(self.center.shape, generator=generator, device=self.center.device)
         return self.transport(eps)
 
-    def noised(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Images x with noise of this distribution's scale added."""
-        return x + self.gaussian.scale * torch.randn(x.shape, generator=generator, device=x.device)
-
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
         """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
+
+    def smoothed(self, noise: float) -> SmoothedPixels:
+        """The law of x + noise n with n ~ N(0, I)."""
+        scale = (self.gaussian.scale.square() + noise**2).sqrt()
+        return SmoothedPixels(DiagonalGaussian(self.gaussian.mean, scale.log()), noise)
+
+
+@dataclass(frozen=True)
+class SmoothedPixels(GaussianPixels):
+    """N(mu, sigma^2 + noise^2): Gaussian pixels with noise added, which the denoised image is then without."""
+
+    noise: float
+
+    def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
+        """Tweedie's estimate of the clean image:  x + noise^2 d/dx [log N(x; mu, sigma^2 + noise^2) - E(x)]."""
+        score = -(x - self.gaussian.mean) / self.gaussian.scale.square() - energy_gradient
+        return x + self.noise**2 * score
 
 
 @dataclass(frozen=True)
@@ -101,9 +114,6 @@ class CensoredPixels(GaussianPixels):
         above = log_normal_cdf((mu - 1.0) / sigma)
         between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
         return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
-
-    def noised(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return super().noised(x, generator).clamp(-1.0, 1.0)
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
         """The same for u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))): the gradient is 0 past the ends."""

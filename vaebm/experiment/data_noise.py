@@ -4,7 +4,7 @@ r"""Data noise: positions of chains that start from data.
 
 For Gaussian pixels eps_x = (x - mu) / sigma. A censored pixel at an end says only that u = mu + sigma eps lies beyond
 it: eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods
-without a differentiable generator have no eps_x.
+without a differentiable generator have no eps_x. Where the model smooths, x is the image with that noise.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SMALLEST_PROBABILITY = 1e-300
 def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
     """(B, dim) positions that give x (B, *data_shape), on the model's device."""
     with model.autocast():  # as the generator runs: otherwise x would come back only roughly
-        z = model.vae.infer(x, generator).z
+        z, x = model.vae.infer(x, generator).z, model.smooth(x, generator)
         eps_z = model.vae.latent_noise(z)
         if model.noise.pixel_shape is None:
             return eps_z
-        pixels = model.vae.pixels(model.vae.latent(eps_z))
+        pixels = model.pixels(model.vae.latent(eps_z))
     mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
     eps_x = (x - mu) / sigma
     if isinstance(pixels, CensoredPixels):

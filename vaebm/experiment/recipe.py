@@ -59,7 +59,8 @@ class EvaluationSettings(BaseModel):
     features: dict[FeaturesName, YardstickSettings] | None = Field(
         None,
         min_length=1,
-        description="what distances look at; null: the classifier where there are labels, else pixels",
+        description="what distances look at, a name with null left out; null for all: the classifier where there are"
+        " labels, else pixels",
     )
 
     @field_validator("shows", mode="before")
@@ -71,9 +72,11 @@ class EvaluationSettings(BaseModel):
     @field_validator("features", mode="before")
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
-        """One name, or a list of them, with nothing else said."""
+        """One name, or a list of them, with nothing else said; of a mapping, what is not null."""
         names = [value] if isinstance(value, str) else value
-        return {name: {} for name in names} if isinstance(names, list) else value
+        if isinstance(names, list):
+            return {name: {} for name in names}
+        return {name: what for name, what in names.items() if what is not None} if isinstance(names, dict) else names
 
 
 class Recipe(ModelSettings):

@@ -11,7 +11,7 @@ from vaebm.sampling import Sampler
 from vaebm.vae import CodeMixtureSettings, VAESettings
 
 Show = Literal["sample", "mean", "denoised"]
-Sees = Literal["sample", "mean", "noised"]
+Sees = Literal["sample", "mean"]
 Subject = Literal["vaebm", "vae", "vae_mixture"]
 
 
@@ -25,11 +25,21 @@ class EnergySettings(_Settings):
     image: ImageEnergySettings | None = None
     sees: Sees = Field(
         "sample",
-        description="what the term on x looks at: x; the decoder's mean of z, which makes it a term on z; or x with the"
-        " decoder's noise added to data, for decoders whose noise is not in the data: show such samples denoised",
+        description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of noise that data and decoder both carry where the term on x looks at them;"
+        " show such samples denoised. 0 for none",
     )
     latent: LatentEnergySettings | None = None
     joint: None = None
+
+    @property
+    def sees_means(self) -> bool:
+        """Whether E_x looks at the decoder's means, so that E is a function of z and chains move codes only."""
+        return self.image is not None and self.sees == "mean"
 
 
 class StartSettings(_Settings):

@@ -7,6 +7,10 @@ The second line is the first in the VAE's noise space, where chains mix: with E 
 The published code differentiates log p(z) + log p(x | z) - E through eps instead, which leaves out the Jacobian of T
 and so keeps the decoder's -log sigma: `target: release` computes that for comparison. It does not leave the prior
 invariant.
+
+With `energy.smoothing` s, x stands for an image with noise, x + s n: the decoder's variance grows by s^2, data get the
+same noise where E_x looks at them, and samples are shown denoised (walk and jump: Saremi & Hyvarinen, Neural empirical
+Bayes, JMLR 2019).
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from vaebm.energy.latent import FEWEST_CANDIDATES
 from vaebm.errors import InputError
 from vaebm.heap import keep_freed_memory
 from vaebm.hybrid.noise import Noise
+from vaebm.hybrid.parts import check_parts
 from vaebm.hybrid.pretrained import Pretrained
 from vaebm.hybrid.settings import ModelSettings, Show, Subject
 from vaebm.nn.folding import folded
@@ -58,27 +63,12 @@ class VAEBM(Pretrained, nn.Module):
                 None if image is None else image.build(data_shape, generator),
                 None if latent is None else latent.build(code_dim, components, generator),
             )
+        self.sees_means, self.smoothing = settings.energy.sees_means, settings.energy.smoothing
+        check_parts(settings, data_shape, self.vae.likelihood.reparameterised)
         moves_pixels = self.vae.likelihood.reparameterised and not self.sees_means
-        if image is not None and not moves_pixels and not self.sees_means:
-            raise InputError(
-                f"energy.image needs a decoder whose samples have a gradient, but vae.likelihood.kind="
-                f"{settings.vae.likelihood.kind} has none: set vae.likelihood.kind=censored or gaussian,"
-                " energy.sees=mean, or energy.image=null"
-            )
-        if settings.target == "release" and not moves_pixels:
-            without = "energy.sees=mean" if self.sees_means else f"vae.likelihood.kind={settings.vae.likelihood.kind}"
-            raise InputError(
-                f"target=release needs log p(x | z) of a sample with a gradient, but {without} has none: set"
-                " target=exact"
-            )
         self.noise = Noise(self.vae.latent_dim, data_shape if moves_pixels else None)
 
     # The density, in data space and in noise space
-
-    @property
-    def sees_means(self) -> bool:
-        """Whether E_x looks at the decoder's means, so that E is a function of z and chains move codes only."""
-        return self.settings.energy.image is not None and self.settings.energy.sees == "mean"
 
     def energy(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats; what no term reads may be left out.
@@ -100,8 +90,23 @@ class VAEBM(Pretrained, nn.Module):
     def log_density(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) - E(x, z), (B,), in nats: log h up to log Z."""
         with self.autocast():
-            log_joint = self.vae.log_joint(x, z)
+            pixels = self.pixels(z) if self.smoothing else self.vae.decode(z)
+            log_joint = self.vae.log_prior(z) + pixels.log_prob(x)
         return log_joint - self.energy(x, z)
+
+    def smooth(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Data x (B, *data_shape) as E_x sees them: with the noise of `energy.smoothing`."""
+        if not self.smoothing:
+            return x
+        return x + self.smoothing * torch.randn(x.shape, generator=generator, device=x.device)
+
+    def pixels(self, z: Tensor) -> GaussianPixels:
+        """p(x | z) for x as E_x sees it; only for decoders with a differentiable generator."""
+        with self.autocast():
+            return self._seen(self.vae.pixels(z))
+
+    def _seen(self, pixels: GaussianPixels) -> GaussianPixels:
+        return pixels.smoothed(self.smoothing) if self.smoothing else pixels
 
     def noise_log_density(self, eps: Tensor) -> Tensor:
         """-E(T(eps)) + log N(eps; 0, I) of (B, dim), to (B,), in nats: log h in noise space up to log Z."""
@@ -120,7 +125,7 @@ class VAEBM(Pretrained, nn.Module):
         assert eps_x is not None
         with self.autocast():
             z = self.vae.latent(eps_z)
-            pixels = self.vae.pixels(z)
+            pixels = self.pixels(z)
         log_pixels = pixels.gaussian.log_prob(pixels.gaussian.transport(eps_x))
         return self.vae.log_prior(z) + log_pixels - self.energy(pixels.transport(eps_x), z)
 
@@ -129,7 +134,8 @@ class VAEBM(Pretrained, nn.Module):
         eps_x, eps_z = self.noise.unpack(eps)
         with self.autocast():
             if eps_x is not None:
-                return self.vae.generate(eps_x, eps_z)
+                pixels, z = self.vae.pixels_of_noise(eps_z)
+                return self._seen(pixels).transport(eps_x), z
             z = self.vae.latent(eps_z)
             return self.vae.decode(z).center, z
 
@@ -222,8 +228,8 @@ class VAEBM(Pretrained, nn.Module):
     def present(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         """What is shown of positions (n, dim): x (n, *data_shape) in the model's range.
 
-        `sample` has the pixel noise in it, `mean` is the decoder's image without it, `denoised` the estimate of the
-        clean image under the energy-corrected model (mean where there is no energy on x).
+        `sample` has the pixel noise in it, that of `energy.smoothing` too; `mean` is the decoder's image without it;
+        `denoised` the estimate of the clean image under the corrected model (mean where there is no energy on x).
         """
         with self.frozen():
             return torch.cat([self._present(part, show, generator) for part in eps.split(CHAINS_AT_ONCE)])
@@ -234,7 +240,7 @@ class VAEBM(Pretrained, nn.Module):
             pixels = self.vae.decode(self.vae.latent(eps_z))
         if eps_x is None or not isinstance(pixels, GaussianPixels):
             return pixels.sample(generator) if show == "sample" else pixels.center
-        image = self.energy_net.image
+        pixels, image = self._seen(pixels), self.energy_net.image
         if show == "sample":
             return pixels.transport(eps_x)
         if show == "mean" or image is None:

@@ -94,7 +94,7 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     noise = {key: eps.cpu() for key, eps in noise.items()}
     if chains is not None:
         noise["vaebm"] = chains.end
-    energies, broken = _energies(model, held_out, noise)
+    energies, broken = _energies(model, model.smooth(held_out.to(model.device), generator), noise)
     return Exhibits(model, held_out, noise, begin, chains, refusal, energies, broken)
 
 

@@ -1,12 +1,13 @@
 """Stage 2b: E_x learns with the VAE frozen, by one or several estimators in turn.
 
 A phase is a source of samples x- (training/negatives.py) and a contrast of their energies with the data's
-(hybrid/contrast.py):
+(hybrid/contrast.py), or score matching (hybrid/score_matching.py), which needs no samples:
 
     density_ratio            StartSamples    logistic loss                        where to begin: cannot run away
     importance               StartSamples    log-likelihood, log Z by importance  refines where proposals cover the data
     ratio_rounds             Pool            logistic loss against the old model  goes on where proposals do not
     contrastive_divergence   ChainSamples    difference of energies               the paper's
+    denoising                none            squared error of denoised images     where `energy.smoothing` adds noise
 
 The rate rises and falls to 0 within each phase, and within each round of `ratio_rounds`: a round that ends at a high
 rate leaves its noise to the next one's samples.
@@ -15,13 +16,14 @@ rate leaves its noise to the next one's samples.
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from vaebm.distributions.pixel import GaussianPixels
+from vaebm.distributions.pixel import SmoothedPixels
 from vaebm.energy import ImageEnergy
 from vaebm.energy.penalties import energy_square
 from vaebm.errors import InputError
@@ -33,6 +35,7 @@ from vaebm.hybrid.contrast import (
     importance_likelihood,
     ratio_to_old,
 )
+from vaebm.hybrid.score_matching import denoising_loss
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.sampling.resampling import effective_sample_size
@@ -42,6 +45,7 @@ from vaebm.training.loop import Stage, Training
 from vaebm.training.negatives import ChainSamples, Pool, StartSamples
 from vaebm.training.phases import (
     ContrastiveDivergenceSettings,
+    DenoisingSettings,
     DensityRatioSettings,
     EnergyStageSettings,
     ImportanceSettings,
@@ -61,6 +65,12 @@ class EnergyPhase(Stage):
         self.name, self.training, self.energy, self.phase, self.stage = name, training, energy, settings, stage
         self.batch_size = settings.batch_size or stage.batch_size
         self.iterations = settings.iterations
+        matches_scores = isinstance(settings, DenoisingSettings) or settings.denoising > 0
+        if matches_scores and not training.model.smoothing:
+            raise InputError(
+                f"energy_stage.phases.{name} matches scores of images with noise, but energy.smoothing is 0: set it to"
+                " the noise's standard deviation, about the decoder's, or leave score matching out"
+            )
 
     def begin(self) -> None:
         initialise_from_data(self.energy, self.data())
@@ -79,17 +89,13 @@ class EnergyPhase(Stage):
 
     @torch.no_grad()
     def data(self) -> Tensor:
-        """A batch x+ of data, as E_x is to see them: see `energy.sees`."""
+        """A batch x+ of data, as E_x is to see them: see `energy.sees` and `energy.smoothing`."""
         t, sees = self.training, self.training.model.settings.energy.sees
         x = t.batch(self.batch_size)
         if sees == "sample":
-            return x
+            return t.model.smooth(x, t.engine.generator)
         with t.model.autocast():
-            pixels = t.model.vae.reconstruct(x, t.engine.generator)[1]
-        if sees == "mean":
-            return pixels.center
-        assert isinstance(pixels, GaussianPixels)  # a VAEBM refuses an energy on x for the others
-        return pixels.noised(x, t.engine.generator)
+            return t.model.vae.reconstruct(x, t.engine.generator)[1].center
 
     def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
         """One step on the contrast and the penalties; returns figures."""
@@ -98,13 +104,25 @@ class EnergyPhase(Stage):
             loss = loss + self.phase.energy_square * energy_square(positive, negative)
         if self.spectral is not None:
             loss = loss + self.phase.spectral * self.spectral()
+        figures = {"contrast": float(contrast.loss.detach()), "gap": float(contrast.gap)}
+        if self.phase.denoising:
+            denoising = self.denoising_loss()
+            loss = loss + self.phase.denoising * math.prod(self.training.model.data_shape) * denoising
+            figures["denoising"] = float(denoising.detach())
         norm = self.descent.step(loss, rate)
-        return {
-            "loss": float(loss.detach()),
-            "contrast": float(contrast.loss.detach()),
-            "gap": float(contrast.gap),
-            "gradient_norm": norm,
-        }
+        return {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+
+    def denoising_loss(self) -> Tensor:
+        """Of a batch of its own (hybrid/score_matching.py)."""
+        model, generator = self.training.model, self.training.engine.generator
+        x = self.training.batch(self.batch_size)
+        with torch.no_grad():
+            with model.autocast():
+                z = model.vae.infer(x, generator).z
+            pixels = model.pixels(z)
+        assert isinstance(pixels, SmoothedPixels)  # the constructor saw that there is smoothing
+        with model.autocast():
+            return denoising_loss(self.energy, x, model.smooth(x, generator), pixels)
 
     def energies(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """E_x of both in one pass."""
@@ -129,6 +147,17 @@ class EnergyPhase(Stage):
         self.descent.load_state_dict(state["descent"])
         if self.spectral is not None:
             self.spectral.load_state_dict(state["spectral"])
+
+
+class DenoisingPhase(EnergyPhase):
+    """Denoising score matching by itself."""
+
+    def step(self, iteration: int) -> dict[str, float]:
+        loss = self.denoising_loss()
+        if self.spectral is not None:
+            loss = loss + self.phase.spectral * self.spectral()
+        norm = self.descent.step(loss, self.rate(iteration))
+        return {"loss": float(loss.detach()), "gradient_norm": norm}
 
 
 class StartPhase(EnergyPhase):
@@ -239,6 +268,7 @@ def build_phases(training: Training, settings: EnergyStageSettings) -> list[Stag
         return []
     kinds: dict[type[PhaseSettings], Callable[..., EnergyPhase]] = {
         DensityRatioSettings: StartPhase,
+        DenoisingSettings: DenoisingPhase,
         ImportanceSettings: StartPhase,
         RatioRoundsSettings: RatioRoundsPhase,
         ContrastiveDivergenceSettings: ContrastiveDivergencePhase,

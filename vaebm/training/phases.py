@@ -28,6 +28,12 @@ class PhaseSettings(_Settings):
     clip_norm: float = Field(5.0, gt=0)
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
     energy_square: float = Field(0.0, ge=0, description="weight of the energy-square penalty")
+    denoising: float = Field(
+        0.0,
+        ge=0,
+        description="weight of denoising score matching, summed over values, beside the contrast; needs"
+        " energy.smoothing",
+    )
     spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
 
 
@@ -41,6 +47,12 @@ class DensityRatioSettings(IteratedSettings):
     """Logistic density ratio of data to the start's proposal."""
 
     kind: Literal["density_ratio"] = "density_ratio"
+
+
+class DenoisingSettings(IteratedSettings):
+    """Denoising score matching at the noise of `energy.smoothing`: no samples of the model are needed."""
+
+    kind: Literal["denoising"] = "denoising"
 
 
 class ImportanceSettings(IteratedSettings):
@@ -80,7 +92,7 @@ class RatioRoundsSettings(PhaseSettings):
 
 
 Phase = Annotated[
-    DensityRatioSettings | ImportanceSettings | ContrastiveDivergenceSettings | RatioRoundsSettings,
+    DensityRatioSettings | DenoisingSettings | ImportanceSettings | ContrastiveDivergenceSettings | RatioRoundsSettings,
     Field(discriminator="kind"),
 ]
 

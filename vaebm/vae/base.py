@@ -82,10 +82,15 @@ class VAE(nn.Module, ABC):
         assert isinstance(distribution, GaussianPixels), "this likelihood has no differentiable generator"
         return distribution
 
+    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianPixels, Tensor]:
+        """p(x | z) and z of noise (B, latent_dim)."""
+        z = self.latent(eps_z)
+        return self.pixels(z), z
+
     def generate(self, eps_x: Tensor, eps_z: Tensor) -> tuple[Tensor, Tensor]:
         """T: noise (B, *data_shape) and (B, latent_dim) to (x, z)."""
-        z = self.latent(eps_z)
-        return self.pixels(z).transport(eps_x), z
+        pixels, z = self.pixels_of_noise(eps_z)
+        return pixels.transport(eps_x), z
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z), (B,), in nats."""

@@ -58,11 +58,11 @@ class NVAE(VAE):
     def decode(self, z: Tensor) -> PixelDistribution:
         return self._pixels(self._given(z)[0])
 
-    def generate(self, eps_x: Tensor, eps_z: Tensor) -> tuple[Tensor, Tensor]:
-        state, z = self._from_noise(eps_z)
+    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianPixels, Tensor]:
+        state, z = self._from_noise(eps_z)  # decoded on the way, where `latent` and `pixels` would pass twice
         pixels = self._pixels(state)
         assert isinstance(pixels, GaussianPixels), "this likelihood has no differentiable generator"
-        return pixels.transport(eps_x), z
+        return pixels, z
 
     def encode(self, x: Tensor) -> Tensor:
         """The means of q(z_l | z_<l, x), each given the means above it, (B, latent_dim)."""

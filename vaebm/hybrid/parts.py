@@ -1,0 +1,36 @@
+"""What the parts of a VAEBM need of each other.
+
+an energy on x that sees samples    a decoder whose samples have a gradient in their noise
+the released target                 the same, and log p(x | z) of a sample
+smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
+"""
+
+from __future__ import annotations
+
+from vaebm.errors import InputError
+from vaebm.hybrid.settings import ModelSettings
+
+
+def check_parts(settings: ModelSettings, data_shape: tuple[int, ...], reparameterised: bool) -> None:
+    """Passes, or raises; `reparameterised` says whether the decoder's samples have a gradient.
+
+    Raises:
+        InputError: parts that do not go together; the message names the keys to change.
+    """
+    energy, likelihood = settings.energy, f"vae.likelihood.kind={settings.vae.likelihood.kind}"
+    if energy.image is not None and not reparameterised and not energy.sees_means:
+        raise InputError(
+            f"energy.image needs a decoder whose samples have a gradient, but {likelihood} has none: set"
+            " vae.likelihood.kind=censored or gaussian, energy.sees=mean, or energy.image=null"
+        )
+    if settings.target == "release" and (energy.sees_means or not reparameterised):
+        raise InputError(
+            "target=release needs log p(x | z) of a sample with a gradient, but"
+            f" {'energy.sees=mean' if energy.sees_means else likelihood} has none: set target=exact"
+        )
+    gaussian = settings.vae.likelihood.kind == "gaussian"
+    if energy.smoothing and (energy.image is None or energy.sees_means or len(data_shape) != 3 or not gaussian):
+        raise InputError(
+            "energy.smoothing needs images, an energy.image that sees samples, and vae.likelihood.kind=gaussian: set"
+            " those, or energy.smoothing=0"
+        )
