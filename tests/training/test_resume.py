@@ -22,6 +22,12 @@ from vaebm.experiment.train import train
 from vaebm.progress import Task
 
 KILLS = 10
+SMOOTHED = [
+    "vae.likelihood.kind=gaussian",
+    "energy.smoothing=0.2",
+    "energy_stage.phases.denoising={kind: denoising, iterations: 4}",
+    "energy_stage.phases.divergence.denoising=1",
+]
 
 
 def weights(run: Path) -> bytes:
@@ -78,8 +84,9 @@ def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path)
     assert weights(tmp_path / "often") == weights(tmp_path / "rarely")
 
 
-def test_every_checkpoint_leads_to_the_same_end(images: Path, tmp_path: Path) -> None:
-    overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=99"]
+@pytest.mark.parametrize("more", [[], SMOOTHED], ids=["samples", "smoothed"])
+def test_every_checkpoint_leads_to_the_same_end(more: list[str], images: Path, tmp_path: Path) -> None:
+    overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=99", *more]
     run = train(images, tmp_path / "run", device="cpu", overrides=overrides)
     end, told = weights(run.path), figures(run.path)
     for name in sorted((run.path / "checkpoints").iterdir(), reverse=True)[1::5]:

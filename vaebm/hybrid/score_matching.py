@@ -22,5 +22,6 @@ from vaebm.energy import ImageEnergy
 def denoising_loss(energy: ImageEnergy, x: Tensor, noisy: Tensor, pixels: SmoothedPixels) -> Tensor:
     """L, a scalar, of images x (B, C, H, W), of the same with noise, and of p(. | z) with z ~ q(z | x)."""
     noisy = noisy.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(energy(noisy, None).sum(), noisy, create_graph=True)
+    # `of_x` and not the module's call, which may be compiled: gradients of compiled nets have no gradient.
+    (gradient,) = torch.autograd.grad(energy.of_x(noisy).float().sum(), noisy, create_graph=True)
     return ((pixels.denoise(noisy.detach(), gradient) - x) / pixels.noise).square().mean()

@@ -45,6 +45,7 @@ from vaebm.training.loop import Stage, Training
 from vaebm.training.negatives import ChainSamples, Pool, StartSamples
 from vaebm.training.phases import (
     ContrastiveDivergenceSettings,
+    ContrastSettings,
     DenoisingSettings,
     DensityRatioSettings,
     EnergyStageSettings,
@@ -57,7 +58,9 @@ from vaebm.training.schedules import rise_and_fall
 
 
 class EnergyPhase(Stage):
-    """What all estimators share: a step on E_x from energies of data and of samples."""
+    """What all estimators share: data as E_x sees them, one optimiser, an average of the weights."""
+
+    phase: PhaseSettings
 
     def __init__(
         self, name: str, training: Training, energy: ImageEnergy, settings: Phase, stage: EnergyStageSettings
@@ -65,7 +68,7 @@ class EnergyPhase(Stage):
         self.name, self.training, self.energy, self.phase, self.stage = name, training, energy, settings, stage
         self.batch_size = settings.batch_size or stage.batch_size
         self.iterations = settings.iterations
-        matches_scores = isinstance(settings, DenoisingSettings) or settings.denoising > 0
+        matches_scores = not isinstance(settings, ContrastSettings) or settings.denoising > 0
         if matches_scores and not training.model.smoothing:
             raise InputError(
                 f"energy_stage.phases.{name} matches scores of images with noise, but energy.smoothing is 0: set it to"
@@ -97,21 +100,6 @@ class EnergyPhase(Stage):
         with t.model.autocast():
             return t.model.vae.reconstruct(x, t.engine.generator)[1].center
 
-    def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
-        """One step on the contrast and the penalties; returns figures."""
-        loss = contrast.loss
-        if self.phase.energy_square:
-            loss = loss + self.phase.energy_square * energy_square(positive, negative)
-        if self.spectral is not None:
-            loss = loss + self.phase.spectral * self.spectral()
-        figures = {"contrast": float(contrast.loss.detach()), "gap": float(contrast.gap)}
-        if self.phase.denoising:
-            denoising = self.denoising_loss()
-            loss = loss + self.phase.denoising * math.prod(self.training.model.data_shape) * denoising
-            figures["denoising"] = float(denoising.detach())
-        norm = self.descent.step(loss, rate)
-        return {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
-
     def denoising_loss(self) -> Tensor:
         """Of a batch of its own (hybrid/score_matching.py)."""
         model, generator = self.training.model, self.training.engine.generator
@@ -123,13 +111,6 @@ class EnergyPhase(Stage):
         assert isinstance(pixels, SmoothedPixels)  # the constructor saw that there is smoothing
         with model.autocast():
             return denoising_loss(self.energy, x, model.smooth(x, generator), pixels)
-
-    def energies(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """E_x of both in one pass."""
-        with self.training.model.autocast():
-            both: Tensor = self.energy(torch.cat([positive, negative]))
-        first, second = both.split([positive.shape[0], negative.shape[0]])
-        return first, second
 
     def rate(self, iteration: int) -> float:
         """Share of the learning rate at an iteration of the phase."""
@@ -160,7 +141,35 @@ class DenoisingPhase(EnergyPhase):
         return {"loss": float(loss.detach()), "gradient_norm": norm}
 
 
-class StartPhase(EnergyPhase):
+class ContrastPhase(EnergyPhase):
+    """A contrast of the energies of data and of samples, and what is added to it."""
+
+    phase: ContrastSettings
+
+    def energies(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """E_x of both in one pass."""
+        with self.training.model.autocast():
+            both: Tensor = self.energy(torch.cat([positive, negative]))
+        first, second = both.split([positive.shape[0], negative.shape[0]])
+        return first, second
+
+    def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
+        """One step on the contrast and the penalties; returns figures."""
+        loss = contrast.loss
+        if self.phase.energy_square:
+            loss = loss + self.phase.energy_square * energy_square(positive, negative)
+        if self.spectral is not None:
+            loss = loss + self.phase.spectral * self.spectral()
+        figures = {"contrast": float(contrast.loss.detach()), "gap": float(contrast.gap)}
+        if self.phase.denoising:
+            denoising = self.denoising_loss()
+            loss = loss + self.phase.denoising * math.prod(self.training.model.data_shape) * denoising
+            figures["denoising"] = float(denoising.detach())
+        norm = self.descent.step(loss, rate)
+        return {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+
+
+class StartPhase(ContrastPhase):
     """Density ratio, or importance-weighted likelihood, against exact samples of the start's proposal."""
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -180,7 +189,7 @@ class StartPhase(EnergyPhase):
         return self.phase.negatives if isinstance(self.phase, ImportanceSettings) else 1
 
 
-class ContrastiveDivergencePhase(EnergyPhase):
+class ContrastiveDivergencePhase(ContrastPhase):
     """The paper's estimator."""
 
     phase: ContrastiveDivergenceSettings
@@ -216,7 +225,7 @@ class ContrastiveDivergencePhase(EnergyPhase):
         self.negatives.load_state_dict(state["negatives"])
 
 
-class RatioRoundsPhase(EnergyPhase):
+class RatioRoundsPhase(ContrastPhase):
     """Rounds of density ratio against the model's own chains."""
 
     phase: RatioRoundsSettings

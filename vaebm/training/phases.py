@@ -27,6 +27,12 @@ class PhaseSettings(_Settings):
     )
     clip_norm: float = Field(5.0, gt=0)
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
+    spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
+
+
+class ContrastSettings(PhaseSettings):
+    """Of an estimator that holds data against samples."""
+
     energy_square: float = Field(0.0, ge=0, description="weight of the energy-square penalty")
     denoising: float = Field(
         0.0,
@@ -34,7 +40,6 @@ class PhaseSettings(_Settings):
         description="weight of denoising score matching, summed over values, beside the contrast; needs"
         " energy.smoothing",
     )
-    spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
 
 
 class IteratedSettings(PhaseSettings):
@@ -43,7 +48,7 @@ class IteratedSettings(PhaseSettings):
     iterations: int = Field(1500, ge=1)
 
 
-class DensityRatioSettings(IteratedSettings):
+class DensityRatioSettings(ContrastSettings, IteratedSettings):
     """Logistic density ratio of data to the start's proposal."""
 
     kind: Literal["density_ratio"] = "density_ratio"
@@ -55,14 +60,14 @@ class DenoisingSettings(IteratedSettings):
     kind: Literal["denoising"] = "denoising"
 
 
-class ImportanceSettings(IteratedSettings):
+class ImportanceSettings(ContrastSettings, IteratedSettings):
     """Likelihood with log Z by importance sampling from the start's proposal."""
 
     kind: Literal["importance"] = "importance"
     negatives: int = Field(4, ge=1, description="samples for each data point")
 
 
-class ContrastiveDivergenceSettings(IteratedSettings):
+class ContrastiveDivergenceSettings(ContrastSettings, IteratedSettings):
     """Difference of energies between data and chain samples: the paper's."""
 
     kind: Literal["contrastive_divergence"] = "contrastive_divergence"
@@ -72,7 +77,7 @@ class ContrastiveDivergenceSettings(IteratedSettings):
     reuse_ramp_iterations: int = Field(5000, ge=0, description="iterations over which that probability rises from 0")
 
 
-class RatioRoundsSettings(PhaseSettings):
+class RatioRoundsSettings(ContrastSettings):
     """Logistic density ratio of data to the model's own chains, round after round."""
 
     kind: Literal["ratio_rounds"] = "ratio_rounds"
