@@ -1,8 +1,8 @@
 """What the parts of a VAEBM need of each other.
 
-an energy on x that sees samples    a decoder whose samples have a gradient in their noise
-the released target                 the same, and log p(x | z) of a sample
-smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
+    an energy on x that sees samples    a decoder whose samples have a gradient in their noise
+    the released target                 the same, and log p(x | z) of a sample
+    smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
 """
 
 from __future__ import annotations
