@@ -3,6 +3,8 @@
     an energy on x that sees samples    a decoder whose samples have a gradient in their noise
     the released target                 the same, and log p(x | z) of a sample
     smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
+
+They are checked when a model is built, before anything is trained.
 """
 
 from __future__ import annotations

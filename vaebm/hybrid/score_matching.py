@@ -4,10 +4,10 @@ r"""Denoising score matching: the energy whose denoised images are the images (V
     D(x~, z) = x~ + s^2 d/dx~ log[ N(x~; mu(z), sigma^2 + s^2) exp(-E(x~)) ]                  Tweedie's estimate
     L = mean over values of (D(x~, z) - x)^2 / s^2
 
-E sees x~ alone, so L is least where dE/dx~, takes the decoder's score, averaged over z given x~, to that of data with
+E sees x~ alone, so L is least where dE/dx~ takes the decoder's score, averaged over z given x~, to that of data with
 noise. No sample of the model is needed, L is bounded below, and its root is the denoised image's error in units of s.
-What it does not tell is what lies where no data with noise do: scores there are made up, and long chains
-that get there do not come back (docs/studies/images.md). A contrast with samples beside it mends that.
+What it does not tell is what lies where no data with noise do: scores there are made up, and long chains that get there
+do not come back (docs/studies/images.md). A contrast with samples beside it mends that.
 """
 
 from __future__ import annotations
