@@ -17,7 +17,7 @@ from vaebm.vae.nvae.cells import CONVOLUTIONS, Cell, DecoderCell, Norm
 def make(norm: Norm, channels: int = 24) -> DecoderCell:
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
-        cell = DecoderCell(channels, 3, CONVOLUTIONS[norm])
+        cell = DecoderCell(channels, 3, 5, CONVOLUTIONS[norm])
     initialise(cell, generator)
     for layer in batch_norm_layers(cell):
         layer.running_mean.normal_(generator=generator)

@@ -17,7 +17,7 @@ CASES = [
     ((3, 64, 64), {"widths": [4, 4, 6, 8], "groups": [1, 1, 1]}, [(8, 8), (16, 16), (32, 32)]),
     ((3, 64, 64), {"widths": [4] * 7, "groups": [1, 1]}, [(1, 1), (2, 2)]),
     ((2, 8, 20), {"widths": [4, 6, 8], "groups": [1, 1, 2]}, [(2, 5), (4, 10), (8, 20), (8, 20)]),
-    ((1, 5, 7), {"widths": [4], "groups": [2]}, [(5, 7)] * 2),
+    ((1, 5, 7), {"widths": [4], "groups": [2], "kernel_size": 3}, [(5, 7)] * 2),
 ]
 
 
@@ -61,6 +61,7 @@ def test_other_shapes_are_refused_with_what_to_set(
     [
         ({"widths": [4], "groups": [1, 1]}, "groups names 2 scales, but widths only 1"),
         ({"groups": [0, 2]}, "at least 1"),
+        ({"kernel_size": 4}, "should be 3, 5 or 7"),
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(options: dict[str, list[int]], message: str) -> None:

@@ -1,7 +1,7 @@
 """Residual cells of the NVAE (Vahdat & Kautz 2020, Figure 3), and the steps between scales.
 
     encoder cell   x + a SE(conv3x3(swish(conv3x3(swish(x)))))
-    decoder cell   x + a SE(conv1x1(swish(depthwise5x5(swish(conv1x1(x))))))         E-fold channels in between
+    decoder cell   x + a SE(conv1x1(swish(depthwise(swish(conv1x1(x))))))            E-fold channels in between, 5x5
     SE(y)          y sigmoid(W2 swish(W1 mean over pixels of y))                      (Hu et al. 2018, there with relu)
 
 Every convolution is normalised, by weight or by batch, in a form that folds into it (nn/folding.py): the published
@@ -79,14 +79,19 @@ def encoder_cell(channels: int, convolution: Convolution) -> Cell:
 
 
 class DecoderCell(Cell, Freezable):
-    """A wide depth-wise convolution between two of 1 x 1: a large view for few products."""
+    """A wide depth-wise convolution between two of 1 x 1: a large view for few products.
 
-    def __init__(self, channels: int, expansion: int, convolution: Convolution) -> None:
+    Args:
+        expansion: channels in between, for each of `channels`.
+        kernel_size: of the depth-wise convolution, odd.
+    """
+
+    def __init__(self, channels: int, expansion: int, kernel_size: int, convolution: Convolution) -> None:
         wide = expansion * channels
         super().__init__(
             convolution(channels, wide, 1),
             nn.SiLU(),
-            convolution(wide, wide, 5, groups=wide),
+            convolution(wide, wide, kernel_size, groups=wide),
             nn.SiLU(),
             convolution(wide, channels, 1),
             SqueezeExcite(channels),

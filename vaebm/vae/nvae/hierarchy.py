@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.vae.nvae.cells import Cells, Convolution, DecoderCell, Enlarge
+from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge
 from vaebm.vae.nvae.layout import Scale
 
 LARGEST_LOG_SCALE = 5.0
@@ -81,6 +81,7 @@ class Hierarchy(nn.Module):
         scales: from the coarsest to the last that holds groups.
         latents: channels of each group.
         cells: residual cells in front of each group but the top.
+        cell: makes one, for so many channels.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Hierarchy(nn.Module):
         scales: Sequence[Scale],
         latents: int,
         cells: int,
-        expansion: int,
+        cell: Callable[[int], nn.Module],
         convolution: Convolution,
         recompute: bool,
     ) -> None:
@@ -103,7 +104,7 @@ class Hierarchy(nn.Module):
                     way: list[nn.Module] = []
                     if scale is not before:
                         way.append(Enlarge(before.channels, scale.channels, convolution))
-                    way += [DecoderCell(scale.channels, expansion, convolution) for _ in range(cells)]
+                    way += [cell(scale.channels) for _ in range(cells)]
                     self.ways.append(Cells(way, recompute))
                 self.groups.append(Group(scale, latents, not len(self.groups), convolution))
                 before = scale

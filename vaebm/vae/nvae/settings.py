@@ -12,6 +12,7 @@ the VAE's stage. Published sizes: CIFAR-10 widths [128, 256], groups [30], laten
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vaebm.distributions.pixel import CensoredSettings, Likelihood
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import VAE
-from vaebm.vae.nvae.cells import CONVOLUTIONS, Norm
+from vaebm.vae.nvae.cells import CONVOLUTIONS, DecoderCell, Norm
 from vaebm.vae.nvae.hierarchy import Group, Hierarchy
 from vaebm.vae.nvae.layout import scales
 from vaebm.vae.nvae.model import NVAE
@@ -40,6 +41,7 @@ class NVAESettings(BaseModel):
     latents: int = Field(8, ge=1, description="channels of each group")
     cells: int = Field(1, ge=1, description="residual cells for each group, and for a scale without groups")
     expansion: int = Field(3, ge=1, description="of channels inside a decoder cell; 6 as published")
+    kernel_size: Literal[3, 5, 7] = Field(5, description="of a decoder cell's depth-wise convolution; 5 as published")
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
     norm: Norm = Field("weight", description="of convolutions")
     gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
@@ -60,9 +62,10 @@ class NVAESettings(BaseModel):
         deep, last = layout[: len(self.groups)], len(self.groups) - 1
         recompute, channels = self.gradient_checkpointing, data_shape[0]
         tower = BottomUp(channels, layout, self.cells, self.padding, convolution, recompute)
-        hierarchy = Hierarchy(deep, self.latents, self.cells, self.expansion, convolution, recompute)
+        cell = partial(DecoderCell, expansion=self.expansion, kernel_size=self.kernel_size, convolution=convolution)
+        hierarchy = Hierarchy(deep, self.latents, self.cells, cell, convolution, recompute)
         outputs = likelihood.outputs_per_value * channels
-        tail = Tail(layout[last:], outputs, self.cells, self.expansion, self.padding, convolution, recompute)
+        tail = Tail(layout[last:], outputs, self.cells, cell, self.padding, convolution, recompute)
         vae = NVAE(data_shape, tower, hierarchy, tail, likelihood)
         initialise(vae, generator)
         for group in hierarchy.groups:

@@ -8,14 +8,14 @@ Halving is a 3x3 convolution of stride 2, doubling a 1x1 convolution and nearest
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.vae.nvae.cells import Cells, Convolution, DecoderCell, Enlarge, encoder_cell
+from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, encoder_cell
 from vaebm.vae.nvae.layout import Scale
 
 
@@ -70,6 +70,8 @@ class Tail(nn.Module):
     Args:
         scales: from that of the last group to the full size.
         outputs: channels of the raw output.
+        cells: residual cells at each scale.
+        cell: makes one, for so many channels.
         padding: pixels cut off around the image.
     """
 
@@ -78,7 +80,7 @@ class Tail(nn.Module):
         scales: Sequence[Scale],
         outputs: int,
         cells: int,
-        expansion: int,
+        cell: Callable[[int], nn.Module],
         padding: int,
         convolution: Convolution,
         recompute: bool,
@@ -87,7 +89,7 @@ class Tail(nn.Module):
         self.padding = padding
 
         def stack(channels: int) -> Cells:
-            return Cells([DecoderCell(channels, expansion, convolution) for _ in range(cells)], recompute)
+            return Cells([cell(channels) for _ in range(cells)], recompute)
 
         layers: list[nn.Module] = [stack(scales[0].channels)]
         for coarse, fine in pairwise(scales):
