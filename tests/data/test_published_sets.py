@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.io import savemat
 
-from vaebm.data import KINDS, SpritesSettings, SVHNSettings
+from vaebm.data import KINDS, LSUNChurch64Settings, SpritesSettings, SVHNSettings
 from vaebm.data import prepare as prepare_module
 from vaebm.data.preparation import prepare_set
 from vaebm.data.prepared import PreparedSettings
@@ -105,6 +109,75 @@ def test_churches_from_a_zip(tmp_path: Path) -> None:
     flat = save(tmp_path / "flat", [f"{i}.jpg" for i in range(40)], 70, 70)
     prepare_set("lsun_church64", flat, tmp_path / "out2")
     assert len(KINDS["lsun_church64"](root=str(tmp_path / "out2")).load().test) == 4
+
+
+def church_database(place: Path, part: str, images: int, *, packed: bool) -> Path:
+    """A database as published, of one image more that is none; alone, or in its archive."""
+    folder = place / f"church_outdoor_{part}_lmdb"
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=2**24) as database, database.begin(write=True) as writing:
+        for seed in range(images):
+            file = BytesIO()
+            picture(seed, 90, 70).save(file, "webp", lossless=True)
+            writing.put(f"{seed:040x}".encode(), file.getvalue())
+        writing.put(b"f" * 40, b"broken")
+    if packed:
+        with zipfile.ZipFile(place / f"{folder.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(folder / "data.mdb", f"{folder.name}/data.mdb")
+            archive.write(folder / "lock.mdb", f"{folder.name}/lock.mdb")
+        shutil.rmtree(folder)
+    return folder
+
+
+def test_churches_from_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 3 * 64 * 64 * 8)
+    raw = tmp_path / "raw"
+    church_database(raw, "train", 20, packed=True)
+    church_database(raw, "val", 4, packed=False)
+    prepare_set("lsun_church64", raw, tmp_path / "out", workers=2)
+    data = KINDS["lsun_church64"](root=str(tmp_path / "out")).load()
+    assert (data.shape, len(data.train), len(data.test)) == ((3, 64, 64), 20, 4)
+    expected = ImageOps.fit(picture(3, 90, 70), (64, 64), Image.Resampling.BILINEAR)
+    for split in (data.train, data.test):
+        assert split.values[torch.tensor([3])][0].permute(1, 2, 0).tolist() == np.asarray(expected).tolist()
+    assert "2 files skipped" in data.found
+
+
+def test_databases_that_cannot_be_read(tmp_path: Path) -> None:
+    def refused(raw: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            prepare_set("lsun_church64", raw, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    whole = church_database(tmp_path / "cut", "train", 8, packed=False) / "data.mdb"
+    os.truncate(whole, whole.stat().st_size // 2)
+    assert refused(tmp_path / "cut") == f"{whole} is truncated: get it whole, then try again"
+    other = tmp_path / "other" / "church_outdoor_val_lmdb" / "data.mdb"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(bytes(10_000))
+    assert f"{other} is no LMDB database or damaged" in refused(tmp_path / "other")
+    church_database(tmp_path / "half", "train", 8, packed=True)
+    archive = tmp_path / "half" / "church_outdoor_train_lmdb.zip"
+    assert refused(archive) == f"{archive} is one of LSUN's databases: name the folder that holds them by --from"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    assert f"{archive} is truncated or no zip archive" in refused(tmp_path / "half")
+    with zipfile.ZipFile(archive, "w") as without:
+        without.writestr("readme.txt", "x")
+    assert f"{archive} holds no data.mdb" in refused(tmp_path / "half")
+
+
+def test_what_is_missing_of_the_churches(tmp_path: Path) -> None:
+    settings = LSUNChurch64Settings()
+    train, val = settings.needed
+    assert settings.missing(tmp_path) == [train, val]
+    (tmp_path / val.name).touch()
+    assert settings.missing(tmp_path) == [train]
+    church_database(tmp_path, "train", 1, packed=False)
+    assert settings.missing(tmp_path) == []
+    save(tmp_path / "exported", ["1.webp"], 70, 70)
+    assert settings.missing(tmp_path / "exported") == []
 
 
 def test_chairs_are_held_out_whole(tmp_path: Path) -> None:

@@ -118,8 +118,14 @@ CELEBA_PARTITION = Published(
     _CELEBA_PAGE,
 )
 CELEBAHQ = Published("CelebA-HQ's 30,000 images", None, (), "https://github.com/tkarras/progressive_growing_of_gans")
-LSUN_CHURCH = Published(
-    "church_outdoor images", None, (), "https://github.com/fyu/lsun (its data.py export turns the lmdb into images)"
+LSUN_TRAIN, LSUN_VAL = (
+    Published(
+        f"church_outdoor_{part}_lmdb.zip",
+        None,
+        (f"http://dl.yf.io/lsun/scenes/church_outdoor_{part}_lmdb.zip",),  # their https has no valid certificate
+        "https://www.yf.io/p/lsun",
+    )
+    for part in ("train", "val")
 )
 CHAIRS = Published(
     "rendered_chairs.tar",

@@ -7,14 +7,13 @@ PATH    a folder, zip, tar or .npz of the user's          into PATH-prepared, a 
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vaebm.data import KINDS
 from vaebm.data.arrays import open_arrays
 from vaebm.data.folder import folder_plan, name_of
-from vaebm.data.image_source import FolderSource
 from vaebm.data.prepare import prepare, prepare_arrays
-from vaebm.data.prepared import SUFFIXES, PreparedSettings
+from vaebm.data.prepared import PreparedSettings
 from vaebm.data.shards import Index
 from vaebm.data.splits import DataSettings
 from vaebm.data.sprites import SpritesSettings
@@ -82,9 +81,5 @@ def _prepare_published(
     settings = kind.model_validate({})
     folder = out or settings.prepared
     place = source or settings.folders(name)[1]
-    if source is None:
-        unpacked = any(PurePosixPath(held).suffix.lower() in SUFFIXES for held in FolderSource(place).names())
-        for file in settings.needed[int(unpacked) :]:  # the images come first
-            if file.addresses and not any(place.rglob(file.name)):
-                settings.obtain(file, name, progress)
+    settings.make_ready(place, source is None, progress)
     return folder, prepare(settings.plan(place), folder, workers, progress)

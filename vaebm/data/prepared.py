@@ -47,6 +47,22 @@ class PreparedSettings(StoredSettings):
             raise InputError(f"{self.prepared} holds {data.name}, not {self.kind}: set data.root to another folder")
         return data
 
+    def missing(self, place: Path) -> list[Published]:
+        """What of `needed` a folder lacks; its first, the images, is not lacking where they lie there unpacked."""
+        further = self.needed[int(holds_pictures(place)) :]
+        return [file for file in further if not any(place.rglob(file.name))]
+
+    def make_ready(self, place: Path, fetch: bool, progress: Progress) -> None:
+        """Downloads what `place` lacks, if `fetch`, and unpacks what cannot be read packed.
+
+        Raises:
+            InputError: a file is damaged, or no address gives it.
+            OSError: the disk is full.
+        """
+        for file in self.missing(place) if fetch else ():
+            if file.addresses:
+                self.obtain(file, self.kind, progress)
+
     @abstractmethod
     def plan(self, folder: Path) -> Plan:
         """How its files in a folder become shards.
@@ -54,6 +70,13 @@ class PreparedSettings(StoredSettings):
         Raises:
             InputError: a file is missing or damaged.
         """
+
+
+def holds_pictures(place: Path) -> bool:
+    """Whether image files lie in a folder or below."""
+    return place.is_dir() and any(
+        PurePosixPath(held).suffix.lower() in SUFFIXES for held in FolderSource(place).names()
+    )
 
 
 def pictures_in(place: Path, archive: Published) -> tuple[ImageSource, list[str]]:
