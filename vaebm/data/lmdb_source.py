@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -74,7 +73,7 @@ def unpack(archive: Path, progress: Progress) -> None:
                     task.advance(len(block))
                 os.fsync(out.fileno())
     except (zipfile.BadZipFile, EOFError):
-        shutil.rmtree(target.parent, ignore_errors=True)
+        part.unlink(missing_ok=True)
         raise InputError(f"{archive} is truncated or no zip archive: get it whole, then try again") from None
     part.replace(target)
 
