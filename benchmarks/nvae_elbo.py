@@ -54,12 +54,12 @@ TIMED_STEPS, TIMED_TURNS = 5, 3
 WARMUP_SHARE = 0.3  # of the iterations, in which the KL weight rises, as published
 
 # Within 4 % of each other in weights; the NVAE has fewer. Its five groups lie at 7 x 7: two more above them, at 4 x 4,
-# carried one nat together. Depth-wise kernels of 3 x 3 are wide enough there, and take a third off a training step.
+# carried one nat together. Depth-wise kernels of 3 x 3 are wide enough there, and take a quarter off a training step.
 VAES: dict[str, dict[str, Any]] = {
     "nvae": {"kind": "nvae", "widths": [8, 32, 96], "groups": [5], "latents": 4, "expansion": 4, "kernel_size": 3},
     "conv": {"kind": "conv", "latent_dim": 25, "widths": [32, 64, 128]},
 }
-# Each with the batches of 32, 64 and 128 that serve it best in seven minutes (docs/benchmarks.md).
+# Each with the batches, of those tried, that serve it best in seven minutes (docs/benchmarks.md).
 STAGES: dict[str, dict[str, Any]] = {
     "nvae": {"batch_size": 32, "optimiser": "adam", "learning_rate": 2e-3, "average": 0.99},
     "conv": {"batch_size": 64, "optimiser": "adam", "learning_rate": 2e-3, "average": 0.99},
