@@ -37,8 +37,8 @@ from results import hardware, version
 from vaebm import metrics
 from vaebm.data import KINDS, DataSet
 from vaebm.experiment.yardstick import Yardstick, YardstickSettings
+from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.progress import on_terminal
-from vaebm.training.engine import has_bfloat16
 
 ROOT = Path(__file__).parent.parent
 SIDE, WIDTH, GROUPS = 32, 56, 8

@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vaebm.experiment.evaluate import evaluate
-from vaebm.experiment.inspect import inspect_recipe, inspect_run
+from vaebm.experiment.inspect import MOST_SECONDS, _extrapolated, inspect_recipe, inspect_run
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
@@ -47,6 +49,20 @@ def test_a_recipe(points_recipe: Path, tmp_path: Path) -> None:
     assert numbers["memory_bytes"] > 0
     assert numbers["seconds_per_thousand_samples"] > 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("fixed", "per_row"), [(0.001, 0.0001), (0.3, 0.02), (0.9, 0.1), (0.0, 4.0)])
+def test_costs_of_a_whole_batch_follow_from_those_of_a_few_rows(fixed: float, per_row: float) -> None:
+    asked = []
+
+    def measure(rows: int) -> NDArray[np.float64]:
+        asked.append(rows)
+        return np.array([fixed + per_row * rows, 1e6 * rows])
+
+    assert _extrapolated(measure, 128) == pytest.approx([fixed + per_row * 128, 1.28e8])
+    assert asked[:2] == [2, 4]
+    assert all(fixed + per_row * rows < MOST_SECONDS for rows in asked[2:])
+    assert _extrapolated(measure, 1) == pytest.approx([fixed + per_row, 1e6])
 
 
 def test_a_run_that_is_done(points_run: Run) -> None:

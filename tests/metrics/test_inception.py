@@ -121,6 +121,18 @@ def test_golden(real_data: Path, layer: Layer) -> None:
     assert (rounded - expected).norm() / expected.norm() < BFLOAT16_TOLERANCE[layer]
 
 
+def test_bfloat16_is_the_same_where_it_is_emulated(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.from_numpy(np.load(real_data / "inception" / "inception_golden.npz")["images"][:4]).float()
+    state, _ = read_weights(find_weights(real_data / "inception"))
+    rows = []
+    for multiplied in (True, False):
+        monkeypatch.setattr("vaebm.metrics.inception.has_bfloat16", lambda _, found=multiplied: found)
+        rows.append(Inception(768, state, "bfloat16")(images / 127.5 - 1))
+    exact = Inception(768, state)(images / 127.5 - 1)
+    emulated = (rows[1] - rows[0]).norm() / exact.norm()
+    assert emulated < 0.2 * (rows[0] - exact).norm() / exact.norm()
+
+
 def test_every_layer_is_the_network_written_plainly() -> None:
     state, images = state_of(2048), random_images()
     expected_rows = plain_features(images, state)

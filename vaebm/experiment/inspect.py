@@ -21,7 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaebm.data import StoredSettings
@@ -33,11 +35,14 @@ from vaebm.training.engine import Engine
 from vaebm.training.loop import Stage, Training
 from vaebm.training.phases import RatioRoundsSettings
 
-TIMED_STEPS = 5
-FEW_ROWS = 2  # of a batch that finds out whether whole ones can be timed
-MOST_SECONDS = 1.5  # of a step that is timed whole
+TIMED_STEPS = 3
+FEW_ROWS, GROWTH = 2, 8  # rows of the first batch (the second has twice as many), and how the further ones grow
+MOST_SECONDS = 1.5  # of a step that is timed
 CHAINS, CHAIN_STEPS = 256, 3
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
+
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,8 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     )
     model = training.model
     chain_step = _chain_step(training)
-    costs = []
-    for few, whole in zip(build_stages(training, _with_few_rows(recipe)), build_stages(training, recipe), strict=True):
-        costs.append(_stage_cost(few, whole, recipe, chain_step))
-        model.vae.eval()  # its own stage would have left it so
+    stages = range(len(build_stages(training, recipe)))
+    costs = [_stage_cost(training, recipe, position, chain_step) for position in stages]
     trained = max(_count(model.vae), _count(model.energy_net))
     memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
     seconds = sum(cost.seconds for cost in costs)
@@ -175,53 +178,72 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
-def _with_few_rows(recipe: Recipe) -> Recipe:
-    """The recipe with small batches."""
+def _with_rows(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe with batches, and pools of chains, of so many rows."""
     stage = recipe.energy_stage
-    latent = stage.latent.model_copy(update={"batch_size": FEW_ROWS})
-    phases = {name: phase and phase.model_copy(update={"batch_size": FEW_ROWS}) for name, phase in stage.phases.items()}
+    latent = stage.latent.model_copy(update={"batch_size": rows})
+    phases = {name: phase and phase.model_copy(update={"batch_size": rows}) for name, phase in stage.phases.items()}
+    for name, phase in phases.items():
+        if isinstance(phase, RatioRoundsSettings):
+            phases[name] = phase.model_copy(update={"chains": rows, "restart_steps": 1})
     return recipe.model_copy(
         update={
-            "vae_stage": recipe.vae_stage.model_copy(update={"batch_size": FEW_ROWS}),
+            "vae_stage": recipe.vae_stage.model_copy(update={"batch_size": rows}),
             "energy_stage": stage.model_copy(update={"latent": latent, "phases": phases}),
         }
     )
 
 
-def _rows(stage: Stage, recipe: Recipe) -> int:
-    phase = recipe.energy_stage.phases.get(stage.name)
-    if phase is not None:
-        return phase.batch_size or recipe.energy_stage.batch_size
-    return recipe.vae_stage.batch_size if stage.name == "vae" else recipe.energy_stage.latent.batch_size
-
-
-def _stage_cost(few: Stage, whole: Stage, recipe: Recipe, chain_step: float) -> StageCost:
-    """Of a stage, built with few rows and with all."""
-    phase, rows = recipe.energy_stage.phases.get(whole.name), _rows(whole, recipe)
-    pool_seconds = 0.0
+def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: float) -> StageCost:
+    """Of one of the recipe's stages."""
+    stage = build_stages(training, recipe)[position]
+    phase, rows, pool_seconds = recipe.energy_stage.phases.get(stage.name), recipe.energy_stage.batch_size, 0.0
+    if stage.name == "vae":
+        rows = recipe.vae_stage.batch_size
+    elif phase is None:
+        rows = recipe.energy_stage.latent.batch_size
+    elif phase.batch_size is not None:
+        rows = phase.batch_size
     if isinstance(phase, RatioRoundsSettings):
         sampler = phase.sampler or recipe.sampler
         moves = phase.restart_steps * (1 + phase.restart_share * (phase.rounds - 1))
         moves += sampler.steps * (1 - phase.restart_share) * (phase.rounds - 1)
         pool_seconds = phase.chains * moves * chain_step
-        for stage, chains in ((few, FEW_ROWS), (whole, rows)):
-            stage.phase = stage.phase.model_copy(update={"chains": chains, "restart_steps": 1})  # type: ignore[attr-defined]
-    factor = max(1.0, rows / FEW_ROWS)
-    seconds, kept = _timed(few, TIMED_STEPS // 2)
-    seconds, kept = seconds * factor, round(kept * factor)
-    if seconds < MOST_SECONDS:
-        seconds, kept = _timed(whole, TIMED_STEPS)
-    return StageCost(whole.name, whole.iterations, seconds, kept, pool_seconds)
+
+    def measure(rows: int) -> FloatArray:
+        timed = _timed(build_stages(training, _with_rows(recipe, rows))[position])
+        training.model.vae.eval()  # its own stage would have left it so
+        return np.array(timed)
+
+    seconds, kept = _extrapolated(measure, rows)
+    return StageCost(stage.name, stage.iterations, seconds, round(kept), pool_seconds)
 
 
-def _timed(stage: Stage, steps: int) -> tuple[float, int]:
+def _extrapolated(measure: Callable[[int], FloatArray], rows: int) -> FloatArray:
+    """Costs of `rows` rows, the first in seconds: measured with ever more rows while that takes little time.
+
+    From there along the straight line through the last two, for a step's fixed costs do not grow with its rows.
+    """
+    fewer, more = min(FEW_ROWS, rows), min(2 * FEW_ROWS, rows)
+    less, cost = measure(fewer), measure(more)
+
+    def line(n: int) -> FloatArray:
+        return np.maximum(cost, cost + (n - more) / (more - fewer) * (cost - less)) if n > more else cost
+
+    while more < rows and line(following := min(rows, GROWTH * more))[0] < MOST_SECONDS:
+        fewer, less, more = more, cost, following
+        cost = measure(more)
+    return line(rows)
+
+
+def _timed(stage: Stage) -> tuple[float, int]:
     """Median seconds of a step, and the bytes that a step keeps for its backward pass."""
     stage.begin()
     kept = _kept_bytes(lambda: stage.step(0))
-    times = []
-    for iteration in range(1, 1 + steps):
+    times: list[float] = []
+    while len(times) < TIMED_STEPS and sum(times) < MOST_SECONDS:
         started = time.perf_counter()
-        stage.step(iteration)
+        stage.step(1 + len(times))
         times.append(time.perf_counter() - started)
     return statistics.median(times), kept
 
@@ -231,15 +253,14 @@ def _chain_step(training: Training) -> float:
     model, generator = training.model, training.engine.generator
     sampler = model.settings.sampler.model_copy(update={"steps": CHAIN_STEPS, "warmup": 0})
 
-    def seconds(rows: int) -> float:
+    def measure(rows: int) -> FloatArray:
         eps = model.noise.standard(rows, generator, training.engine.device)
         started = time.perf_counter()
         model.chains(eps, generator, sampler)
-        return (time.perf_counter() - started) / (rows * (CHAIN_STEPS + 1))
+        return np.array([time.perf_counter() - started])
 
-    seconds(FEW_ROWS)  # not timed: the first call prepares
-    few = seconds(FEW_ROWS)
-    return few if few * CHAINS > MOST_SECONDS else seconds(CHAINS)
+    measure(FEW_ROWS)  # not timed: the first call prepares
+    return float(_extrapolated(measure, CHAINS)[0]) / (CHAINS * (CHAIN_STEPS + 1))
 
 
 def _kept_bytes(step: Callable[[], object]) -> int:

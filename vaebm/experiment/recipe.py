@@ -20,7 +20,7 @@ from vaebm.errors import InputError
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
 from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
 from vaebm.hybrid.settings import ModelSettings, Show
-from vaebm.training.engine import has_bfloat16
+from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.training.guard import GuardSettings
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.phases import EnergyStageSettings

@@ -162,7 +162,7 @@ def pixel_features() -> Features:
 @lru_cache(maxsize=2)  # reading and folding takes a second, and each holds up to 100 MB
 def _network(layer: Layer, weights: Path, precision: Precision, device: torch.device) -> tuple[Inception, str]:
     state, sha256 = read_weights(weights)
-    return Inception(layer, state, precision).to(device), sha256
+    return Inception(layer, state, precision, device), sha256
 
 
 def _block_averages(images: Tensor) -> Tensor:

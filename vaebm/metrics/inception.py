@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.errors import InputError
+from vaebm.nn.bfloat16 import has_bfloat16
 
 Layer = Literal[64, 192, 768, 2048]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
@@ -35,6 +36,11 @@ class Convolution(nn.Conv2d):
     """Convolution, folded batch norm, ReLU."""
 
     bias: Tensor
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        """What comes in is multiplied in the weights' type and comes out in its own."""
+        y: Tensor = super()._conv_forward(input.to(weight.dtype), weight, bias)
+        return y.to(input.dtype)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         return super().forward(input).relu_()
@@ -157,7 +163,10 @@ class Inception(nn.Module):
     Args:
         layer: how many features, and with that how far the network goes.
         state: weights by their published names, or None for what PyTorch draws; more of them than needed may be there.
-        precision: of convolutions; the resize and the mean over pixels stay in float32.
+        precision: of convolutions; the resize and the mean over pixels stay in float32. Where the device does not
+            multiply bfloat16, weights and results are rounded to it and multiplied in float32: the same numbers (sums
+            are kept in float32 by either), in a little more than float32's time instead of ten times as much.
+        device: where to compute.
 
     Raises:
         InputError: weights that the layer needs are missing, or have another shape.
@@ -168,6 +177,7 @@ class Inception(nn.Module):
         layer: Layer,
         state: Mapping[str, Tensor] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
+        device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
         super().__init__()
         if layer not in LAYERS:
@@ -188,7 +198,9 @@ class Inception(nn.Module):
         if state is not None:
             self._take(state)
         self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self.to(self.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
+        self.to(device, self.precision)
+        multiplied = self.precision if has_bfloat16(device) else torch.float32
+        self.to(multiplied, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:

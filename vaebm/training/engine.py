@@ -52,13 +52,6 @@ def fastest_device(name: str | None) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, so that autocast makes it faster and not slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-
-
 class Engine:
     """Devices, processes and trackers.
 

@@ -1,0 +1,12 @@
+"""Which devices multiply bfloat16 in hardware; elsewhere it is emulated, ten times as slowly as float32."""
+
+from __future__ import annotations
+
+import torch
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, so that autocast makes it faster and not slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
