@@ -1,4 +1,4 @@
-"""Which devices multiply bfloat16 in hardware; elsewhere it is emulated, ten times as slowly as float32."""
+"""Which devices multiply bfloat16 in hardware; elsewhere PyTorch emulates it, slower than float32 by far."""
 
 from __future__ import annotations
 
