@@ -164,8 +164,8 @@ class Inception(nn.Module):
         layer: how many features, and with that how far the network goes.
         state: weights by their published names, or None for what PyTorch draws; more of them than needed may be there.
         precision: of convolutions; the resize and the mean over pixels stay in float32. Where the device does not
-            multiply bfloat16, weights and results are rounded to it and multiplied in float32: the same up to a ninth of
-            what bfloat16 changes (either sums in float32), in a third more than float32's time instead of four times it.
+            multiply bfloat16, weights and results are rounded to it and multiplied in float32: the same to a ninth of
+            what bfloat16 changes (either sums in float32), for a third more than float32's time instead of four times.
         device: where to compute.
 
     Raises:
