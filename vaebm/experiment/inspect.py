@@ -222,10 +222,14 @@ def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: f
 def _extrapolated(measure: Callable[[int], FloatArray], rows: int) -> FloatArray:
     """Costs of `rows` rows, the first in seconds: measured with ever more rows while that takes little time.
 
-    From there along the straight line through the last two, for a step's fixed costs do not grow with its rows.
+    From there along the straight line through the last two, for a step's fixed costs do not grow with its rows; where a
+    few rows take long already, fixed costs hardly count, and the line goes through zero.
     """
     fewer, more = min(FEW_ROWS, rows), min(2 * FEW_ROWS, rows)
-    less, cost = measure(fewer), measure(more)
+    less = measure(fewer)
+    if less[0] > MOST_SECONDS:
+        return less * (rows / fewer)
+    cost = measure(more)
 
     def line(n: int) -> FloatArray:
         return np.maximum(cost, cost + (n - more) / (more - fewer) * (cost - less)) if n > more else cost
