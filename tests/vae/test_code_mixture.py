@@ -1,6 +1,8 @@
 """The mixture fitted to codes: what it fits, and that a seed decides it."""
 
+import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 
 from vaebm.distributions import GaussianMixture
+from vaebm.progress import on_terminal
 from vaebm.vae import CodeMixtureSettings, fit_code_mixture
 from vaebm.vae.code_mixture import CHUNK
 
@@ -89,3 +92,9 @@ def test_few_codes_get_few_components() -> None:
 def test_settings_ask_for_enough_codes() -> None:
     with pytest.raises(ValidationError, match="at least twice as many"):
         CodeMixtureSettings(components=60, codes=100)
+
+
+def test_a_fit_says_how_far_it_is() -> None:
+    written = io.StringIO()
+    fit_code_mixture(codes(), CodeMixtureSettings(components=3), seed=0, progress=on_terminal(stream=written))
+    assert re.match(r"mixture: \d+ iterations in .*, log likelihood -\d", written.getvalue())

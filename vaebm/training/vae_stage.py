@@ -102,7 +102,8 @@ class VAEStage(Stage):
         t.model.vae.eval()
         t.engine.synchronise(t.model)  # the statistics too
         codes = codes_of_data(t, self.mixture.codes, t.engine.generator)
-        t.model.set_mixture(fit_code_mixture(codes, self.mixture, t.seed).to(t.engine.device))
+        mixture = fit_code_mixture(codes, self.mixture, t.seed, t.progress)
+        t.model.set_mixture(mixture.to(t.engine.device))
         t.engine.synchronise(t.model)
 
     def state_dict(self) -> Tree:

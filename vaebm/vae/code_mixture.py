@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaebm.distributions.mixture import GaussianMixture
+from vaebm.progress import Progress, silent
 
 TOLERANCE = 1e-3
 ITERATIONS = 200
@@ -44,21 +45,25 @@ class CodeMixtureSettings(BaseModel):
         return self
 
 
-def fit_code_mixture(codes: Tensor, settings: CodeMixtureSettings, seed: int) -> GaussianMixture:
+def fit_code_mixture(
+    codes: Tensor, settings: CodeMixtureSettings, seed: int, progress: Progress | None = None
+) -> GaussianMixture:
     """A mixture of locally best likelihood of codes (n, d), fitted where they are and decided by `seed`.
 
-    Fewer than two codes a component get fewer components.
+    Fewer than two codes a component get fewer components. `progress` counts towards the most iterations there can be.
     """
     components = min(settings.components, max(1, codes.shape[0] // 2))
     codes = codes.float()
     shares = _clusters(codes, components, seed)
     before = -torch.inf
-    for _ in range(ITERATIONS):
-        mixture = _maximisation(codes, shares, settings.covariance_floor)
-        shares, now = _expectation(codes, mixture)
-        if now - before < TOLERANCE:
-            break
-        before = now
+    with (progress or silent()).task("mixture", ITERATIONS, "iterations") as task:
+        for _ in range(ITERATIONS):
+            mixture = _maximisation(codes, shares, settings.covariance_floor)
+            shares, now = _expectation(codes, mixture)
+            task.advance(log_likelihood=now)
+            if now - before < TOLERANCE:
+                break
+            before = now
     return mixture
 
 
