@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from vaebm.distributions import GaussianMixture
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy
+from vaebm.errors import Diverged
 
 DRAWS = 20_000
 
@@ -66,8 +68,23 @@ def test_samples_follow_the_density() -> None:
     means = torch.tensor([-2 / (1 + a), 2 / (1 + a * 0.25)])
     assert float(z.mean()) == pytest.approx(float(shares @ means), abs=0.05)
     assert z.shape == (DRAWS, 1)
-    # In no order: the components' order is not that of the samples.
-    assert abs(float(z[: DRAWS // 2].mean() - z[DRAWS // 2 :].mean())) < 0.1
+
+
+def test_samples_are_distinct_and_keep_their_law_when_drawn_one_at_a_time() -> None:
+    a, generator = 0.3, torch.Generator().manual_seed(1)
+    energy = MixtureEnergy(two_components(mean=2.0), Quadratic(a, 0.0), least=-1.0)
+    many, single = energy.sample(2000, generator), torch.cat([energy.sample(1, generator) for _ in range(2000)])
+    assert len(torch.cat([many, single]).unique()) == 4000
+    assert stats.ks_2samp(many.squeeze(1).numpy(), single.squeeze(1).numpy()).pvalue > 1e-4
+    assert energy.sample(0, generator).shape == (0, 1)
+
+
+@pytest.mark.parametrize("height", [30.0, math.nan])
+def test_a_net_that_rejects_everything_is_said_in_one_line(height: float) -> None:
+    energy = MixtureEnergy(two_components(), Quadratic(0.0, height), least=0.0)
+    energy.mixture.log_weights.copy_(torch.tensor([0.0, -torch.inf]).roll(1))  # all of it where z > 0
+    with pytest.raises(Diverged, match=r"kept 0 of .* codes of its mixture.*kind=mixture$"):
+        energy.sample(5, torch.Generator().manual_seed(0))
 
 
 def test_without_a_correction_samples_are_those_of_the_mixture() -> None:
@@ -83,6 +100,7 @@ def test_a_correction_starts_at_0_and_claims_no_more_than_its_bound() -> None:
     assert torch.equal(energy.net(z), torch.zeros(50))
     last = energy.correction[-2]
     nn.init.constant_(last.bias, -100.0)
-    torch.testing.assert_close(energy.net(z), torch.full((50,), -math.log1p(math.exp(bound))))
+    torch.testing.assert_close(energy.net(z), torch.full((50,), energy.least))
+    assert energy.least == pytest.approx(-math.log1p(math.exp(bound)))
     nn.init.constant_(last.bias, 100.0)  # an energy may be as high as it likes
     assert (energy.net(z) > 90).all()

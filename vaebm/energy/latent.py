@@ -7,16 +7,18 @@ mix is the Gaussian mixture fitted to the codes (vae/code_mixture.py), whose pri
 hierarchical one they are the first coordinates of z: with c those and r the rest, p(c) p(r | c) exp(-E_z) = mix(c)
 p(r | c), so the sentence above holds for E_z(c).
 
-A correction is sampled by importance resampling of the mixture's codes, so no weight may outweigh all others: net is
-at least -softplus(`bound`), and where codes of data are denser than that, the ratio saturates. It does so for some
-kinds of data more than for others, which would then be too few among the samples (of digits, by a quarter). mix' makes
-up for it: the mixture's components, weighed anew so that each has the share that it has among codes of data,
+A correction is sampled by rejection: a code of the mixture is kept with probability exp(least - net), where least =
+-softplus(`bound`) is a value that net cannot fall below, so that samples are exact and independent. About one code in
+1 + e^bound is kept, and where codes of data are denser than that, the ratio saturates. It does so for some kinds of
+data more than for others, which would then be too few among the samples (of digits, by a quarter). mix' makes up for
+it: the mixture's components, weighed anew so that each has the share that it has among codes of data,
 
     pi'_k = (pi_k / Z_k) / sum_j (pi_j / Z_j)       Z_k = E_{z ~ N_k} exp(-net(z))
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -27,24 +29,30 @@ from torch.nn import functional
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.base import LatentEnergy, linear_from_zero
+from vaebm.errors import Diverged
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
-from vaebm.sampling.resampling import systematic_resample
 
-CANDIDATES_PER_DRAW = 32  # codes of the mixture, among which a correction chooses
-FEWEST_CANDIDATES = 512  # for any choice by weights: among a handful, one draw had another law than a thousand
+FEWEST_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
 CALIBRATION_CODES = 100_000
 CODES_AT_ONCE = 8192
 
 
 class MixtureEnergy(LatentEnergy):
-    """log p(z) - log mix(z), plus a net where one is given; the mixture is set once it has been fitted."""
+    """log p(z) - log mix(z), plus a net where one is given; the mixture is set once it has been fitted.
 
-    def __init__(self, mixture: GaussianMixture, correction: nn.Module | None = None) -> None:
+    Args:
+        mixture: mix, on the first coordinates of z.
+        correction: net, (B, d) to (B, 1).
+        least: a value in nats that net cannot fall below; the closer, the fewer codes are drawn in vain.
+    """
+
+    def __init__(self, mixture: GaussianMixture, correction: nn.Module | None = None, least: float = 0.0) -> None:
         super().__init__()
         self.mixture = mixture
         self.correction = correction
+        self.least = least
 
     def net(self, codes: Tensor) -> Tensor:
         """The learned part, (B, code_dim) to (B,): minus the log ratio of codes to mixture, up to a constant."""
@@ -59,16 +67,25 @@ class MixtureEnergy(LatentEnergy):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, code_dim) of p(z) exp(-E_z(z)): exact without a correction, else chosen from many of the mixture's codes.
+        """(n, code_dim) exact, independent draws of p(z) exp(-E_z(z)).
 
-        Candidates stand in the order of their components, so that systematic resampling keeps each component's share.
+        Raises:
+            Diverged: nearly none of the mixture's codes is kept, as when net is not a number.
         """
         if self.correction is None:
             return self.mixture.sample(n, generator)
-        codes, component = self.mixture.draw(max(CANDIDATES_PER_DRAW * n, FEWEST_CANDIDATES), generator)
-        codes = codes[component.argsort()]
-        chosen = systematic_resample(self._log_weights(codes), n, generator)
-        return codes[chosen[torch.randperm(n, generator=generator, device=chosen.device)]]
+        kept, wanted, drawn = [self.mixture.means.new_empty(0, self.mixture.means.shape[1])], n, 0
+        while wanted > 0:
+            if drawn * FEWEST_KEPT > n + 10:
+                raise Diverged(
+                    f"E_z kept {n - wanted} of {drawn:,} codes of its mixture: its net has come apart; train it again"
+                    " with a smaller energy_stage.latent.learning_rate, or take energy.latent.kind=mixture"
+                )
+            codes = self.mixture.sample(min(math.ceil(wanted * math.exp(-self.least)), CODES_AT_ONCE), generator)
+            uniform = torch.rand(len(codes), generator=generator, device=codes.device)
+            codes = codes[uniform.log() < self.least - self.net(codes).float()]
+            kept, wanted, drawn = [*kept, codes], wanted - len(codes), drawn + len(uniform)
+        return torch.cat(kept)[:n]
 
     @torch.no_grad()
     def calibrate(self, generator: torch.Generator) -> None:
@@ -78,12 +95,9 @@ class MixtureEnergy(LatentEnergy):
         """
         codes = self.mixture.sample(CALIBRATION_CODES, generator)
         log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
-        log_weighted = log_shares + self._log_weights(codes)[:, None]
+        log_weighted = log_shares - torch.cat([self.net(part).float() for part in codes.split(CODES_AT_ONCE)])[:, None]
         log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)
         self.mixture.log_weights.copy_((self.mixture.log_weights - log_z).log_softmax(0))
-
-    def _log_weights(self, codes: Tensor) -> Tensor:
-        return torch.cat([-self.net(part).float() for part in codes.split(CODES_AT_ONCE)])
 
 
 class _BoundedBelow(nn.Module):
@@ -92,6 +106,7 @@ class _BoundedBelow(nn.Module):
     def __init__(self, bound: float) -> None:
         super().__init__()
         self.bound = bound
+        self.least = -(bound + math.log1p(math.exp(-bound)))
 
     def forward(self, x: Tensor) -> Tensor:
         bound = x.new_tensor(self.bound, dtype=torch.float32)
@@ -117,11 +132,17 @@ class CorrectionSettings(BaseModel):
 
     kind: Literal["correction"] = "correction"
     hidden: list[int] = Field([256, 256], min_length=1)
-    bound: float = Field(3.0, gt=0, description="about the greatest log ratio of codes to mixture, in nats")
+    bound: float = Field(
+        3.0,
+        gt=0,
+        le=7,
+        description="about the greatest log ratio of codes to mixture, in nats; one in 1 + e^bound is kept",
+    )
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
         """E_z with a mixture still to be fitted and a net that is still 0."""
         body = mlp([code_dim, *self.hidden], LipschitzSwish)
         initialise(body, generator)
-        net = nn.Sequential(body, LipschitzSwish(), linear_from_zero(self.hidden[-1]), _BoundedBelow(self.bound))
-        return MixtureEnergy(GaussianMixture.standard(components, code_dim), net)
+        bounded = _BoundedBelow(self.bound)
+        net = nn.Sequential(body, LipschitzSwish(), linear_from_zero(self.hidden[-1]), bounded)
+        return MixtureEnergy(GaussianMixture.standard(components, code_dim), net, bounded.least)

@@ -27,7 +27,6 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import TotalEnergy
-from vaebm.energy.latent import FEWEST_CANDIDATES
 from vaebm.errors import InputError
 from vaebm.heap import keep_freed_memory
 from vaebm.hybrid.noise import Noise
@@ -38,6 +37,7 @@ from vaebm.nn.folding import folded
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
+FEWEST_CANDIDATES = 512  # for a choice by weights: among a handful, one draw had another law than a thousand
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
 
 
@@ -172,7 +172,7 @@ class VAEBM(Pretrained, nn.Module):
     def propose(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, dim) draws of the model without E_x: N(0, I), or E_z's codes and standard pixel noise.
 
-        Exact where E_z is the mixture; its learned correction comes in by importance resampling (energy/latent.py).
+        Exact, whatever E_z has (energy/latent.py).
         """
         latent = self.energy_net.latent
         if latent is None:
