@@ -68,6 +68,22 @@ def test_components_that_lie_apart_are_drawn_by_their_weights() -> None:
     assert stats.chisquare(counts, 20_000 * weights.double().numpy() / weights.double().sum().item()).pvalue > LEVEL
 
 
+def test_draws_are_stratified_and_in_no_order() -> None:
+    weights = torch.tensor([0.5, 0.301, 0.15, 0.049])
+    mix = GaussianMixture(weights.log(), 50 * torch.eye(4), torch.eye(4).expand(4, 4, 4).clone())
+    component = mix.sample(1000, torch.Generator().manual_seed(3)).argmax(1)
+    assert ((component.bincount(minlength=4) - 1000 * weights).abs() < 1).all()
+    assert abs(int((component[:500] == 0).sum()) - 250) < 5 * math.sqrt(1000 / 16)
+    assert mix.sample(0, torch.Generator()).shape == (0, 4)
+
+
+def test_single_draws_have_the_weights() -> None:
+    mix = GaussianMixture(torch.tensor([0.3, 0.7]).log(), torch.tensor([[-9.0], [9.0]]), torch.ones(2, 1, 1))
+    generator = torch.Generator().manual_seed(4)
+    above = sum(float(mix.sample(1, generator)) > 0 for _ in range(3000))
+    assert stats.binomtest(above, 3000, 0.7).pvalue > LEVEL
+
+
 def test_far_away_it_is_finite_and_has_a_gradient() -> None:
     z = torch.full((1, 2), 1e4, requires_grad=True)
     value = mixture().log_prob(z)

@@ -79,6 +79,18 @@ def test_samples_are_distinct_and_keep_their_law_when_drawn_one_at_a_time() -> N
     assert energy.sample(0, generator).shape == (0, 1)
 
 
+def test_shares_of_components_vary_less_than_among_independent_samples() -> None:
+    energy = MixtureEnergy(two_components(), Quadratic(0.1, 1.0))
+    generator = torch.Generator().manual_seed(2)
+    counts = torch.stack([(energy.sample(40, generator) > 0).sum() for _ in range(1500)]).double()
+    share = float(counts.mean()) / 40
+    # A quarter of the binomial's variance, and what rounding adds: at most 1/4 of a sample squared.
+    assert float(counts.var()) < 0.25 * 40 * share * (1 - share) + 0.25
+    high = 0.7 * z_of(4, 0.5, 0.1) * math.exp(-1.0)
+    expected = high / (high + 0.3 * z_of(-4, 1, 0.1))
+    assert share == pytest.approx(expected, abs=4 * float(counts.std()) / 40 / math.sqrt(1500))
+
+
 @pytest.mark.parametrize("height", [30.0, math.nan])
 def test_a_net_that_rejects_everything_is_said_in_one_line(height: float) -> None:
     energy = MixtureEnergy(two_components(), Quadratic(0.0, height), least=0.0)

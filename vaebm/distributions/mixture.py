@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
+from vaebm.distributions.systematic import systematic
 
 
 class GaussianMixture(nn.Module):
@@ -62,15 +63,19 @@ class GaussianMixture(nn.Module):
         return torch.logsumexp(self.log_joint(z), dim=1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, d) exact draws."""
-        return self.draw(n, generator)[0]
+        """(n, d) draws, each exact, in no order.
 
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(n, d) exact draws, and the component (n,) that each came from."""
-        component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
-        eps = torch.randn(n, self.means.shape[1], generator=generator, device=self.means.device)
+        They are stratified: of n draws a component gives pi_k n, rounded up or down, so that means over draws vary less
+        than those of independent ones would.
+        """
+        component = systematic(self.log_weights.exp(), n, generator)
+        return self.sample_of(component[torch.randperm(n, generator=generator, device=component.device)], generator)
+
+    def sample_of(self, component: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw (n, d) of each of these components (n,)."""
+        eps = torch.randn(len(component), self.means.shape[1], generator=generator, device=self.means.device)
         z = torch.empty_like(eps)
         for k in component.unique().tolist():  # a factor per draw would be n matrices of d x d
             drawn = component == k
             z[drawn] = self.means[k] + eps[drawn] @ self.factors[k].mT
-        return z, component
+        return z

@@ -8,10 +8,10 @@ hierarchical one they are the first coordinates of z: with c those and r the res
 p(r | c), so the sentence above holds for E_z(c).
 
 A correction is sampled by rejection: a code of the mixture is kept with probability exp(least - net), where least =
--softplus(`bound`) is a value that net cannot fall below, so that samples are exact and independent. About one code in
-1 + e^bound is kept, and where codes of data are denser than that, the ratio saturates. It does so for some kinds of
-data more than for others, which would then be too few among the samples (of digits, by a quarter). mix' makes up for
-it: the mixture's components, weighed anew so that each has the share that it has among codes of data,
+-softplus(`bound`) is a value that net cannot fall below, so that each sample is exact. About one code in 1 + e^bound is
+kept, and where codes of data are denser than that, the ratio saturates. It does so for some kinds of data more than
+for others, which would then be too few among the samples (of digits, by a quarter). mix' makes up for it: the mixture's
+components, weighed anew so that each has the share that it has among codes of data,
 
     pi'_k = (pi_k / Z_k) / sum_j (pi_j / Z_j)       Z_k = E_{z ~ N_k} exp(-net(z))
 """
@@ -35,6 +35,7 @@ from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
 
 FEWEST_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
+STRATA = 4  # a component's share then varies half as much as among independent draws
 CALIBRATION_CODES = 100_000
 CODES_AT_ONCE = 8192
 
@@ -67,25 +68,41 @@ class MixtureEnergy(LatentEnergy):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, code_dim) exact, independent draws of p(z) exp(-E_z(z)).
+        """(n, code_dim) draws of p(z) exp(-E_z(z)), each exact, in no order; stratified, as the mixture's are.
+
+        With a correction, `STRATA` times as many are drawn by rejection and put in the order of their components; of
+        each `STRATA` neighbours one is taken.
 
         Raises:
             Diverged: nearly none of the mixture's codes is kept, as when net is not a number.
         """
         if self.correction is None:
             return self.mixture.sample(n, generator)
-        kept, wanted, drawn = [self.mixture.means.new_empty(0, self.mixture.means.shape[1])], n, 0
+        codes, component = self._kept(STRATA * n, generator)
+        first = STRATA * torch.randperm(n, generator=generator, device=codes.device)
+        chosen = first + torch.randint(STRATA, (n,), generator=generator, device=codes.device)
+        return codes[component.argsort(stable=True)[chosen]]
+
+    def _kept(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n codes that rejection keeps, independent of each other, and their components."""
+        weights = self.mixture.log_weights.exp()
+        kept, wanted, drawn = [(self.mixture.means[:0], torch.empty(0, dtype=torch.int64, device=weights.device))], n, 0
         while wanted > 0:
             if drawn * FEWEST_KEPT > n + 10:
                 raise Diverged(
                     f"E_z kept {n - wanted} of {drawn:,} codes of its mixture: its net has come apart; train it again"
                     " with a smaller energy_stage.latent.learning_rate, or take energy.latent.kind=mixture"
                 )
-            codes = self.mixture.sample(min(math.ceil(wanted * math.exp(-self.least)), CODES_AT_ONCE), generator)
+            # Independent ones: among stratified candidates, whether one is kept would depend on how many others are.
+            candidates = min(math.ceil(wanted * math.exp(-self.least)), CODES_AT_ONCE)
+            component = torch.multinomial(weights, candidates, replacement=True, generator=generator)
+            codes = self.mixture.sample_of(component, generator)
             uniform = torch.rand(len(codes), generator=generator, device=codes.device)
-            codes = codes[uniform.log() < self.least - self.net(codes).float()]
-            kept, wanted, drawn = [*kept, codes], wanted - len(codes), drawn + len(uniform)
-        return torch.cat(kept)[:n]
+            keep = uniform.log() < self.least - self.net(codes).float()
+            kept.append((codes[keep], component[keep]))
+            wanted, drawn = wanted - int(keep.sum()), drawn + len(codes)
+        codes, component = (torch.cat(parts)[:n] for parts in zip(*kept, strict=True))
+        return codes, component
 
     @torch.no_grad()
     def calibrate(self, generator: torch.Generator) -> None:
