@@ -41,7 +41,7 @@ def z_of(mean: float, deviation: float, a: float) -> float:
 def test_calibration_divides_each_share_by_its_normaliser() -> None:
     a, b = 0.05, 0.7
     energy = MixtureEnergy(two_components(), Quadratic(a, b))
-    energy.calibrate(torch.Generator().manual_seed(0))
+    energy.calibrate(100_000, torch.Generator().manual_seed(0))
     expected = torch.tensor([0.3 / z_of(-4, 1, a), 0.7 / (z_of(4, 0.5, a) * math.exp(-b))])
     expected /= expected.sum()
     # The components hardly overlap; weights differ by a factor of 2, so 100,000 draws give a per cent.
@@ -52,7 +52,7 @@ def test_after_calibration_each_component_has_its_share_of_the_samples() -> None
     energy = MixtureEnergy(two_components(), Quadratic(0.1, 1.0))
     generator = torch.Generator().manual_seed(0)
     before = float((energy.sample(DRAWS, generator) > 0).float().mean())
-    energy.calibrate(generator)
+    energy.calibrate(100_000, generator)
     after = float((energy.sample(DRAWS, generator) > 0).float().mean())
     assert abs(before - 0.7) > 0.05
     assert after == pytest.approx(0.7, abs=0.02)

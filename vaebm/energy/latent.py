@@ -36,7 +36,6 @@ from vaebm.nn.mlp import mlp
 
 FEWEST_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
 STRATA = 4  # a component's share then varies half as much as among independent draws
-CALIBRATION_CODES = 100_000
 CODES_AT_ONCE = 8192
 
 
@@ -105,12 +104,12 @@ class MixtureEnergy(LatentEnergy):
         return codes, component
 
     @torch.no_grad()
-    def calibrate(self, generator: torch.Generator) -> None:
-        """Weighs the mixture's components anew: pi_k becomes pi'_k, with Z_k over draws of the mixture.
+    def calibrate(self, n: int, generator: torch.Generator) -> None:
+        """Weighs the mixture's components anew: pi_k becomes pi'_k, with Z_k over n draws of the mixture.
 
         A draw counts for component k by its responsibility: Z_k = sum_i r_ik exp(-net(z_i)) / sum_i r_ik.
         """
-        codes = self.mixture.sample(CALIBRATION_CODES, generator)
+        codes = self.mixture.sample(n, generator)
         log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
         log_weighted = log_shares - torch.cat([self.net(part).float() for part in codes.split(CODES_AT_ONCE)])[:, None]
         log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)

@@ -31,7 +31,7 @@ class LatentStageSettings(BaseModel):
     warmup_iterations: int = Field(20, ge=0)
     clip_norm: float = Field(5.0, gt=0)
     average: float = Field(0.99, ge=0, lt=1)
-    codes: int = Field(200_000, ge=100, description="draws from q(z | x) that are made once, at most as many as needed")
+    codes: int = Field(200_000, ge=100, description="draws from q(z | x), made once, at most as many as needed")
 
 
 class LatentStage(Stage):
@@ -64,7 +64,7 @@ class LatentStage(Stage):
     def end(self) -> None:
         self.descent.average.replace_weights()
         t = self.training
-        self.energy.calibrate(torch.Generator(t.engine.device).manual_seed(t.seed))
+        self.energy.calibrate(len(self.codes), torch.Generator(t.engine.device).manual_seed(t.seed))
         t.engine.synchronise(t.model)
 
     def state_dict(self) -> Tree:
