@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
-from vaebm.distributions.systematic import systematic
 
 
 class GaussianMixture(nn.Module):
@@ -65,10 +64,14 @@ class GaussianMixture(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d) draws, each exact, in no order.
 
-        They are stratified: of n draws a component gives pi_k n, rounded up or down, so that means over draws vary less
-        than those of independent ones would.
+        They are stratified: draw i is of the component where the running sum of the weights passes (U + i) / n, of
+        one U for all. So a component gives pi_k n, rounded up or down, and means over draws vary less than those of
+        independent ones would.
         """
-        component = systematic(self.log_weights.exp(), n, generator)
+        running = self.log_weights.double().exp().cumsum(0)
+        uniform = torch.rand(1, dtype=running.dtype, device=running.device, generator=generator)
+        points = (uniform + torch.arange(n, device=running.device)) / max(n, 1) * running[-1]
+        component = torch.searchsorted(running, points, right=True).clamp(max=len(running) - 1)
         return self.sample_of(component[torch.randperm(n, generator=generator, device=component.device)], generator)
 
     def sample_of(self, component: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,13 +1,14 @@
 r"""Resampling: equally weighted samples out of weighted ones.
 
-Systematic resampling takes n indices by systematic sampling (distributions/systematic.py): an index of normalised
-weight $w$ is taken $n w$ times, rounded up or down.
+Systematic resampling takes n indices with one uniform number: the i-th is where the running sum of the normalised
+weights passes $(U + i) / n$. An index of normalised weight $w$ is taken $n w$ times, rounded up or down.
 
 Importance resampling draws N proposals from a normalised reference $q$, weighs each by $w = p / q$, and resamples n of
 them: a start for chains that is already in the right places where the reference covers the target. The effective
 sample size $(\sum w)^2 / \sum w^2$ says how many of the proposals count.
 
-Reference: Rubin, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3, 1988.
+Reference: Carpenter, Clifford and Fearnhead, Improved particle filter for nonlinear problems, IEE Proceedings 146, 1999
+(systematic); Rubin, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3, 1988.
 """
 
 from typing import NamedTuple, Protocol
@@ -15,7 +16,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vaebm.distributions.systematic import systematic
 from vaebm.sampling.kernel import LogDensity
 
 
@@ -69,7 +69,10 @@ def systematic_resample(log_weights: Tensor, n: int, generator: torch.Generator)
         )
     if bool(log_weights.isneginf().all(dim=-1).any()):
         raise ValueError("all weights are 0: no sample has a positive density")
-    return systematic(log_weights.double().softmax(dim=-1), n, generator)
+    running = log_weights.double().softmax(dim=-1).cumsum(dim=-1)
+    uniform = torch.rand(*log_weights.shape[:-1], 1, dtype=running.dtype, device=running.device, generator=generator)
+    points = (uniform + torch.arange(n, device=running.device)) / n * running[..., -1:]
+    return torch.searchsorted(running, points, right=True).clamp(max=log_weights.shape[-1] - 1)
 
 
 def draw_reference(reference: Reference, n: int, generator: torch.Generator) -> Tensor:
