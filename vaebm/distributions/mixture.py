@@ -64,9 +64,9 @@ class GaussianMixture(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, d) draws, each exact, in no order.
 
-        They are stratified: draw i is of the component where the running sum of the weights passes (U + i) / n,
-        with one U for all. So a component gives pi_k n, rounded up or down, and means over draws vary less than those of
-        independent ones would.
+        They are stratified: draw i is of the component where the running sum of the weights passes (U + i) / n, with
+        the same U for all. So a component gives pi_k n, rounded up or down, and means over draws vary less than those
+        of independent ones would.
         """
         running = self.log_weights.double().exp().cumsum(0)
         uniform = torch.rand(1, dtype=running.dtype, device=running.device, generator=generator)
