@@ -2,13 +2,16 @@
 
     python benchmarks/results.py digits --seeds 0 1 2
     python benchmarks/results.py digits vae.likelihood.kind=gaussian --name digits-gaussian --seeds 0 1 2
+    python benchmarks/results.py mnist-small evaluation.features.inception-768.n=5000
     python benchmarks/results.py --print digits gaussians25
     python benchmarks/results.py --docs
 
 Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise and as
-decoder means, of the same samples, unless the recipe names its shows. Each line of the file is a measurement, with
-recipe, seed, seconds of training, hardware, command and version added; what the file holds of other seeds is kept. Then
-the table is printed (`benchmarks/results_table.py`); `--docs` writes those of all files into docs/results.md.
+decoder means, of the same samples, unless the recipe names its shows. Overrides of the evaluation are no part of the
+run: what `vaebm train` measures at its end may be less than what is measured here. Each line of the file is a
+measurement, with recipe, seed, seconds of training, hardware, command and version added; what the file holds of other
+seeds is kept. Then the table is printed (`benchmarks/results_table.py`); `--docs` writes those of all files into
+docs/results.md.
 """
 
 from __future__ import annotations
@@ -63,10 +66,11 @@ def shows(run: Run) -> list[str]:
 
 def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int, device: str) -> list[Record]:
     """Trains and measures one seed, or goes on with it."""
-    overrides = [f"seed={seed}", *overrides]
+    measured = [override for override in overrides if override.startswith("evaluation.")]
+    overrides = [f"seed={seed}", *(override for override in overrides if override not in measured)]
     path = ROOT / "runs" / "results" / f"{name}-{seed}"
     run = train(recipe, path, overrides=overrides, device=device, progress=on_terminal())
-    measurements = evaluate(run, device=device, overrides=shows(run), progress=on_terminal())
+    measurements = evaluate(run, device=device, overrides=[*measured, *shows(run)], progress=on_terminal())
     added = {
         "recipe": recipe,
         "seed": seed,
