@@ -83,11 +83,11 @@ def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int, devi
 
 
 def _with_origin(fresh: Sequence[Record], kept: Sequence[Record]) -> list[Record]:
-    """Records of a seed; a measurement that was only read again keeps the version and hardware that made it."""
+    """Records of a seed; a measurement of the same run that was only read again keeps what made it."""
 
     def what(record: Record) -> str:
         return json.dumps(
-            [record[key] for key in ("seed", "name", "subject", "value", "n", "settings")], sort_keys=True
+            [record[key] for key in ("seed", "seconds", "name", "subject", "value", "n", "settings")], sort_keys=True
         )
 
     known = {what(record): record for record in kept}
