@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from results_table import Record, fill, read_records, table
 
+from vaebm.errors import InputError
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
@@ -117,7 +118,10 @@ def main() -> None:
     target = RESULTS / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
     for seed in arguments.seeds:
-        fresh = records_of(arguments.recipe, arguments.overrides, name, seed, arguments.device)
+        try:
+            fresh = records_of(arguments.recipe, arguments.overrides, name, seed, arguments.device)
+        except InputError as wrong:
+            parser.exit(2, f"{wrong}\n")
         kept = read_records(target) if target.exists() else []
         records = sorted([*(r for r in kept if r["seed"] != seed), *_with_origin(fresh, kept)], key=lambda r: r["seed"])
         target.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
