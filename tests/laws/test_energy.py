@@ -11,7 +11,10 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.energy import (
     CorrectionSettings,
     Energy,
+    FlowEnergy,
+    FlowSettings,
     ImageEnergySettings,
+    LatentEnergy,
     LatentEnergySettings,
     MixtureEnergy,
     MixtureEnergySettings,
@@ -32,7 +35,9 @@ def fitted() -> GaussianMixture:
     return GaussianMixture(torch.full((4,), 0.25).log(), torch.randn(4, LATENT_DIM, generator=generator), factors)
 
 
-def latent(settings: MixtureEnergySettings | CorrectionSettings, generator: torch.Generator) -> MixtureEnergy:
+def latent(
+    settings: MixtureEnergySettings | CorrectionSettings | FlowSettings, generator: torch.Generator
+) -> LatentEnergy:
     return settings.build(LATENT_DIM, 4, generator)
 
 
@@ -47,8 +52,9 @@ IMAGE: dict[str, tuple[tuple[int, ...], MLPEnergySettings | ResidualEnergySettin
 LATENT = {
     "mixture": MixtureEnergySettings(),
     "correction": CorrectionSettings(hidden=[16, 16]),
+    "flow": FlowSettings(width=16, blocks=2, steps=3),
 }
-NETS = [*IMAGE, "correction"]
+NETS = [*IMAGE, "correction", "flow"]
 NAMES = [*IMAGE, *LATENT]
 
 
@@ -70,7 +76,9 @@ def trained(name: str) -> Energy:
         for parameter_name, weight in energy.named_parameters():
             if parameter_name.split(".")[-2] == "out" or parameter_name.startswith("correction.2"):
                 weight.copy_(torch.randn(weight.shape, generator=generator))
-    if isinstance(energy, MixtureEnergy):
+            if parameter_name.startswith(("velocity.outer", "velocity.last")):
+                weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
+    if isinstance(energy, LatentEnergy):
         energy.mixture.load_state_dict(fitted().state_dict())
     return energy
 
@@ -171,7 +179,7 @@ def test_an_autocast_rounds_the_inside_and_not_the_energy(name: str) -> None:
     exact = of(energy, value)
     assert low.dtype == torch.float32
     assert ((low - exact).abs() <= 0.05 * exact.std() + 0.01 * exact.abs()).all()
-    if name == "mixture":
+    if name in ("mixture", "flow"):
         assert torch.equal(low, exact)
     # Energies with eight bits would mostly coincide with their own rounding.
     assert (low == low.bfloat16().float()).double().mean() < 0.1
@@ -194,12 +202,12 @@ def test_evaluating_it_draws_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LATENT)
-def test_a_latent_energy_turns_the_prior_into_the_mixture(kind: str) -> None:
-    """p(z) exp(-E_z(z)) = mix(z), times exp(-net(z)) where there is one."""
+def test_a_latent_energy_turns_the_prior_into_its_own_law_of_codes(kind: str) -> None:
+    """p(z) exp(-E_z(z)) = mix(z), times exp(-net(z)) where there is one, or the mixture carried."""
     energy, z = trained(kind), inputs(kind, 50)
-    assert isinstance(energy, MixtureEnergy)
-    expected = energy.mixture.log_prob(z)
-    if energy.correction is not None:
+    assert isinstance(energy, LatentEnergy)
+    expected = energy.log_prob(z) if isinstance(energy, FlowEnergy) else energy.mixture.log_prob(z)
+    if isinstance(energy, MixtureEnergy) and energy.correction is not None:
         expected = expected - energy.net(z)
     torch.testing.assert_close(standard_log_prob(z) - energy(None, z), expected, rtol=1e-4, atol=1e-4)
 
@@ -209,7 +217,7 @@ def test_a_latent_energy_turns_the_prior_into_the_mixture(kind: str) -> None:
 def test_the_total_is_the_sum_of_its_terms(image: str | None, kind: str | None) -> None:
     first, second = trained(image) if image else None, trained(kind) if kind else None
     assert first is None or first.reads_x
-    assert second is None or isinstance(second, MixtureEnergy)
+    assert second is None or isinstance(second, LatentEnergy)
     total = TotalEnergy(first, second)  # type: ignore[arg-type]
     x, z = inputs(image or "mlp_points"), inputs("mixture")
     expected = torch.zeros(5)

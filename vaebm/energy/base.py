@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from vaebm.distributions.mixture import GaussianMixture
+
 
 class Energy(nn.Module, ABC):
     """One term of E(x, z); `reads_x` and `reads_z` say what it looks at."""
@@ -41,13 +43,18 @@ class ImageEnergy(Energy):
 
 
 class LatentEnergy(Energy):
-    """A term E_z(z)."""
+    """A term E_z(z), with exact samples of p(z) exp(-E_z(z)); it is built on the mixture fitted to the codes."""
 
     reads_z = True
+    mixture: GaussianMixture
 
     @abstractmethod
     def of_z(self, z: Tensor) -> Tensor:
         """E_z(z) of (B, latent_dim), to (B,)."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, code_dim) draws of p(z) exp(-E_z(z)), in no order."""
 
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         if z is None:

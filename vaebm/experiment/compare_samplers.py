@@ -88,7 +88,7 @@ def compare_samplers(
         overrides: of the model's start and of what is shown.
 
     Raises:
-        InputError: no model, an unknown name, or too few gradients or samples.
+        InputError: no model, one whose chains leave codes alone, an unknown name, or too few gradients or samples.
     """
     progress = progress or silent()
     recipe, data = run.with_overrides(overrides), run.data()
@@ -96,6 +96,11 @@ def compare_samplers(
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     model.settings = recipe.model_settings()
+    if model.settings.latent_moves == 0:
+        raise InputError(
+            f"the chains of {run.path} leave codes alone (latent_moves is 0), and the samplers compared here move them:"
+            " add latent_moves=1, which is slow where energy.latent.kind is flow"
+        )
     every = contenders(model)
     names = _known(only, list(every))
     evaluation = kind_of(data)(run, recipe, data, model, None, progress)

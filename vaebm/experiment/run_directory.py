@@ -32,7 +32,8 @@ from vaebm.training.engine import check_device
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
-CHANGEABLE = {"sampler", "start", "show", "target", "precision", "compile", "evaluation"}  # after training
+# What sampling and measuring may change after training.
+CHANGEABLE = {"sampler", "latent_moves", "start", "show", "target", "precision", "compile", "evaluation"}
 
 
 class Run:

@@ -19,7 +19,7 @@ from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.energy_stage import build_phases
 from vaebm.training.engine import Engine, fastest_device
 from vaebm.training.guard import Guard
-from vaebm.training.latent_stage import LatentStage
+from vaebm.training.latent_stage import latent_stage
 from vaebm.training.logbook import Logbook
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.vae_stage import VAEStage
@@ -106,9 +106,8 @@ def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> VAEBM:
 def build_stages(training: Training, recipe: Recipe) -> list[Stage]:
     """VAE, then E_z where it has something to learn, then the phases of E_x."""
     stages: list[Stage] = [VAEStage(training, recipe.vae_stage, recipe.code_mixture)]
-    latent = training.model.energy_net.latent
-    if latent is not None and latent.correction is not None:
-        stages.append(LatentStage(training, recipe.energy_stage.latent, latent))
+    latent = latent_stage(training, recipe.energy_stage.latent)
+    stages += [] if latent is None else [latent]
     return [*stages, *build_phases(training, recipe.energy_stage)]
 
 

@@ -3,6 +3,7 @@
     an energy on x that sees samples    a decoder whose samples have a gradient in their noise
     the released target                 the same, and log p(x | z) of a sample
     smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
+    chains that leave codes alone       an energy on samples, the exact target, and chains that are not replicas
 
 They are checked when a model is built, before anything is trained.
 """
@@ -35,4 +36,14 @@ def check_parts(settings: ModelSettings, data_shape: tuple[int, ...], reparamete
         raise InputError(
             "energy.smoothing needs images, an energy.image that sees samples, and vae.likelihood.kind=gaussian: set"
             " those, or energy.smoothing=0"
+        )
+    if settings.latent_moves == 0 and (
+        energy.image is None
+        or energy.sees_means
+        or settings.target == "release"
+        or settings.sampler.kind == "tempering"
+    ):
+        raise InputError(
+            "latent_moves=0 moves pixels alone, which needs an energy.image that sees samples, target=exact and another"
+            " sampler than tempering: set those, or latent_moves above 0"
         )

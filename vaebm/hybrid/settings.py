@@ -65,9 +65,9 @@ class ModelSettings(_Settings):
     sampler: Sampler
     latent_moves: float = Field(
         1.0,
-        gt=0,
+        ge=0,
         description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
-        " warm-up has learned a mass",
+        " warm-up has learned a mass; with 0 codes stay as E_z draws them, and chains move pixels alone",
     )
     start: StartSettings = StartSettings()
     target: Literal["exact", "release"] = "exact"

@@ -28,7 +28,7 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.distributions.pixel import GaussianPixels
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
-from vaebm.heap import keep_freed_memory
+from vaebm.hybrid.chain_space import run_chains
 from vaebm.hybrid.noise import Noise
 from vaebm.hybrid.parts import check_parts
 from vaebm.hybrid.pretrained import Pretrained
@@ -99,6 +99,11 @@ class VAEBM(Pretrained, nn.Module):
         if not self.smoothing:
             return x
         return x + self.smoothing * torch.randn(x.shape, generator=generator, device=x.device)
+
+    def pixels_of_noise(self, eps: Tensor) -> GaussianPixels:
+        """p(x | z) of the codes at positions (B, dim), for x as E_x sees it; only for such decoders."""
+        with self.autocast():
+            return self._seen(self.vae.pixels_of_noise(self.noise.unpack(eps)[1])[0])
 
     def pixels(self, z: Tensor) -> GaussianPixels:
         """p(x | z) for x as E_x sees it; only for decoders with a differentiable generator."""
@@ -184,8 +189,9 @@ class VAEBM(Pretrained, nn.Module):
         return self.noise.with_latent(eps, codes)  # codes are their own noise
 
     def kernel(self, sampler: sampling.SamplerSettings) -> sampling.Kernel:
-        """The sampler's kernel, with this model's `latent_moves`."""
-        return sampler.build(self.noise.inverse_mass(self.settings.latent_moves, self.device))
+        """The sampler's kernel, with this model's `latent_moves`; where those are 0, codes are not its business."""
+        moves = self.settings.latent_moves
+        return sampler.build(self.noise.inverse_mass(moves, self.device) if moves else 1.0)
 
     def chains(
         self,
@@ -194,27 +200,12 @@ class VAEBM(Pretrained, nn.Module):
         sampler: sampling.SamplerSettings | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> sampling.Chains:
-        """Runs a sampler, by default the recipe's, from positions (B, dim).
+        """Runs a sampler, by default the recipe's, from positions (B, dim), where hybrid/chain_space.py says.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
         """
-        sampler = sampler or self.settings.sampler
-        keep_freed_memory()
-        with self.frozen():
-            chains = sampling.sample_chains(
-                self.noise_log_density,
-                eps,
-                self.kernel(sampler),
-                steps=sampler.steps,
-                warmup=sampler.warmup,
-                generator=generator,
-                keep_history=False,
-                progress=progress,
-            )
-        if chains.interrupted:
-            raise KeyboardInterrupt
-        return chains
+        return run_chains(self, eps, generator, sampler or self.settings.sampler, progress)
 
     def draw(self, n: int, generator: torch.Generator, subject: Subject = "vaebm") -> Tensor:
         """Noise (n, dim) of n samples: fresh chains for `vaebm`, exact draws for `vae` and `vae_mixture`."""

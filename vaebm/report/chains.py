@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vaebm import sampling
 from vaebm.hybrid import VAEBM
+from vaebm.hybrid.chain_space import ChainSpace, run_chains
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, WarmUp
 
 
@@ -67,20 +67,13 @@ def watch(
     """
     sampler = model.settings.sampler
     recorder = _Recorder(frozenset(wanted))
+
+    def watched(kernel: Kernel, space: ChainSpace) -> Kernel:
+        recorder.space = space
+        return _WatchedKernel(kernel, recorder)
+
     started = time.perf_counter()
-    with model.frozen():
-        chains = sampling.sample_chains(
-            model.noise_log_density,
-            start,
-            _WatchedKernel(model.kernel(sampler), recorder),
-            steps=sampler.steps,
-            warmup=sampler.warmup,
-            generator=generator,
-            keep_history=False,
-            progress=progress,
-        )
-    if chains.interrupted:
-        raise KeyboardInterrupt
+    chains = run_chains(model, start, generator, sampler, progress, watched)
     seconds = time.perf_counter() - started
     kept = {0: start, **recorder.kept, sampler.warmup + sampler.steps: chains.position}
     return WatchedChains(
@@ -113,13 +106,14 @@ class _Recorder:
     """Counts steps, and keeps positions at those that are wanted."""
 
     wanted: frozenset[int]
+    space: ChainSpace | None = None
     done: int = 0
     kept: dict[int, Tensor] = field(default_factory=dict)
 
     def see(self, state: ChainState) -> None:
         self.done += 1
-        if self.done in self.wanted:
-            self.kept[self.done] = state.position.clone()
+        if self.done in self.wanted and self.space is not None:
+            self.kept[self.done] = self.space.position(state.position)
 
 
 @dataclass(frozen=True, eq=False)

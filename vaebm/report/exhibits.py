@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vaebm.data import DataSet
+from vaebm.energy import MixtureEnergy
 from vaebm.hybrid import VAEBM, Show, Subject
 from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
 from vaebm.progress import Progress
@@ -110,7 +111,7 @@ def _start_of(model: VAEBM) -> Start:
         return "chosen"
     if latent is None:
         return "prior"
-    return "mixture" if latent.correction is None else "latent_energy"
+    return "mixture" if isinstance(latent, MixtureEnergy) and latent.correction is None else "latent_energy"
 
 
 def _run(
