@@ -20,8 +20,10 @@ def generator() -> torch.Generator:
 
 
 @pytest.mark.parametrize("kind", ["langevin", "mala", "hmc", "underdamped"])
-def test_watching_changes_nothing(make_run: MakeRun, kind: str) -> None:
-    model = make_run("digits", [f"sampler={{kind: {kind}, steps: 5, warmup: 4}}"]).model()
+@pytest.mark.parametrize("latent_moves", [1, 0])
+def test_watching_changes_nothing(make_run: MakeRun, kind: str, latent_moves: int) -> None:
+    overrides = [f"sampler={{kind: {kind}, steps: 5, warmup: 4}}", f"latent_moves={latent_moves}"]
+    model = make_run("digits", overrides).model()
     start = model.start(6, generator())
     seen: list[int] = []
     watched = watch(model, start, generator(), range(10), lambda done, _: seen.append(done))

@@ -29,14 +29,16 @@ logging: {every: 1}
 threads: 1
 """
 
-# Convolutions with channels last, weight normalisation with its first batch, spectral vectors, a warmed-up kernel.
+# Convolutions with channels last, weight normalisation with its first batch, spectral vectors, a flow, a warmed-up
+# kernel, chains that leave codes alone.
 IMAGES = """\
 summary: every stage on digits, in seconds
 data: {kind: digits}
 vae: {kind: conv, latent_dim: 3, widths: [4, 8], likelihood: {kind: censored, scale: pixel}}
 code_mixture: {components: 2, codes: 200}
-energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: correction, hidden: [8]}}
+energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: flow, width: 8, blocks: 1}}
 sampler: {kind: mala, step_size: 0.01, steps: 2, warmup: 2}
+latent_moves: 0
 start: {proposals: 2}
 vae_stage: {iterations: 4, batch_size: 16}
 energy_stage:
