@@ -130,7 +130,10 @@ def test_colour_images_that_are_not_square(make_run: MakeRun, colour_folder: Pat
         (["energy.latent=null"], "started from the VAE's prior"),
         (["start.proposals=2"], "started from draws among which the energy on x chose"),
         (["energy.latent={kind: correction, hidden: [8]}"], "started from codes that follow the energy on them"),
-        (["energy.latent={kind: flow, width: 8}", "latent_moves=0"], "started from codes that follow the energy on them"),
+        (
+            ["energy.latent={kind: flow, width: 8}", "latent_moves=0"],
+            "started from codes that follow the energy on them",
+        ),
         (["show=denoised"], "denoised: the estimate"),
         (["show=mean", "sampler={kind: mala, steps: 4}"], "of the moves were accepted"),
     ],
