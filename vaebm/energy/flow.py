@@ -4,7 +4,7 @@ r"""E_z by a flow: the code mixture, carried to where codes of data are.
     log q(z(1)) = log mix(z(0)) - int_0^1 div v(z(t), t) dt                     (Chen et al., Neural ODEs, NeurIPS 2018)
 
 So E_z is normalised and its samples are draws of the mixture, carried. v is a net, learned by flow matching
-(training/flow_stage.py) and 0 before it: then q is the mixture. The first coordinates of a hierarchical z are carried,
+(training/latent_stage.py) and 0 before it: then q is the mixture. The first coordinates of a hierarchical z are carried,
 as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one back, so
 they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a vector: it
 makes E_z(z) some hundred times as costly as a sample, so recipes for images leave codes where they are
@@ -28,7 +28,7 @@ from vaebm.nn.initialise import initialise
 
 CODES_AT_ONCE = 2048
 DIVERGENCES_AT_ONCE = 128  # codes; each is d rows of the net
-FASTEST = 20.0  # radians that the fastest of the features of t turns from t = 0 to 1; slower ones are needed less
+FASTEST = 20.0  # radians that the fastest of the features of t turns from t = 0 to 1: v bends little on the way
 
 
 class Velocity(nn.Module):
