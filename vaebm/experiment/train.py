@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from vaebm.data import ARCHIVES, DataSet
+from vaebm.energy import FlowSettings
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
@@ -83,6 +84,11 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
     progress.say(run.data().found)
+    if recipe.latent_moves > 0 and isinstance(recipe.energy.latent, FlowSettings):
+        progress.say(
+            "Chains that move codes ask the flow for its density at every step, which is slow: latent_moves=0 leaves"
+            " codes as the flow draws them."
+        )
     logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     loop = Loop(training, stages, checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
