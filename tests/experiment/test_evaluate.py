@@ -240,10 +240,13 @@ def test_only(points_run: Run) -> None:
         evaluate(points_run, only=["frechet_distance"])
 
 
-def test_a_density_that_cannot_be_integrated_is_not_measured(points_recipe: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("override", ["vae.latent_dim=3", "latent_moves=0"])
+def test_a_density_that_is_not_that_of_the_samples_is_not_measured(
+    points_recipe: Any, tmp_path: Any, override: str
+) -> None:
     from vaebm.experiment.train import train
 
-    run = train(points_recipe, tmp_path / "run", device="cpu", overrides=["vae.latent_dim=3"])
+    run = train(points_recipe, tmp_path / "run", device="cpu", overrides=[override])
     found = evaluate(run)
     assert ("log_likelihood", "truth") in keys(found)
     assert not {("log_likelihood", "vae"), ("log_likelihood", "vaebm"), ("log_z", "vaebm")} & keys(found)

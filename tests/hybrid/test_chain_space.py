@@ -54,8 +54,14 @@ def test_a_state_of_theirs_is_one_of_whole_positions() -> None:
         {"energy": {"image": {"kind": "mlp", "hidden": [4]}, "sees": "mean"}},
         {"target": "release"},
         {"sampler": {"kind": "tempering"}},
+        {"start": {"proposals": 2}},
     ],
 )
 def test_parts_that_they_cannot_do_with_are_refused(more: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"latent_moves=0 moves pixels alone.*or latent_moves above 0$"):
         build("points", "gaussian", latent_moves=0, **more)
+    model = build("points", "gaussian", **{name: value for name, value in more.items() if name == "energy"})
+    before = model.settings
+    with pytest.raises(InputError, match="latent_moves=0 moves pixels alone"):
+        model.change(type(before).model_validate(before.model_dump() | {"latent_moves": 0, **more}))
+    assert model.settings is before

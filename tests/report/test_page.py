@@ -134,6 +134,7 @@ def test_colour_images_that_are_not_square(make_run: MakeRun, colour_folder: Pat
             ["energy.latent={kind: flow, width: 8}", "latent_moves=0"],
             "started from codes that follow the energy on them",
         ),
+        (["latent_moves=0"], "in the space of the pixel noise (64 dimensions); codes stay where they are"),
         (["show=denoised"], "denoised: the estimate"),
         (["show=mean", "sampler={kind: mala, steps: 4}"], "of the moves were accepted"),
     ],
@@ -142,10 +143,20 @@ def test_variants_of_the_model(make_run: MakeRun, overrides: list[str], said: st
     assert said in words_of(page_of(make_run("digits", overrides)))
 
 
-def test_points_without_exact_densities(make_run: MakeRun) -> None:
-    run = make_run("gaussians25", ["vae.latent_dim=3"])
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["vae.latent_dim=3"], "exact densities need points in the plane"),
+        (
+            ["latent_moves=0", "start.proposals=1"],
+            "exact densities are of h(x, z), and samples whose chains",
+        ),
+    ],
+)
+def test_points_without_exact_densities(make_run: MakeRun, overrides: list[str], reason: str) -> None:
+    run = make_run("gaussians25", overrides)
     words = words_of(page_of(run))
-    assert "There are no maps of densities: exact densities need points in the plane" in words
+    assert f"There are no maps of densities: {reason}" in words
     assert (run.path / "samples" / "comparison.png").exists()
 
 

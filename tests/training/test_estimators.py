@@ -203,10 +203,17 @@ def test_every_estimator_of_the_image_energy_raises_the_likelihood(name: str, tr
     assert last["stuck_share"] == 0 if "stuck_share" in last else name in ("ratio", "importance")
 
 
-def test_chains_that_cannot_start_are_told_to_the_guard(trained: Trained, tmp_path: Path) -> None:
+@pytest.mark.parametrize("latent_moves", [1.0, 0.0])
+def test_chains_that_cannot_start_are_told_to_the_guard(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latent_moves: float
+) -> None:
     recipe, data, _, model, _ = trained
+    if latent_moves == 0:  # then nobody asks for E_z, which a flow makes dear
+        monkeypatch.setattr(type(model.energy_net.latent), "of_z", None)
     for name in ("divergence", "persistent", "rounds"):
         broken = copy.deepcopy(model)
+        start = broken.settings.start.model_copy(update={"proposals": 1})
+        broken.change(broken.settings.model_copy(update={"latent_moves": latent_moves, "start": start}))
         stage = stage_of(name, training(broken, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
         assert isinstance(stage, EnergyPhase)
         stage.begin()

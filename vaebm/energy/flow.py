@@ -3,12 +3,12 @@ r"""E_z by a flow: the code mixture, carried to where codes of data are.
     E_z(z) = log p(z) - log q(z)          q: the law of z(1), where dz/dt = v(z, t) from z(0) ~ mix;  p exp(-E_z) = q
     log q(z(1)) = log mix(z(0)) - int_0^1 div v(z(t), t) dt                     (Chen et al., Neural ODEs, NeurIPS 2018)
 
-So E_z is normalised and its samples are draws of the mixture, carried. v is a net, learned by flow matching
+So q is normalised and its samples are draws of the mixture, carried. v is a net, learned by flow matching
 (training/latent_stage.py) and 0 before it: then q is the mixture. Of a hierarchical z the first coordinates are
 carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
 back, so they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a
-vector: it makes E_z(z) some hundred times as costly as a sample, so recipes for images leave codes where they are
-(`latent_moves: 0`) and never ask for it.
+vector: it makes E_z(z) some hundred times as costly as a sample, and its gradient in z, at 64 dimensions, takes 70 MB a
+code. So recipes for images leave codes where they are (`latent_moves: 0`): training and sampling then never ask for it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class FlowEnergy(LatentEnergy):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, code_dim) draws of p(z) exp(-E_z(z)), in no order; stratified, as the mixture's are."""
         start = self.mixture.sample(n, generator)
-        return torch.cat([self.carry(part) for part in start.split(CODES_AT_ONCE)])
+        with torch.autocast(start.device.type, enabled=False):
+            return torch.cat([self.carry(part) for part in start.split(CODES_AT_ONCE)])
 
     def carry(self, z: Tensor) -> Tensor:
         """z(1) of z(0), (B, d)."""

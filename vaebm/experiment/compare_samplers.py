@@ -95,11 +95,11 @@ def compare_samplers(
     model = run.model(device)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    model.settings = recipe.model_settings()
+    model.change(recipe.model_settings())
     if model.settings.latent_moves == 0:
         raise InputError(
             f"the chains of {run.path} leave codes alone (latent_moves is 0), and the samplers compared here move them:"
-            " add latent_moves=1, which is slow where energy.latent.kind is flow"
+            " there is nothing to compare"
         )
     every = contenders(model)
     names = _known(only, list(every))

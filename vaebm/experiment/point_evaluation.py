@@ -37,8 +37,8 @@ class PointEvaluation(Evaluation):
     @property
     def has_quadrature(self) -> bool:
         """Whether the model's density can be integrated."""
-        vae = self.model.vae
-        return self.model.data_shape == (2,) and vae.latent_dim <= 2 and vae.likelihood.reparameterised
+        vae, moves_codes = self.model.vae, self.model.settings.latent_moves > 0  # else samples are not of h
+        return self.model.data_shape == (2,) and vae.latent_dim <= 2 and vae.likelihood.reparameterised and moves_codes
 
     def jobs(self) -> list[tuple[str, Job]]:
         return [("truth", self._truth), *((subject, partial(self._sampled, subject)) for subject in SAMPLED)]

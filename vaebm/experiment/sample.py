@@ -127,7 +127,7 @@ def write_samples(
     points = len(run.data().shape) != 3
     _check_target(out, points)
     model = run.model(device)
-    model.settings = run.with_overrides(overrides).model_settings()
+    model.change(run.with_overrides(overrides).model_settings())
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     x = draw_samples(
         model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished

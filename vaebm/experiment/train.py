@@ -86,8 +86,8 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     progress.say(run.data().found)
     if recipe.latent_moves > 0 and isinstance(recipe.energy.latent, FlowSettings):
         progress.say(
-            "Chains that move codes ask the flow for its density at every step, which is slow: latent_moves=0 leaves"
-            " codes as the flow draws them."
+            "Chains that move codes ask the flow for its density at every step, which is slow and takes much memory:"
+            " latent_moves=0 leaves codes as the flow draws them."
         )
     logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)

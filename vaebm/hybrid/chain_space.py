@@ -3,9 +3,14 @@
     latent_moves > 0    eps = (eps_z, eps_x) moves, target h(eps)
     latent_moves = 0    eps_x moves, eps_z stays, target h(eps_x | eps_z) = exp(-E_x(T(eps))) N(eps_x; 0, I) / Z(eps_z)
 
-The second leaves h invariant too. Started from p(z) exp(-E_z(z)) it samples that law of codes, with E_x at work on the
-image given its code: E_x then shapes images and does not weigh codes against each other. The decoder runs once a chain
-instead of forwards and backwards at each step, and E_z is not asked for.
+The second leaves h invariant too, but a chain never leaves its code. Started from p(z) exp(-E_z(z)) it samples
+
+    p(z) exp(-E_z(z)) h(x | z),    in proportion to h(x, z) / Z(z)
+
+so that E_x shapes images and does not weigh codes against each other. `VAEBM.log_density` stays that of h, and differs
+from the law of such samples by log Z(z). An E_x that learns from them is not held to account for the shares of codes:
+where E_z has these wrong, each round of contrasts adds the same difference to E_x again, so rounds should be few. The
+decoder runs once a chain instead of forwards and backwards at each step, and E_z is not asked for.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     an energy on x that sees samples    a decoder whose samples have a gradient in their noise
     the released target                 the same, and log p(x | z) of a sample
     smoothing                           images, an energy on samples, and a Gaussian decoder, to whose variance it adds
-    chains that leave codes alone       an energy on samples, the exact target, and chains that are not replicas
+    chains that leave codes alone       an energy on samples, the exact target, chains that are not replicas, and starts
+                                        that E_x has not chosen: a choice weighs codes
 
-They are checked when a model is built, before anything is trained.
+They are checked when a model is built, before anything is trained, and when its settings change.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def check_parts(settings: ModelSettings, data_shape: tuple[int, ...], reparamete
         or energy.sees_means
         or settings.target == "release"
         or settings.sampler.kind == "tempering"
+        or settings.start.proposals > 1
     ):
         raise InputError(
-            "latent_moves=0 moves pixels alone, which needs an energy.image that sees samples, target=exact and another"
-            " sampler than tempering: set those, or latent_moves above 0"
+            "latent_moves=0 moves pixels alone, which needs an energy.image that sees samples, target=exact, another"
+            " sampler than tempering, and start.proposals=1: set those, or latent_moves above 0"
         )

@@ -67,7 +67,8 @@ class ModelSettings(_Settings):
         1.0,
         ge=0,
         description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
-        " warm-up has learned a mass; with 0 codes stay as E_z draws them, and chains move pixels alone",
+        " warm-up has learned a mass; with 0 codes stay as E_z draws them and chains move pixels alone, so samples"
+        " follow E_z's codes and h(x | z) instead of h(x, z)",
     )
     start: StartSettings = StartSettings()
     target: Literal["exact", "release"] = "exact"

@@ -64,7 +64,7 @@ class VAEBM(Pretrained, nn.Module):
                 None if latent is None else latent.build(code_dim, components, generator),
             )
         self.sees_means, self.smoothing = settings.energy.sees_means, settings.energy.smoothing
-        check_parts(settings, data_shape, self.vae.likelihood.reparameterised)
+        self.change(settings)
         moves_pixels = self.vae.likelihood.reparameterised and not self.sees_means
         self.noise = Noise(self.vae.latent_dim, data_shape if moves_pixels else None)
 
@@ -88,7 +88,10 @@ class VAEBM(Pretrained, nn.Module):
         return energy
 
     def log_density(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x, z) - E(x, z), (B,), in nats: log h up to log Z."""
+        """log p(x, z) - E(x, z), (B,), in nats: log h up to log Z.
+
+        With `latent_moves: 0` samples have another law (hybrid/chain_space.py).
+        """
         with self.autocast():
             pixels = self.pixels(z) if self.smoothing else self.vae.decode(z)
             log_joint = self.vae.log_prior(z) + pixels.log_prob(x)
@@ -177,7 +180,7 @@ class VAEBM(Pretrained, nn.Module):
     def propose(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, dim) draws of the model without E_x: N(0, I), or E_z's codes and standard pixel noise.
 
-        Exact, whatever E_z has (energy/latent.py).
+        Exact for every E_z (energy/latent.py), for a flow up to its steps in time (energy/flow.py).
         """
         latent = self.energy_net.latent
         if latent is None:
@@ -266,6 +269,11 @@ class VAEBM(Pretrained, nn.Module):
         self.mixture.load_state_dict(mixture.state_dict())
         if self.energy_net.latent is not None:
             self.energy_net.latent.mixture.load_state_dict(mixture.state_dict())
+
+    def change(self, settings: ModelSettings) -> None:
+        """Takes settings that ask for the same nets; raises InputError where they do not go together."""
+        check_parts(settings, self.data_shape, self.vae.likelihood.reparameterised)
+        self.settings = settings
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -59,6 +59,11 @@ def densities(
             f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a"
             f" {model.settings.vae.likelihood.kind} decoder"
         )
+    if model.settings.latent_moves == 0:
+        raise InputError(
+            "exact densities are of h(x, z), and samples whose chains leave codes alone (latent_moves is 0) are of"
+            " another law"
+        )
 
     def decode(z: Tensor) -> tuple[Tensor, Tensor]:
         gaussian = vae.pixels(z.to(model.device)).gaussian

@@ -71,6 +71,11 @@ class Exhibits:
             return torch.cat([vae.decode(vae.encode(part.to(self.model.device))).center.cpu() for part in parts])
 
     @property
+    def codes_stay(self) -> bool:
+        """Whether chains move pixels alone (hybrid/chain_space.py)."""
+        return self.model.settings.latent_moves == 0
+
+    @property
     def total_steps(self) -> int:
         """Of each chain, warm-up included."""
         return self.model.settings.sampler.steps + self.model.settings.sampler.warmup

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
+from vaebm.hybrid.chain_space import chain_space
 from vaebm.hybrid.vaebm import CHAINS_AT_ONCE, VAEBM
 from vaebm.sampling.kernel import evaluate
 from vaebm.training.checkpoint import Tree
@@ -27,8 +28,12 @@ STUCK = {"acceptance": 0.0, "stuck_share": 1.0}  # figures of chains that cannot
 
 def _can_start(model: VAEBM, position: Tensor) -> bool:
     with model.frozen():
-        log_density, score = evaluate(model.noise_log_density, position)
-    return bool(log_density.isfinite().all()) and bool(score.isfinite().all())
+        for part in position.split(CHAINS_AT_ONCE):
+            space = chain_space(model, part)
+            log_density, score = evaluate(space.target, space.start)
+            if not (bool(log_density.isfinite().all()) and bool(score.isfinite().all())):
+                return False
+    return True
 
 
 def _start(model: VAEBM, n: int, generator: torch.Generator) -> Tensor:

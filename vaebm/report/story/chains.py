@@ -57,17 +57,21 @@ def chain_picture(data: DataSet, exhibits: Exhibits, columns: int = 4) -> bytes:
 
 
 def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
-    sampler = exhibits.model.settings.sampler
-    moved = "codes and pixel noise" if exhibits.model.noise.pixel_shape else "codes"
+    sampler, noise = exhibits.model.settings.sampler, exhibits.model.noise
+    if exhibits.codes_stay:
+        space = f"the space of the pixel noise ({noise.dim - noise.latent_dim:,} dimensions); codes stay where they are"
+    else:
+        moved = "codes and pixel noise" if noise.pixel_shape else "codes"
+        space = f"the space of all the noise ({moved}, {noise.dim:,} dimensions)"
     setting_out = (
         f"{counted(len(chains.start), 'chain')} started from {STARTS[exhibits.begin]} and took"
-        f" {sampler_in_words(sampler)} in the space of all the noise ({moved}, {exhibits.model.noise.dim:,}"
-        f" dimensions). All of it took {duration(chains.seconds)} here."
+        f" {sampler_in_words(sampler)} in {space}. All of it took {duration(chains.seconds)} here."
     )
     sentences = [setting_out]
     if sampler.build().adjusted:
+        law = "the model's images given their codes" if exhibits.codes_stay else "the model"
         sentences.append(
-            f"{chains.acceptance:.0%} of the moves were accepted: once chains mix, they sample the model exactly."
+            f"{chains.acceptance:.0%} of the moves were accepted: once chains mix, they sample {law} exactly."
         )
     else:
         sentences.append(
@@ -86,8 +90,8 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
 def _strip_caption(data: DataSet, exhibits: Exhibits) -> str:
     if data.kind == "image":
         return (
-            "Each row is one chain, each column a number of steps taken. See how soon grain goes and strokes connect,"
-            " and whether a chain keeps to its subject or turns to another."
+            "Each row is one chain, each column a number of steps taken. See how soon grain goes and strokes connect"
+            + ("." if exhibits.codes_stay else ", and whether a chain keeps to its subject or turns to another.")
         )
     beyond = f" Points in {plane.STRAY_NAME} are beyond 3 σ of any mode." if data.truth is not None else ""
     if exhibits.begin == "chosen":
@@ -110,7 +114,12 @@ def _image_film(exhibits: Exhibits, chains: WatchedChains) -> Film | None:
         frames.append(sheet.framed(sheet.sheet([tiles[i : i + side] for i in range(0, len(tiles), side)])))
     height, width, _ = frames[0].shape
     labels = [step_label(step, exhibits.total_steps) for step, _ in kept]
-    caption = "More chains, as a film. Watch for images that turn into others: those chains cross between kinds."
+    watch = (
+        "Each keeps its code, and so its subject: watch what becomes of details."
+        if exhibits.codes_stay
+        else "Watch for images that turn into others: those chains cross between kinds."
+    )
+    caption = f"More chains, as a film. {watch}"
     return Film(sheet.png(np.concatenate(frames)), labels, width, height, caption)
 
 
