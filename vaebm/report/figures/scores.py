@@ -10,6 +10,7 @@ from vaebm.report.measures import measure, written
 from vaebm.report.subjects import FLOORS, in_order, subject
 
 LOG_FROM = 8.0  # ratio of largest to smallest from which the axis is logarithmic
+POWERS_FROM = 200.0  # and from which it has numbers at powers of ten alone: more would overlap
 
 
 def scores(name: str, measurements: Mapping[str, Measurement]) -> bytes:
@@ -42,7 +43,8 @@ def scores(name: str, measurements: Mapping[str, Measurement]) -> bytes:
         if smallest > 0 and max(values.values()) > LOG_FROM * min(values.values()):
             axes.set_xscale("log", subs=[2, 5])
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+            wide = max(values.values()) > POWERS_FROM * min(values.values())
+            axes.xaxis.set_minor_formatter(lambda value, _: "" if wide else f"{value:g}")
             axes.tick_params(axis="x", which="minor", labelsize=9.0, labelcolor=MUTED, length=3.5)
         axes.set_yticks(range(len(keys)), [subject(key).label for key in keys], color=INK)
         axes.set_ylim(len(keys) - 0.5, -0.5)
