@@ -14,7 +14,7 @@ A flow (energy/flow.py) is learned by flow matching (Lipman et al., ICLR 2023), 
 
 At the optimum z(1) has the law of z1, whatever joins z0 to z1 as long as z0 has the law of the mixture (Tong et al.,
 TMLR 2024): it has, up to the error of the fit, whose weights are means of such responsibilities. A z0 of the component
-that z1 belongs to leaves v little to do, and it is learned several times as fast as from noise (docs/studies/images).
+that z1 belongs to leaves v little to do: it is learned several times as fast as from noise (docs/studies/images.md).
 """
 
 from __future__ import annotations
