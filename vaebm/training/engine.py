@@ -76,7 +76,8 @@ class Engine:
         if PartialState._shared_state and PartialState().num_processes == 1:
             for state in (AcceleratorState, GradientState, PartialState):
                 state._reset_state()  # a second training in one process may use another device
-        self._accelerator = Accelerator(cpu=device == "cpu", log_with=tracker, project_dir=folder)
+        on_cpu = fastest_device(device).type == "cpu"  # Accelerate joins processes without an accelerator only if told
+        self._accelerator = Accelerator(cpu=on_cpu, log_with=tracker, project_dir=folder)
         self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
         self.rank, self.world_size = int(self._accelerator.process_index), int(self._accelerator.num_processes)
         self.generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + self.rank)
