@@ -40,8 +40,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from results import hardware, version
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.settings import ModelSettings
+from vaebm.models import VAEBM
+from vaebm.models.settings import ModelSettings
 from vaebm.sampling.langevin import Langevin
 
 ROOT = Path(__file__).parent.parent

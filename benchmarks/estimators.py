@@ -27,13 +27,13 @@ from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, build_stages
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
-from vaebm.training.guard import Guard
-from vaebm.training.logbook import Logbook
+from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
+from vaebm.training.monitor import DivergenceMonitor
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,7 +43,7 @@ Phase = dict[str, Any]
 
 # The same estimator for each recipe, in that recipe's sizes and rates.
 RATIO: dict[str, Phase] = {
-    "gaussians25": {"kind": "density_ratio", "iterations": 3000, "average": 0.995},
+    "gaussians25": {"kind": "density_ratio", "iterations": 3000, "ema_decay": 0.995},
     "digits": {"kind": "density_ratio", "iterations": 300, "learning_rate": 5e-4, "energy_square": 1e-2},
 }
 IMPORTANCE = {name: {**phase, "kind": "importance"} for name, phase in RATIO.items()}
@@ -85,10 +85,16 @@ DIVERGENCE: dict[str, Phase] = {
         "sampler": {**LANGEVIN, "steps": 10},
     },
 }
-BUFFER = {"learning_rate": 5e-5, "energy_square": 1e-3, "buffer": 4096, "reuse": 0.9, "reuse_ramp_iterations": 100}
+BUFFER = {
+    "learning_rate": 5e-5,
+    "energy_square": 1e-3,
+    "buffer": 4096,
+    "replay_prob": 0.9,
+    "replay_ramp_iterations": 100,
+}
 BUFFERED = {name: {**phase, **BUFFER} for name, phase in DIVERGENCE.items()}
 RESAMPLED: dict[str, list[str]] = {
-    "gaussians25": ["start.proposals=20"],
+    "gaussians25": ["init.importance_samples=20"],
     "digits": [],
 }  # how all of them are sampled when measured
 PLANS: dict[str, list[dict[str, Phase]]] = {
@@ -135,8 +141,15 @@ def train_energy(
     stages = build_stages(training, recipe)
 
     def go(part: list[Stage], name: str) -> None:
-        logbook = Logbook(folder / f"{name}.jsonl", recipe.logging.every, True)
-        Loop(training, part, Checkpoints(folder / name, 1, engine), logbook, Guard(recipe.guard), 1e9).run()
+        log = MetricsLog(folder / f"{name}.jsonl", recipe.logging.every, True)
+        Loop(
+            training,
+            part,
+            Checkpoints(folder / name, 1, engine),
+            log,
+            DivergenceMonitor(recipe.divergence_monitor),
+            1e9,
+        ).run()
 
     model = training.model
     if not vae:
@@ -160,7 +173,7 @@ def train_energy(
 def cell(recipe_name: str, plan: str, seed: int, folder: Path, vae: dict[str, Any]) -> dict[str, Any]:
     """Trains one energy and measures it; `vae` keeps the first stage of each seed."""
     # Without resampling chains start from the VAE, as published.
-    overrides = [] if "resampled" in plan else ["start.proposals=1"]
+    overrides = [] if "resampled" in plan else ["init.importance_samples=1"]
     phases = [settings[recipe_name] for settings in PLANS[plan]]
     run, _, seconds, ended = train_energy(recipe_name, seed, phases, overrides, folder, vae)
     measurements = evaluate(run, subjects=["vaebm"], overrides=RESAMPLED[recipe_name], device="cpu")

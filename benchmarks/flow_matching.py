@@ -99,14 +99,14 @@ class UNet(nn.Module):
 
 
 class Training:
-    """The net, its average, its optimiser and its clock; all of it is in one file of safetensors."""
+    """The net, its average, its optimizer and its clock; all of it is in one file of safetensors."""
 
     def __init__(self, data: DataSet, seed: int, folder: Path) -> None:
         torch.manual_seed(seed)
         self.data, self.path = data, folder / "training.safetensors"
         self.net = UNet(data.shape[0]).to(memory_format=torch.channels_last)
         self.average = {name: value.detach().clone() for name, value in self.net.named_parameters()}
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=RATE)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=RATE)
         self.generator = torch.Generator().manual_seed(seed)
         self.iterations, self.seconds = 0, 0.0
         self.padding = [(SIDE - side) // 2 for side in data.shape[:0:-1] for _ in range(2)]
@@ -141,11 +141,11 @@ class Training:
         x_t = ((1 - share) * eps + share * x).contiguous(memory_format=torch.channels_last)
         with self.autocast():
             loss = (self.net(x_t, t).float() - (x - eps)).square().mean()
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (self.iterations + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         with torch.no_grad():
             decay = min(DECAY, (1 + self.iterations) / (10 + self.iterations))
             for name, value in self.net.named_parameters():
@@ -155,8 +155,8 @@ class Training:
     def save(self) -> None:
         state = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.items()}
-        for i, moments in self.optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{i}.{name}": value for name, value in moments.items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
         state["generator"] = self.generator.get_state()
         state["clock"] = torch.tensor([self.iterations, self.seconds], dtype=torch.float64)
         unfinished = self.path.with_suffix(".unfinished")
@@ -172,10 +172,10 @@ class Training:
         self.net.load_state_dict(part("net."))
         self.average = part("average.")
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimiser.").items():
+        for name, value in part("optimizer.").items():
             i, _, moment = name.partition(".")
             moments.setdefault(int(i), {})[moment] = value
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.generator.set_state(state["generator"])
         self.iterations, self.seconds = int(state["clock"][0]), float(state["clock"][1])
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from results import hardware, version
 from vaebm.distributions.analytic import Banana, GaussianGrid
 from vaebm.experiment.recipe import load_recipe
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.sampling import KERNELS, LogDensity, sample_chains
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel

@@ -35,14 +35,14 @@ from vaebm.data import DataSet
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.experiment.train import build_model
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import Progress, on_terminal, silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
-from vaebm.training.guard import Guard
-from vaebm.training.logbook import Logbook
+from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Training
-from vaebm.training.vae_stage import VAEStage
+from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.vae import VAEStage
 from vaebm.vae import VAE, FlatVAE, elbo
 from vaebm.vae.nvae.hierarchy import Group
 from vaebm.vae.nvae.model import NVAE
@@ -61,8 +61,8 @@ VAES: dict[str, dict[str, Any]] = {
 }
 # Each with the batches, of those tried, that serve it best in seven minutes (docs/benchmarks.md).
 STAGES: dict[str, dict[str, Any]] = {
-    "nvae": {"batch_size": 32, "optimiser": "adam", "learning_rate": 2e-3, "average": 0.99},
-    "conv": {"batch_size": 64, "optimiser": "adam", "learning_rate": 2e-3, "average": 0.99},
+    "nvae": {"batch_size": 32, "optimizer": "adam", "learning_rate": 2e-3, "ema_decay": 0.99},
+    "conv": {"batch_size": 64, "optimizer": "adam", "learning_rate": 2e-3, "ema_decay": 0.99},
 }
 LIKELIHOODS: dict[str, dict[str, Any]] = {
     "bernoulli": {"kind": "bernoulli"},
@@ -117,9 +117,9 @@ class Side:
         recipe, training = self.recipe, self.training(data, progress)
         self.folder.mkdir(parents=True, exist_ok=True)
         stage = VAEStage(training, recipe.vae_stage, recipe.code_mixture)
-        logbook = Logbook(self.folder / "metrics.jsonl", recipe.logging.every, True)
+        log = MetricsLog(self.folder / "metrics.jsonl", recipe.logging.every, True)
         checkpoints = Checkpoints(self.folder / "checkpoints", 2, training.engine)
-        loop = Loop(training, [stage], checkpoints, logbook, Guard(recipe.guard), 60.0)
+        loop = Loop(training, [stage], checkpoints, log, DivergenceMonitor(recipe.divergence_monitor), 60.0)
         loop.run()
         return training.model, loop.seconds
 

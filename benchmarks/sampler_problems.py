@@ -87,14 +87,14 @@ def digits() -> Problem:
         torch.manual_seed(0)
         layers = [torch.nn.Linear(16, 128), torch.nn.SiLU(), torch.nn.Linear(128, 128), torch.nn.SiLU()]
         net = torch.nn.Sequential(*layers, torch.nn.Linear(128, 1))
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     for _ in range(500):
         batch = codes[torch.randint(len(codes), (256,), generator=generator)]
         noise = torch.randn(256, 16, generator=generator)
         loss = torch.nn.functional.softplus(net(batch)).mean() + torch.nn.functional.softplus(-net(noise)).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     net.requires_grad_(False)
 
     def log_prob(x: Tensor) -> Tensor:

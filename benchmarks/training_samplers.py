@@ -30,7 +30,7 @@ from estimators import RATIO, train_energy
 from results import hardware, version
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.sampling import KERNELS, sample_chains
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ DIVERGENCE: dict[str, dict[str, Any]] = {
     "digits": {"iterations": 100, "batch_size": 96, "learning_rate": 1e-4, "buffer": 1024, "energy_square": 1e-2},
 }
 DRAWN = {"gaussians25": 2000, "digits": None}  # samples measured; null: as the recipe says
-COMMON = {"kind": "contrastive_divergence", "reuse": 0.95, "reuse_ramp_iterations": 50}
+COMMON = {"kind": "contrastive_divergence", "replay_prob": 0.95, "replay_ramp_iterations": 50}
 FRESH, AFTER = "fresh energy", "after the density ratio"
 STARTS = {"gaussians25": (FRESH, AFTER), "digits": (AFTER,)}
 FIGURES = {

@@ -9,7 +9,7 @@ The packages in the order in which data flows through them, each with the questi
 | `vaebm.nn` | Which layers is everything made of? |
 | `vaebm.vae` | How does noise become data, and data a code? |
 | `vaebm.energy` | What does the VAE get wrong? |
-| `vaebm.hybrid` | What is the density of both together, and how is it pulled back to noise? |
+| `vaebm.models` | What is the density of both together, and how is it pulled back to noise? |
 | `vaebm.sampling` | How are samples drawn from a density known up to a constant? |
 | `vaebm.training` | How are the VAE and then the energy learned? |
 | `vaebm.metrics` | How good are the samples, and how sure is that? |
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from vaebm.experiment.recipe import Recipe, load_recipe
     from vaebm.experiment.run_directory import Run
     from vaebm.experiment.sample import write_samples
-    from vaebm.hybrid.vaebm import VAEBM
     from vaebm.metrics.measurement import Measurement
+    from vaebm.models.vaebm import VAEBM
     from vaebm.report.page import write_report
 
 __version__ = "0.1.0"
@@ -73,7 +73,7 @@ _HOMES = {
     "Measurement": "vaebm.metrics.measurement",
     "Recipe": "vaebm.experiment.recipe",
     "Run": "vaebm.experiment.run_directory",
-    "VAEBM": "vaebm.hybrid.vaebm",
+    "VAEBM": "vaebm.models.vaebm",
     "evaluate": "vaebm.experiment.evaluate",
     "list_recipes": "vaebm.experiment.catalogue",
     "load_recipe": "vaebm.experiment.recipe",

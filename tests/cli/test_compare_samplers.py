@@ -41,7 +41,7 @@ def comparison(library: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_words_reach_the_library(command: Any, comparison: Any) -> None:
     words = ["--out", "out", "--gradients", "50", "--n", "128", "--only", "hmc, smc", "--seed", "3", "--device", "cpu"]
-    done = command("compare-samplers", "runs/d", *words, "start.proposals=5")
+    done = command("compare-samplers", "runs/d", *words, "init.importance_samples=5")
     assert done.status == 0
     assert comparison.called() == ["open", "compare_samplers", "write_samplers_page"]
     arguments, keywords = comparison.arguments("compare_samplers")
@@ -53,7 +53,7 @@ def test_words_reach_the_library(command: Any, comparison: Any) -> None:
         "n": 128,
         "only": ["hmc", "smc"],
         "seed": 3,
-        "overrides": ["start.proposals=5"],
+        "overrides": ["init.importance_samples=5"],
         "device": "cpu",
     }
 

@@ -34,7 +34,7 @@ Folder = Callable[..., Path]
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """60 images in two classes, two of them broken, and shards of ten images."""
     monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
-    monkeypatch.setattr(prepare_module, "FEWEST_FOR_PROCESSES", 0)
+    monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 0)
     generator = np.random.default_rng(0)
     for i in range(60):
         path = tmp_path / "photos" / ("cat" if i % 3 else "dog") / f"{i:02d}.png"
@@ -261,7 +261,7 @@ def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path, number: sign
             shutil.copy(path, many / f"{copy}-{path.name}")
     program = (
         "from pathlib import Path; import sys; from vaebm.cli import main; from vaebm.data import prepare\n"
-        "prepare.SHARD_BYTES, prepare.FEWEST_FOR_PROCESSES = 20 * 768, 0\n"
+        "prepare.SHARD_BYTES, prepare.MIN_FOR_PROCESSES = 20 * 768, 0\n"
         "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
     )
     (tmp_path / "program.py").write_text(program)

@@ -130,7 +130,7 @@ def church_database(place: Path, part: str, images: int, *, packed: bool) -> Pat
 
 
 def test_churches_from_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 1)
     monkeypatch.setattr(prepare_module, "SHARD_BYTES", 3 * 64 * 64 * 8)
     raw = tmp_path / "raw"
     church_database(raw, "train", 20, packed=True)

@@ -216,10 +216,10 @@ def test_importance_gives_the_model(points: Run) -> None:
     model = points.model()
     n = 2000
     with model.frozen(), torch.no_grad():
-        start = model.propose(n, generator(3))
+        start = model.sample_base(n, generator(3))
         terms = Terms(model, start, start[:8], 30, Watch(model.noise.dim, lambda _: {}, generator()), 0)
         course = ImportanceContender().run(terms, nothing)
-        exact = model.propose(60_000, generator(9))
+        exact = model.sample_base(60_000, generator(9))
         log_weights = (model.noise_log_density(exact) - standard(exact)).double()
         constant = model.noise.dim / 2 * math.log(2 * math.pi)
         assert course.log_z is not None

@@ -18,10 +18,10 @@ from vaebm.experiment import point_evaluation, sample
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_noise
-from vaebm.hybrid import VAEBM
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
 
 pytestmark = pytest.mark.filterwarnings("ignore:a Frechet distance of")
 
@@ -41,7 +41,7 @@ SUBJECTS = {"vaebm", "vae", "vae_mixture", "reconstruction", "held_out", "truth"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A classifier that is trained for a moment, and a coarse quadrature."""
-    monkeypatch.setattr(classifier, "MOST_IMAGES", 5 * classifier.BATCH)
+    monkeypatch.setattr(classifier, "MAX_IMAGES", 5 * classifier.BATCH)
 
     class Density:
         log_z, error = 0.01, 0.001
@@ -240,7 +240,7 @@ def test_only(points_run: Run) -> None:
         evaluate(points_run, only=["frechet_distance"])
 
 
-@pytest.mark.parametrize("override", ["vae.latent_dim=3", "latent_moves=0"])
+@pytest.mark.parametrize("override", ["vae.latent_dim=3", "latent_step_scale=0"])
 def test_a_density_that_is_not_that_of_the_samples_is_not_measured(
     points_recipe: Any, tmp_path: Any, override: str
 ) -> None:
@@ -336,7 +336,7 @@ def test_shows_by_name_alone(digits_run: Run) -> None:
 
 
 def test_the_census_has_a_number_of_its_own(digits_run: Run, photos_run: Run) -> None:
-    overrides = ["evaluation={n: 20, census_n: 50, draws: 1}"]
+    overrides = ["evaluation={n: 20, statistics_n: 50, draws: 1}"]
     only = ["class_gap", "recall", "pixels_between_ends"]
     found = evaluate(digits_run, overrides=overrides, only=only)
     for m in found:
@@ -359,7 +359,7 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     # Stacks of one, so that the run's model makes them: ten modes instead of a thousand.
     data = replace(digits, train=stacks(digits.train, 500), test=stacks(digits.test, 200), factor_names=("digit",))
     run = Run(digits_run.path, digits_run.recipe, data)
-    found = evaluate(run, overrides=["evaluation={census_n: 150}"], n=None)
+    found = evaluate(run, overrides=["evaluation={statistics_n: 150}"], n=None)
     of = {(m.name, m.subject): m for m in found}
     assert "class_gap" not in {m.name for m in found}
     for subject in OF_IMAGES:
@@ -369,7 +369,7 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     assert (digits_run.path / "model" / "digit_classifier.safetensors").is_file()
     again = Run(digits_run.path, digits_run.recipe, data)
     monkeypatch.setattr(module, "draw_noise", None)
-    assert evaluate(again, overrides=["evaluation={census_n: 150}"]) == found
+    assert evaluate(again, overrides=["evaluation={statistics_n: 150}"]) == found
     # Without every class among the training data there is no divergence from them.
     few = Run(digits_run.path, digits_run.recipe, replace(data, train=stacks(digits.train, 5)))
     names = {m.name for m in evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"]) if m.n == 10}

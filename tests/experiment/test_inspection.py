@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vaebm.experiment.evaluate import evaluate
-from vaebm.experiment.inspect import MOST_SECONDS, _extrapolated, inspect_recipe, inspect_run
+from vaebm.experiment.inspect import MAX_SECONDS, _extrapolated, inspect_recipe, inspect_run
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
@@ -61,8 +61,8 @@ def test_costs_of_a_whole_batch_follow_from_those_of_a_few_rows(fixed: float, pe
 
     assert _extrapolated(measure, 128) == pytest.approx([fixed + per_row * 128, 1.28e8])
     assert asked[0] == 2
-    assert all(fixed + per_row * rows < MOST_SECONDS for rows in asked[2:])
-    assert (len(asked) == 1) == (fixed + 2 * per_row > MOST_SECONDS)
+    assert all(fixed + per_row * rows < MAX_SECONDS for rows in asked[2:])
+    assert (len(asked) == 1) == (fixed + 2 * per_row > MAX_SECONDS)
     assert _extrapolated(measure, 1) == pytest.approx([fixed + per_row, 1e6])
 
 

@@ -14,7 +14,7 @@ from vaebm.errors import InputError
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import on_terminal
 
 
@@ -87,12 +87,12 @@ def test_a_complete_run_is_left_alone(points_run: Run) -> None:
     assert {path: path.read_bytes() for path in points_run.path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("latent_moves", [1.0, 0.0])
-def test_chains_that_a_flow_makes_slow_are_said(points_recipe: Path, tmp_path: Path, latent_moves: float) -> None:
+@pytest.mark.parametrize("latent_step_scale", [1.0, 0.0])
+def test_chains_that_a_flow_makes_slow_are_said(points_recipe: Path, tmp_path: Path, latent_step_scale: float) -> None:
     said = StringIO()
-    flow = ["energy.latent={kind: flow, width: 4, blocks: 1}", f"latent_moves={latent_moves}"]
+    flow = ["energy.latent={kind: flow, width: 4, blocks: 1}", f"latent_step_scale={latent_step_scale}"]
     train(points_recipe, tmp_path / "run", overrides=flow, device="cpu", progress=on_terminal(stream=said))
-    assert ("latent_moves=0 leaves" in said.getvalue()) == (latent_moves > 0)
+    assert ("latent_step_scale=0 leaves" in said.getvalue()) == (latent_step_scale > 0)
 
 
 def test_a_complete_run_needs_its_data_no_more(photos_run: Run) -> None:

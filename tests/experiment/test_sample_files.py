@@ -19,7 +19,7 @@ from vaebm.experiment import sample
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_samples, grid, write_images, write_samples
 from vaebm.experiment.unfinished import Unfinished
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import silent
 
 

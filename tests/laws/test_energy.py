@@ -10,10 +10,10 @@ from vaebm.distributions import GaussianMixture
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.energy import (
     CorrectionSettings,
+    DataEnergySettings,
     Energy,
     FlowEnergy,
     FlowSettings,
-    ImageEnergySettings,
     LatentEnergy,
     LatentEnergySettings,
     MixtureEnergy,
@@ -97,7 +97,7 @@ def of(energy: Energy, value: Tensor) -> Tensor:
 
 def test_every_energy_is_tested() -> None:
     kinds = {type(settings) for _, settings in IMAGE.values()} | {type(settings) for settings in LATENT.values()}
-    unions = [get_args(annotated)[0] for annotated in (ImageEnergySettings, LatentEnergySettings)]
+    unions = [get_args(annotated)[0] for annotated in (DataEnergySettings, LatentEnergySettings)]
     assert kinds == {settings for union in unions for settings in get_args(union)}
 
 

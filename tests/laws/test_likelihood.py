@@ -12,15 +12,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaebm.distributions import Likelihood, PixelLikelihood
+from vaebm.distributions import LikelihoodHead, LikelihoodSettings
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.distributions.pixel import (
+from vaebm.distributions.likelihood import (
     BernoulliSettings,
     CensoredSettings,
-    GaussianPixels,
+    GaussianLikelihood,
     GaussianSettings,
+    Likelihood,
     LogisticMixtureSettings,
-    PixelDistribution,
 )
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
@@ -37,20 +37,20 @@ def around(gaussian: DiagonalGaussian) -> tuple[float, float]:
     return mean - 9 * scale, mean + 9 * scale
 
 
-def on_the_line(p: PixelDistribution) -> tuple[Tensor, Tensor]:
-    assert isinstance(p, GaussianPixels)
+def on_the_line(p: Likelihood) -> tuple[Tensor, Tensor]:
+    assert isinstance(p, GaussianLikelihood)
     return legendre(*around(p.gaussian))
 
 
-def between_the_ends(p: PixelDistribution) -> tuple[Tensor, Tensor]:
+def between_the_ends(p: Likelihood) -> tuple[Tensor, Tensor]:
     """Where the density is, and the two point masses with weight 1."""
-    assert isinstance(p, GaussianPixels)
+    assert isinstance(p, GaussianLikelihood)
     low, high = around(p.gaussian)
     x, weights = legendre(min(max(low, -1.0), 1.0), max(min(high, 1.0), -1.0))
     return torch.cat([torch.tensor([-1.0, 1.0]), x]), torch.cat([torch.ones(2), weights])
 
 
-def atoms(levels: int) -> Callable[[PixelDistribution], tuple[Tensor, Tensor]]:
+def atoms(levels: int) -> Callable[[Likelihood], tuple[Tensor, Tensor]]:
     return lambda p: (torch.linspace(-1, 1, levels, dtype=torch.float64), torch.ones(levels))
 
 
@@ -58,8 +58,8 @@ def atoms(levels: int) -> Callable[[PixelDistribution], tuple[Tensor, Tensor]]:
 class Case:
     """A likelihood, and how to sum over all of its values: points (k,) and their weights (k,)."""
 
-    likelihood: PixelLikelihood
-    support: Callable[[PixelDistribution], tuple[Tensor, Tensor]]
+    likelihood: LikelihoodHead
+    support: Callable[[Likelihood], tuple[Tensor, Tensor]]
 
 
 SETTINGS = {
@@ -79,7 +79,7 @@ MOVABLE = [name for name in NAMES if CASES[name].likelihood.reparameterised]
 
 
 def test_every_likelihood_is_tested() -> None:
-    union, _ = get_args(Likelihood)
+    union, _ = get_args(LikelihoodSettings)
     assert set(get_args(union)) == {type(settings) for settings, _ in SETTINGS.values()}
 
 
@@ -90,7 +90,7 @@ def raw_output(name: str, *shape: int, seed: int = 0, size: float = 1.0) -> Tens
     return size * torch.randn(batch, outputs * channels, *space, generator=torch.Generator().manual_seed(seed))
 
 
-def one_value(name: str, seed: int, rows: int = 1) -> PixelDistribution:
+def one_value(name: str, seed: int, rows: int = 1) -> Likelihood:
     """A distribution of a single number, in equal rows; other seeds reach further out."""
     return CASES[name].likelihood(raw_output(name, 1, 1, seed=seed, size=1.0 + seed).expand(rows, -1))
 
@@ -156,7 +156,7 @@ def test_each_level_is_drawn_as_often_as_its_mass_says(name: str) -> None:
 def test_the_transport_of_noise_has_the_law_of_the_density(name: str, seed: int) -> None:
     """Without Monte-Carlo error: over the standard normal by quadrature, in pieces between the clamp's corners."""
     p = one_value(name, seed)
-    assert isinstance(p, GaussianPixels)
+    assert isinstance(p, GaussianLikelihood)
     mean, scale = float(p.gaussian.mean.detach()), float(p.gaussian.scale.detach())
     corners = sorted({min(max((end - mean) / scale, -9.0), 9.0) for end in (-1.0, 1.0)} | {-9.0, 9.0})
     pieces = [legendre(a, b) for a, b in itertools.pairwise(corners)]
@@ -189,7 +189,7 @@ def test_an_image_is_its_values_on_their_own(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_center_is_in_the_range_of_the_values(name: str) -> None:
     p = CASES[name].likelihood(raw_output(name, 50, 2, size=5.0))
-    if isinstance(p, GaussianPixels):
+    if isinstance(p, GaussianLikelihood):
         assert torch.equal(p.center, p.transport(torch.zeros(50, 2)))
     if not name.startswith("gaussian"):
         assert (p.center.abs() <= 1).all()
@@ -216,7 +216,7 @@ def test_the_generator_is_differentiable_in_code_and_noise(name: str) -> None:
     raw = raw_output(name, 30, 2).requires_grad_()
     eps = torch.randn(30, 2, generator=torch.Generator().manual_seed(1)).requires_grad_()
     p = CASES[name].likelihood(raw)
-    assert isinstance(p, GaussianPixels)
+    assert isinstance(p, GaussianLikelihood)
     by_raw, by_noise = torch.autograd.grad(p.transport(eps).sum(), (raw, eps))
     x = p.transport(eps).detach()
     free = (x.abs() < 1) if name.startswith("censored") else torch.ones_like(x, dtype=torch.bool)

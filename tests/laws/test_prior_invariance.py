@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
-from vaebm.distributions.pixel import GaussianLikelihood, PixelDistribution
-from vaebm.energy.base import ImageEnergy
-from vaebm.hybrid import VAEBM, ModelSettings, Noise
+from vaebm.distributions.likelihood import GaussianHead, Likelihood
+from vaebm.energy.base import DataEnergy
+from vaebm.models import VAEBM, ModelSettings, Noise
 from vaebm.vae import VAE
 from vaebm.vae.base import Inference
 from vaebm.vae.nvae.model import NVAE
@@ -31,7 +31,7 @@ class TwoLevelVAE(VAE):
     def __init__(self) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = (3,), 4
-        self.likelihood = GaussianLikelihood("pixel", 0.3, censored=False)
+        self.likelihood = GaussianHead("pixel", 0.3, censored=False)
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("weight", torch.randn(4, 6, generator=generator))
 
@@ -50,7 +50,7 @@ class TwoLevelVAE(VAE):
         first, second = z.chunk(2, dim=1)
         return standard_log_prob(first) + self._second(first).log_prob(second)
 
-    def decode(self, z: Tensor) -> PixelDistribution:
+    def decode(self, z: Tensor) -> Likelihood:
         return self.likelihood(torch.tanh(z) @ self.get_buffer("weight"))
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
@@ -60,7 +60,7 @@ class TwoLevelVAE(VAE):
         raise NotImplementedError
 
 
-class Wavy(ImageEnergy):
+class Wavy(DataEnergy):
     """An energy that is not 0."""
 
     def of_x(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def settings(target: str, likelihood: dict[str, str], **more: object) -> ModelSe
     )
 
 
-def two_level(target: str = "exact", energy: ImageEnergy | None = None) -> VAEBM:
+def two_level(target: str = "exact", energy: DataEnergy | None = None) -> VAEBM:
     """With a net on x whose last layer is 0, so that T is in the loop although E = 0."""
     more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
     model = VAEBM(settings(target, {"kind": "gaussian"}, **more), (3,), torch.Generator().manual_seed(1))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaebm.distributions.gaussian import standard_log_prob
-from vaebm.distributions.pixel import (
+from vaebm.distributions.likelihood import (
     BernoulliSettings,
     CensoredSettings,
     GaussianSettings,

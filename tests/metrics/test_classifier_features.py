@@ -121,7 +121,7 @@ def test_a_saved_classifier_comes_back_whole(tmp_path: Path, digits: DataSet, cl
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 48, 80), (1, 9, 31), (2, 64, 64)])
 def test_any_shape_trains_the_same_way_twice(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaebm.metrics.classifier.MOST_IMAGES", 2 * BATCH)
+    monkeypatch.setattr("vaebm.metrics.classifier.MAX_IMAGES", 2 * BATCH)
     values = torch.randint(0, 256, (30, *shape), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     split = Split(values, torch.arange(30) % 3, 255)
     first, again = train_classifier(split, 3), train_classifier(split, 3)

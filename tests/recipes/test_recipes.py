@@ -20,10 +20,10 @@ from vaebm.experiment.inspect import inspect_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe, validate
 from vaebm.experiment.train import build_model, build_stages, train
 from vaebm.progress import silent
-from vaebm.training import vae_stage
+from vaebm.training import vae as vae_stage
 from vaebm.training.engine import Engine
-from vaebm.training.guard import Guard
 from vaebm.training.loop import Training
+from vaebm.training.monitor import DivergenceMonitor
 
 STEPS = 3
 
@@ -129,7 +129,7 @@ def test_it_trains_and_samples(
     recipe = recipe.for_device(engine.device)
     data = data_of(recipe)
     model = build_model(recipe, data, engine.device)
-    guard = Guard(recipe.guard)
+    guard = DivergenceMonitor(recipe.divergence_monitor)
     stages = build_stages(Training(model, data.train, engine, silent(), recipe.seed), recipe)
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:

@@ -1,4 +1,4 @@
-"""Small runs, made in a moment: untrained models with energies that are not 0, and a logbook as training leaves it."""
+"""Small runs, made in a moment: untrained models with energies that are not 0, and a log as training leaves it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ RECIPES = {
         *SMALL,
         "energy={image: {kind: residual, stem: 4, widths: [4], halve: []}, latent: {kind: mixture}}",
         "sampler={kind: langevin, steps: 6}",
-        "start={proposals: 1}",
+        "init={importance_samples: 1}",
     ],
     "gaussians25": [
         *SMALL,
         "energy={image: {kind: mlp, hidden: [8]}, latent: null}",
         "sampler={kind: mala, steps: 6, warmup: 2}",
-        "start={proposals: 4}",
+        "init={importance_samples: 4}",
         "data.train_size=400",
         "data.test_size=300",
     ],
@@ -70,7 +70,7 @@ def colour_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def logbook() -> list[dict[str, Any]]:
+def log() -> list[dict[str, Any]]:
     """Lines of both stages, of every kind of phase."""
     return _logbook()
 

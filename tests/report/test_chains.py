@@ -20,9 +20,9 @@ def generator() -> torch.Generator:
 
 
 @pytest.mark.parametrize("kind", ["langevin", "mala", "hmc", "underdamped"])
-@pytest.mark.parametrize("latent_moves", [1, 0])
-def test_watching_changes_nothing(make_run: MakeRun, kind: str, latent_moves: int) -> None:
-    overrides = [f"sampler={{kind: {kind}, steps: 5, warmup: 4}}", f"latent_moves={latent_moves}"]
+@pytest.mark.parametrize("latent_step_scale", [1, 0])
+def test_watching_changes_nothing(make_run: MakeRun, kind: str, latent_step_scale: int) -> None:
+    overrides = [f"sampler={{kind: {kind}, steps: 5, warmup: 4}}", f"latent_step_scale={latent_step_scale}"]
     model = make_run("digits", overrides).model()
     start = model.start(6, generator())
     seen: list[int] = []

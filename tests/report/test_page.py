@@ -22,14 +22,14 @@ from vaebm.report import densities, exhibits
 from vaebm.report.page import write_report
 
 MakeRun = Callable[..., Run]
-LARGEST_PAGE = 5_000_000
+MAX_PAGE = 5_000_000
 
 
 @pytest.fixture(autouse=True)
 def _little_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(densities, "X_POINTS", 81)
     monkeypatch.setattr(densities, "LATENT_POINTS", 41)
-    monkeypatch.setattr(exhibits, "MOST_IMAGES", 48)
+    monkeypatch.setattr(exhibits, "MAX_IMAGES", 48)
     monkeypatch.setattr(exhibits, "POINT_CHAINS", 300)
 
 
@@ -38,7 +38,7 @@ def page_of(run: Run) -> str:
     path = write_report(run)
     assert path == run.path / "report.html"
     page = path.read_text()
-    assert len(page) < LARGEST_PAGE
+    assert len(page) < MAX_PAGE
     _check_self_contained(page)
     _check_explained(page)
     assert "nan" not in re.sub(r"base64,[^\"')]*", "", page).lower().split()
@@ -128,13 +128,13 @@ def test_colour_images_that_are_not_square(make_run: MakeRun, colour_folder: Pat
         (["energy.image=null", "energy.latent=null"], "The energy is absent from this recipe"),
         (["energy.image=null", "vae.likelihood={kind: bernoulli}"], "bernoulli"),
         (["energy.latent=null"], "started from the VAE's prior"),
-        (["start.proposals=2"], "started from draws among which the energy on x chose"),
+        (["init.importance_samples=2"], "started from draws among which the energy on x chose"),
         (["energy.latent={kind: correction, hidden: [8]}"], "started from codes that follow the energy on them"),
         (
-            ["energy.latent={kind: flow, width: 8}", "latent_moves=0"],
+            ["energy.latent={kind: flow, width: 8}", "latent_step_scale=0"],
             "started from codes that follow the energy on them",
         ),
-        (["latent_moves=0"], "in the space of the pixel noise (64 dimensions); codes stay where they are"),
+        (["latent_step_scale=0"], "in the space of the pixel noise (64 dimensions); codes stay where they are"),
         (["show=denoised"], "denoised: the estimate"),
         (["show=mean", "sampler={kind: mala, steps: 4}"], "of the moves were accepted"),
     ],
@@ -148,7 +148,7 @@ def test_variants_of_the_model(make_run: MakeRun, overrides: list[str], said: st
     [
         (["vae.latent_dim=3"], "exact densities need points in the plane"),
         (
-            ["latent_moves=0", "start.proposals=1"],
+            ["latent_step_scale=0", "init.importance_samples=1"],
             "exact densities are of h(x, z), and samples whose chains",
         ),
     ],
@@ -160,8 +160,8 @@ def test_points_without_exact_densities(make_run: MakeRun, overrides: list[str],
     assert (run.path / "samples" / "comparison.png").exists()
 
 
-def test_a_diverged_run_shows_its_last_good_model(make_run: MakeRun, logbook: list[dict[str, Any]]) -> None:
-    rows = [*logbook[:-1], {"event": "diverged", "message": "training diverged: the energy gap is 300 nats"}]
+def test_a_diverged_run_shows_its_last_good_model(make_run: MakeRun, log: list[dict[str, Any]]) -> None:
+    rows = [*log[:-1], {"event": "diverged", "message": "training diverged: the energy gap is 300 nats"}]
     words = words_of(page_of(make_run("digits", rows=rows)))
     assert "This run diverged, and the page shows the last good model." in words
     assert "the energy gap is 300 nats" in words

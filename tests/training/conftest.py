@@ -15,7 +15,7 @@ vae: {kind: mlp, latent_dim: 2, hidden: [8], likelihood: {kind: gaussian}}
 code_mixture: {components: 2, codes: 200}
 energy: {image: {kind: mlp, hidden: [8]}, latent: {kind: correction, hidden: [8]}}
 sampler: {kind: langevin, step_size: 0.01, steps: 2}
-start: {proposals: 2}
+init: {importance_samples: 2}
 vae_stage: {iterations: 4, batch_size: 16}
 energy_stage:
   batch_size: 16
@@ -23,7 +23,7 @@ energy_stage:
   phases:
     ratio: {kind: density_ratio, iterations: 4}
     rounds: {kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3}
-    divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, reuse: 0.9, reuse_ramp_iterations: 2}
+    divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, replay_prob: 0.9, replay_ramp_iterations: 2}
     importance: {kind: importance, iterations: 4}
 logging: {every: 1}
 threads: 1
@@ -38,7 +38,7 @@ vae: {kind: conv, latent_dim: 3, widths: [4, 8], likelihood: {kind: censored, sc
 code_mixture: {components: 2, codes: 200}
 energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: flow, width: 8, blocks: 1}}
 sampler: {kind: mala, step_size: 0.01, steps: 2, warmup: 2}
-latent_moves: 0
+latent_step_scale: 0
 vae_stage: {iterations: 4, batch_size: 16}
 energy_stage:
   batch_size: 16
@@ -46,7 +46,7 @@ energy_stage:
   phases:
     ratio: {kind: density_ratio, iterations: 4, spectral: 0.1, energy_square: 0.01}
     rounds: {kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3, spectral: 0.1}
-    divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, reuse: 0.9, reuse_ramp_iterations: 2}
+    divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, replay_prob: 0.9, replay_ramp_iterations: 2}
     importance: {kind: importance, iterations: 4, negatives: 2, energy_square: 0.01}
 logging: {every: 1}
 threads: 1

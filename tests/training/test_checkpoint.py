@@ -18,7 +18,7 @@ from torch import nn
 
 from vaebm.errors import InputError
 from vaebm.training import checkpoint
-from vaebm.training.checkpoint import Checkpoints, Tree, load_optimiser_state, optimiser_state, write_synced
+from vaebm.training.checkpoint import Checkpoints, Tree, load_optimizer_state, optimizer_state, write_atomically
 from vaebm.training.engine import Engine
 
 leaves = (
@@ -178,7 +178,7 @@ def test_a_half_written_one_does_not_spoil_the_next_of_its_name(checkpoints: Che
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-@pytest.mark.parametrize("call", ["save_file", "write_synced", "rename", "rmtree"])
+@pytest.mark.parametrize("call", ["save_file", "write_atomically", "rename", "rmtree"])
 def test_a_disk_that_refuses_leaves_the_older_ones_whole(
     number: int, call: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +217,7 @@ def test_killed_anywhere_while_saving(checkpoints: Checkpoints, monkeypatch: pyt
 
         return call
 
-    for name in ("save_file", "write_synced"):
+    for name in ("save_file", "write_atomically"):
         monkeypatch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
     monkeypatch.setattr(Path, "rename", watched(Path.rename))
     for path in ("unlink", "rmdir"):
@@ -248,14 +248,14 @@ def test_another_number_of_processes_is_refused(wrote: int, reads: int, tmp_path
 
 
 def test_write_synced_keeps_the_old_file_when_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_synced(tmp_path / "file", b"old")
+    write_atomically(tmp_path / "file", b"old")
 
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="no space left"):
-        write_synced(tmp_path / "file", b"new")
+        write_atomically(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
@@ -271,12 +271,12 @@ def test_an_optimiser_goes_on_as_it_was(layout: torch.memory_format, checkpoints
             weight.data.copy_(torch.randn(weight.shape, generator=generator))
         return made
 
-    def steps(module: nn.Conv2d, optimiser: torch.optim.Optimizer, first: int, last: int) -> None:
+    def steps(module: nn.Conv2d, optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         for step in range(first, last):
             x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             module(x).square().mean().backward()
-            optimiser.step()
+            optimizer.step()
 
     def adam(module: nn.Module) -> torch.optim.Adam:
         return torch.optim.Adam(module.parameters(), lr=0.1, betas=(0.9, 0.95), fused=True)
@@ -285,11 +285,11 @@ def test_an_optimiser_goes_on_as_it_was(layout: torch.memory_format, checkpoints
     steps(whole, adam(whole), 0, 6)
     before, after = adam(first), adam(second)
     steps(first, before, 0, 3)
-    checkpoints.save(0, {"adam": optimiser_state(before), "net": first.state_dict()})
+    checkpoints.save(0, {"adam": optimizer_state(before), "net": first.state_dict()})
     saved = checkpoints.load_newest()
     assert saved is not None
     second.load_state_dict(saved["net"])
-    load_optimiser_state(after, saved["adam"])
+    load_optimizer_state(after, saved["adam"])
     steps(second, after, 3, 6)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
     for weight, moments in after.state.items():

@@ -43,7 +43,7 @@ def recipe(tmp_path: Path) -> Path:
 def test_the_last_good_model_is_kept(kind: str, recipe: Path, tmp_path: Path) -> None:
     overrides = [f"energy_stage.phases.divergence.kind={kind}"]
     if kind == "ratio_rounds":
-        overrides += ["guard.energy_gap=1e-6", "energy_stage.phases.divergence.chains=32"]
+        overrides += ["divergence_monitor.energy_gap=1e-6", "energy_stage.phases.divergence.chains=32"]
     with pytest.raises(Diverged, match=r"^training diverged in divergence, iteration \d+: the energy gap .*\(limit"):
         train(recipe, tmp_path / "run", device="cpu", overrides=overrides)
     run = Run.open(tmp_path / "run")

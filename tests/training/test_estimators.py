@@ -15,11 +15,11 @@ from vaebm.data import DataSet
 from vaebm.energy import FlowEnergy
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.train import build_model, build_stages
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.contrast import INDISTINGUISHABLE
+from vaebm.models import VAEBM
 from vaebm.progress import silent
-from vaebm.training.energy_stage import EnergyPhase, RatioRoundsPhase
 from vaebm.training.engine import Engine
+from vaebm.training.estimators.contrast import INDISTINGUISHABLE
+from vaebm.training.estimators.energy import EnergyPhase, RatioRoundsPhase
 from vaebm.training.loop import Stage, Training
 from vaebm.vae import elbo
 
@@ -36,7 +36,7 @@ vae_stage:
   learning_rate: 1.0e-2
   warmup_iterations: 10
   kl_warmup_iterations: 50
-  average: 0.9
+  ema_decay: 0.9
 energy_stage:
   batch_size: 256
   learning_rate: 1.0e-2
@@ -45,7 +45,7 @@ energy_stage:
     ratio: {kind: density_ratio, iterations: 100}
     importance: {kind: importance, iterations: 100}
     divergence: {kind: contrastive_divergence, iterations: 60}
-    persistent: {kind: contrastive_divergence, iterations: 60, buffer: 512, reuse_ramp_iterations: 20}
+    persistent: {kind: contrastive_divergence, iterations: 60, buffer: 512, replay_ramp_iterations: 20}
     rounds: {kind: ratio_rounds, rounds: 4, iterations_per_round: 40, chains: 512, restart_steps: 40}
 threads: 1
 """
@@ -200,27 +200,29 @@ def test_every_estimator_of_the_image_energy_raises_the_likelihood(name: str, tr
     if isinstance(stage, RatioRoundsPhase):
         gaps = [abs(row["ratio_excess"]) for row in figures if row["acceptance"]]
         assert gaps[-1] < 0.3
-    assert last["stuck_share"] == 0 if "stuck_share" in last else name in ("ratio", "importance")
+    assert last["stuck_fraction"] == 0 if "stuck_fraction" in last else name in ("ratio", "importance")
 
 
-@pytest.mark.parametrize("latent_moves", [1.0, 0.0])
+@pytest.mark.parametrize("latent_step_scale", [1.0, 0.0])
 def test_chains_that_cannot_start_are_told_to_the_guard(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latent_moves: float
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latent_step_scale: float
 ) -> None:
     recipe, data, _, model, _ = trained
-    if latent_moves == 0:  # then nobody asks for E_z, which a flow makes dear
+    if latent_step_scale == 0:  # then nobody asks for E_z, which a flow makes dear
         monkeypatch.setattr(type(model.energy_net.latent), "of_z", None)
     for name in ("divergence", "persistent", "rounds"):
         broken = copy.deepcopy(model)
-        start = broken.settings.start.model_copy(update={"proposals": 1})
-        broken.change(broken.settings.model_copy(update={"latent_moves": latent_moves, "start": start}))
+        start = broken.settings.init.model_copy(update={"importance_samples": 1})
+        broken.update_settings(
+            broken.settings.model_copy(update={"latent_step_scale": latent_step_scale, "init": start})
+        )
         stage = stage_of(name, training(broken, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
         assert isinstance(stage, EnergyPhase)
         stage.begin()
         with torch.no_grad():
             for weight in stage.energy.parameters():
                 weight.fill_(torch.nan)
-        assert stage.step(0)["stuck_share"] == 1.0
+        assert stage.step(0)["stuck_fraction"] == 1.0
 
 
 def test_a_pool_may_restart_all_of_its_chains(trained: Trained, tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_a_pool_may_restart_all_of_its_chains(trained: Trained, tmp_path: Path) 
     for share, chains in [(1.0, 20), (0.5, 1), (0.0, 20)]:
         work = training(copy.deepcopy(model), recipe, data, Engine("cpu", 0, None, tmp_path))
         phase = rounds.model_copy(
-            update={"restart_share": share, "chains": chains, "rounds": 2, "iterations_per_round": 2}
+            update={"restart_fraction": share, "chains": chains, "rounds": 2, "iterations_per_round": 2}
         )
         stage = stage_of(
             "rounds",

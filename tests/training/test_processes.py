@@ -28,14 +28,14 @@ energy.image.hidden=[8]
 energy.latent={kind: correction, hidden: [8]}
 code_mixture={components: 2, codes: 200}
 sampler={kind: langevin, step_size: 0.01, steps: 2}
-start.proposals=2
+init.importance_samples=2
 vae_stage.iterations=4
 vae_stage.batch_size=16
 energy_stage.batch_size=16
 energy_stage.latent={iterations: 4, batch_size: 16}
 energy_stage.phases.ratio.iterations=4
 energy_stage.phases.rounds={kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3}
-energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 4, buffer: 64, reuse_ramp_iterations: 2}
+energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 4, buffer: 64, replay_ramp_iterations: 2}
 checkpoint={every_seconds: 0, keep: 99}
 logging.every=2
 """.splitlines()
@@ -51,7 +51,7 @@ vae_stage.iterations=2
 energy_stage.latent.iterations=2
 energy_stage.phases.ratio={iterations: 3, spectral: 0.1}
 energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 50, warmup_iterations: 0, learning_rate: 10}
-guard.energy_gap=0.5
+divergence_monitor.energy_gap=0.5
 checkpoint={every_seconds: 0, keep: 99}
 """.splitlines()
 

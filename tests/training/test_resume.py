@@ -24,7 +24,7 @@ from vaebm.progress import Task
 KILLS = 10
 SMOOTHED = [
     "vae.likelihood.kind=gaussian",
-    "energy.smoothing=0.2",
+    "energy.noise_std=0.2",
     "energy_stage.phases.denoising={kind: denoising, iterations: 4}",
     "energy_stage.phases.divergence.denoising=1",
 ]

@@ -62,8 +62,8 @@ def test_metrics_tell_every_stage_in_order(points: Path, tmp_path: Path, stages:
     assert {"loss", "elbo", "kl_z", "kl_weight", "gradient_norm"} <= figures["vae"].keys()
     assert {"loss", "gap", "ratio_excess"} <= figures["latent_energy"].keys()
     assert {"loss", "gap", "ratio_excess", "proposal_ess"} <= figures["ratio"].keys()
-    assert {"loss", "gap", "ratio_excess", "acceptance", "stuck_share"} <= figures["rounds"].keys()
-    assert {"loss", "gap", "acceptance", "stuck_share"} <= figures["divergence"].keys()
+    assert {"loss", "gap", "ratio_excess", "acceptance", "stuck_fraction"} <= figures["rounds"].keys()
+    assert {"loss", "gap", "acceptance", "stuck_fraction"} <= figures["divergence"].keys()
     assert {"loss", "gap", "proposal_ess"} <= figures["importance"].keys()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaebm.distributions.pixel import GaussianSettings
+from vaebm.distributions.likelihood import GaussianSettings
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.train import build_model, build_stages
 from vaebm.progress import silent
@@ -74,7 +74,7 @@ def test_it_lasts_as_long_as_the_warm_up(tmp_path: Path, balancing: bool, monkey
         used.append(balanced)
         return elbo(*arguments, balanced=balanced)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vaebm.training.vae_stage.elbo", watched)
+    monkeypatch.setattr("vaebm.training.vae.elbo", watched)
     stage.begin()
     shares = [stage.step(iteration)["kl_weight"] for iteration in range(6)]
     assert shares == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]

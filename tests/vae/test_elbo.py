@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.distributions.pixel import GaussianLikelihood
+from vaebm.distributions.likelihood import GaussianHead
 from vaebm.vae import FlatVAE, elbo
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
@@ -27,7 +27,7 @@ class Linear:
         basis, _ = torch.linalg.qr(torch.randn(4, 4, generator=generator))
         self.weight = basis[:, :2] * torch.tensor([1.5, 0.6])
         self.offset = torch.randn(4, generator=generator)
-        likelihood = GaussianLikelihood("global", 0.4, censored=False)
+        likelihood = GaussianHead("global", 0.4, censored=False)
         self.sigma = float(likelihood(torch.zeros(1, 4)).gaussian.scale.detach())
         variance = 1 / (1 + self.weight.square().sum(0) / self.sigma**2)
         encoder, decoder = nn.Linear(4, 4), nn.Linear(2, 4)

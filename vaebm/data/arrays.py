@@ -18,10 +18,10 @@ from torch import Tensor
 from vaebm.data.found import found_in_files
 from vaebm.data.npz import StoredArray, stored_arrays
 from vaebm.data.splits import DataSet, ImageSettings
-from vaebm.data.survey import FEWEST_IMAGES, held_out
+from vaebm.data.survey import MIN_IMAGES, held_out
 from vaebm.errors import InputError
 
-LARGEST_IN_MEMORY = 2**31
+MAX_IN_MEMORY = 2**31
 """Bytes of pixels beyond which a set has to be prepared."""
 
 GREY, COLOUR = 1, 3
@@ -84,7 +84,7 @@ class ArraySet:
         """
         count, path = self.images.shape[0], self.images.path
         size = count * int(np.prod(self.shape))
-        if size > LARGEST_IN_MEMORY:
+        if size > MAX_IN_MEMORY:
             raise InputError(
                 f"{path} holds {count:,} images, which would take {size / 1e9:.0f} GB of memory: make shards of them"
                 f" once with `vaebm data prepare {path}`, then use the folder that it names"
@@ -124,8 +124,8 @@ def open_arrays(path: Path) -> ArraySet:
         raise InputError(
             f"{path} holds {held}: give `images` of shape (N, height, width, channels) in uint8, with 1 or 3 channels"
         )
-    if images.shape[0] < FEWEST_IMAGES:
-        raise InputError(f"{path} holds {images.shape[0]} images: give at least {FEWEST_IMAGES}")
+    if images.shape[0] < MIN_IMAGES:
+        raise InputError(f"{path} holds {images.shape[0]} images: give at least {MIN_IMAGES}")
     labels, classes = None, None
     if "labels" in arrays:
         stored = arrays["labels"]

@@ -29,7 +29,7 @@ from vaebm.progress import Progress, silent
 
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 30.0
-MOST_ANSWERS = 20  # of one mirror that breaks off again and again
+MAX_ANSWERS = 20  # of one mirror that breaks off again and again
 RANGE_NOT_SATISFIABLE = 416
 AGENT = {"User-Agent": "vaebm"}
 SCHEMES = ("http://", "https://")
@@ -120,7 +120,7 @@ def fetch(file: Published, folder: Path, progress: Progress) -> Path:
 def _from_mirror(address: str, part: Path, progress: Progress) -> str | None:
     """Lets `part` grow to the end that the mirror knows; the reason why it did not get there, or None."""
     reason: str | None = "is no http address"
-    for _ in range(MOST_ANSWERS if address.startswith(SCHEMES) else 0):
+    for _ in range(MAX_ANSWERS if address.startswith(SCHEMES) else 0):
         before = _size(part)
         reason = _one_answer(address, part, before, progress)
         if reason is None or _size(part) == before:

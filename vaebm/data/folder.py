@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vaebm.data.arrays import LARGEST_IN_MEMORY, open_arrays
+from vaebm.data.arrays import MAX_IN_MEMORY, open_arrays
 from vaebm.data.found import found_in_folder
 from vaebm.data.image_file import read_picture
 from vaebm.data.image_source import UnreadableImage, open_source
@@ -130,10 +130,10 @@ def fits_in_memory(root: Path, images: int, shape: Sequence[int]) -> None:
     """Refuses to read into memory what is meant to be read from shards.
 
     Raises:
-        InputError: more than LARGEST_IN_MEMORY bytes, three channels assumed.
+        InputError: more than MAX_IN_MEMORY bytes, three channels assumed.
     """
     size = images * 3 * shape[0] * shape[1]
-    if size > LARGEST_IN_MEMORY:
+    if size > MAX_IN_MEMORY:
         raise InputError(
             f"{root} holds {images:,} images, which would take {size / 1e9:.0f} GB of memory: make shards of them once"
             f" with `vaebm data prepare {root}`, then use the folder that it names"

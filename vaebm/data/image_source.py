@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from vaebm.errors import InputError
 
-LARGEST_MEMBER_BYTES = 2**29  # a file in an archive is read whole
+MAX_MEMBER_BYTES = 2**29  # a file in an archive is read whole
 LITTER = "__MACOSX"
 ARCHIVES = (".zip", ".tar", ".npz")
 """Suffixes of files that hold many images."""
@@ -91,7 +91,7 @@ class ZipSource(ImageSource):
 
     def open(self, name: str) -> BinaryIO:
         archive = _zip(self.path)
-        if archive.getinfo(name).file_size > LARGEST_MEMBER_BYTES:
+        if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
             raise UnreadableImage("too large to decode safely")
         return io.BytesIO(archive.read(name))
 
@@ -108,7 +108,7 @@ class TarSource(ImageSource):
 
     def open(self, name: str) -> BinaryIO:
         start, size = self.places[name]
-        if size > LARGEST_MEMBER_BYTES:
+        if size > MAX_MEMBER_BYTES:
             raise UnreadableImage("too large to decode safely")
         with self.path.open("rb") as file:
             file.seek(start)

@@ -46,7 +46,7 @@ from vaebm.errors import InputError
 from vaebm.progress import Progress, silent
 
 SHARD_BYTES = 2**24
-FEWEST_FOR_PROCESSES = 1000  # images; fewer are done before other processes have started
+MIN_FOR_PROCESSES = 1000  # images; fewer are done before other processes have started
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _jobs(plan: Plan) -> Iterator[Job]:
 
 def _made(source: ImageSource, folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Made, int]]:
     """What becomes of each job, in the order in which they end, and how many files it had."""
-    if workers == 1 or len(jobs) < 2 or sum(len(job.names) for job in jobs) < FEWEST_FOR_PROCESSES:
+    if workers == 1 or len(jobs) < 2 or sum(len(job.names) for job in jobs) < MIN_FOR_PROCESSES:
         for job in jobs:
             yield make_shard(source, folder, job), len(job.names)
         return

@@ -34,7 +34,7 @@ from vaebm.errors import InputError
 
 INDEX, LEDGER = "index.json", "progress.jsonl"
 FORMAT = 1
-MOST_OPEN = 128  # files at once
+MAX_OPEN = 128  # files at once
 AGAIN = "prepare it again with `vaebm data prepare`"
 
 
@@ -132,7 +132,7 @@ class Shards:
         """The descriptor of a shard, kept open for the next batch."""
         file = self._open.get(number)
         if file is None:
-            if len(self._open) == MOST_OPEN:
+            if len(self._open) == MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
             file = self._open[number] = (self.folder / self.part.shards[number].file).open("rb", buffering=0)
         return file.fileno()

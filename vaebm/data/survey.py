@@ -25,9 +25,9 @@ from vaebm.errors import InputError
 from vaebm.progress import Progress, silent
 
 HELD_OUT_SHARE = 0.1
-FEWEST_IMAGES = 20
-SMALLEST_SIDE = 8
-LARGEST_UNASKED_SIDE = 64
+MIN_IMAGES = 20
+MIN_SIDE = 8
+MAX_UNASKED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def enough(root: Path, images: Collection[str], skipped: Mapping[str, str]) -> N
     """Refuses what is too little to train on.
 
     Raises:
-        InputError: there are fewer than FEWEST_IMAGES.
+        InputError: there are fewer than MIN_IMAGES.
     """
-    if len(images) >= FEWEST_IMAGES:
+    if len(images) >= MIN_IMAGES:
         return
     what = f"holds {counted(len(images), 'readable image')}" if images or skipped else "is empty"
     aside = f" ({said_of_skipped(skipped)})" if skipped else ""
-    raise InputError(f"{root} {what}{aside}: give a folder with at least {FEWEST_IMAGES} images")
+    raise InputError(f"{root} {what}{aside}: give a folder with at least {MIN_IMAGES} images")
 
 
 def shape_of(found: Survey, size: int | None) -> tuple[int, int]:
@@ -74,8 +74,8 @@ def shape_of(found: Survey, size: int | None) -> tuple[int, int]:
     """
     root = found.source.path
     if size is not None:
-        if size < SMALLEST_SIDE:
-            raise InputError(f"data.size={size} is too small: give at least {SMALLEST_SIDE}")
+        if size < MIN_SIDE:
+            raise InputError(f"data.size={size} is too small: give at least {MIN_SIDE}")
         return size, size
     sizes = Counter((header.height, header.width) for header in found.headers.values())
     (common, _), *_ = sizes.most_common(1)
@@ -92,14 +92,14 @@ def shape_of(found: Survey, size: int | None) -> tuple[int, int]:
             f"{root} holds images of {len(listed)} sizes (width x height), {enumerated(listed)}: "
             "set data.size=32 to centre-crop and resize"
         )
-    if min(common) < SMALLEST_SIDE:
+    if min(common) < MIN_SIDE:
         raise InputError(
-            f"the images in {root} are {common[1]} x {common[0]} pixels, below {SMALLEST_SIDE} x {SMALLEST_SIDE}: "
+            f"the images in {root} are {common[1]} x {common[0]} pixels, below {MIN_SIDE} x {MIN_SIDE}: "
             "set data.size=32 to enlarge them"
         )
-    if common[0] * common[1] <= LARGEST_UNASKED_SIDE**2:
+    if common[0] * common[1] <= MAX_UNASKED_SIDE**2:
         return common
-    side = min(LARGEST_UNASKED_SIDE, *common)
+    side = min(MAX_UNASKED_SIDE, *common)
     return side, side
 
 

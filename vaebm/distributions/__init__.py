@@ -1,14 +1,14 @@
 """Normalised densities: what is p(x | z), p(z), and where do we know the truth exactly?"""
 
 from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
+from vaebm.distributions.likelihood import Likelihood, LikelihoodHead, LikelihoodSettings
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.distributions.pixel import Likelihood, PixelDistribution, PixelLikelihood
 
 __all__ = [
     "DiagonalGaussian",
     "GaussianMixture",
     "Likelihood",
-    "PixelDistribution",
-    "PixelLikelihood",
+    "LikelihoodHead",
+    "LikelihoodSettings",
     "standard_log_prob",
 ]

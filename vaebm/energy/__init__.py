@@ -4,23 +4,23 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vaebm.energy.base import Energy, ImageEnergy, LatentEnergy
+from vaebm.energy.base import DataEnergy, Energy, LatentEnergy
 from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
 from vaebm.energy.total import TotalEnergy
 
-ImageEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
+DataEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
 LatentEnergySettings = Annotated[MixtureEnergySettings | CorrectionSettings | FlowSettings, Field(discriminator="kind")]
 
 __all__ = [
     "CorrectionSettings",
+    "DataEnergy",
+    "DataEnergySettings",
     "Energy",
     "FlowEnergy",
     "FlowSettings",
-    "ImageEnergy",
-    "ImageEnergySettings",
     "LatentEnergy",
     "LatentEnergySettings",
     "MLPEnergySettings",

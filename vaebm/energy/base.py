@@ -27,7 +27,7 @@ class Energy(nn.Module, ABC):
         """(B,), in nats, up to a constant."""
 
 
-class ImageEnergy(Energy):
+class DataEnergy(Energy):
     """A term E_x(x)."""
 
     reads_x = True

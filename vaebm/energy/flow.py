@@ -4,11 +4,11 @@ r"""E_z by a flow: the code mixture, carried to where codes of data are.
     log q(z(1)) = log mix(z(0)) - int_0^1 div v(z(t), t) dt                     (Chen et al., Neural ODEs, NeurIPS 2018)
 
 So q is normalised and its samples are draws of the mixture, carried. v is a net, learned by flow matching
-(training/latent_stage.py) and 0 before it: then q is the mixture. Of a hierarchical z the first coordinates are
+(training/estimators/latent.py) and 0 before it: then q is the mixture. Of a hierarchical z the first coordinates are
 carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
 back, so they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a
 vector: it makes E_z(z) some hundred times as costly as a sample, and its gradient in z, at 64 dimensions, takes 70 MB a
-code. So recipes for images leave codes where they are (`latent_moves: 0`): training and sampling then never ask for it.
+code. So recipes for images leave codes where they are (`latent_step_scale: 0`): training and sampling then never ask for it.
 """
 
 from __future__ import annotations

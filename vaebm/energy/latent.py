@@ -34,7 +34,7 @@ from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
 
-FEWEST_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
+MIN_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
 STRATA = 4  # a component's share then varies half as much as among independent draws
 CODES_AT_ONCE = 8192
 
@@ -87,7 +87,7 @@ class MixtureEnergy(LatentEnergy):
         weights = self.mixture.log_weights.exp()
         kept, wanted, drawn = [(self.mixture.means[:0], torch.empty(0, dtype=torch.int64, device=weights.device))], n, 0
         while wanted > 0:
-            if drawn * FEWEST_KEPT > n + 10:
+            if drawn * MIN_KEPT > n + 10:
                 raise Diverged(
                     f"E_z kept {n - wanted} of {drawn:,} codes of its mixture: its net has come apart; train it again"
                     " with a smaller energy_stage.latent.learning_rate, or take energy.latent.kind=mixture"

@@ -11,13 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from vaebm.energy.base import ImageEnergy, linear_from_zero
+from vaebm.energy.base import DataEnergy, linear_from_zero
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import FourierFeatures, mlp
 
 
-class MLPEnergy(ImageEnergy):
+class MLPEnergy(DataEnergy):
     """(B, *data_shape) -> (B,)."""
 
     def __init__(self, body: nn.Module, width: int) -> None:
@@ -42,7 +42,7 @@ class MLPEnergySettings(BaseModel):
         3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x"
     )
 
-    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ImageEnergy:
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         """E_x for data of this shape, weights drawn from `generator`."""
         dim = torch.Size(data_shape).numel()
         layers: list[nn.Module] = []

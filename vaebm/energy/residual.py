@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from vaebm.energy.base import ImageEnergy, linear_from_zero
+from vaebm.energy.base import DataEnergy, linear_from_zero
 from vaebm.errors import InputError
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
@@ -23,7 +23,7 @@ from vaebm.nn.residual import ResidualBlock
 from vaebm.nn.weight_norm import WeightNormConv2d
 
 
-class ResidualEnergy(ImageEnergy):
+class ResidualEnergy(DataEnergy):
     """(B, C, H, W) -> (B,)."""
 
     def __init__(self, channels: int, stem: int, widths: list[int], halve: list[int]) -> None:
@@ -62,7 +62,7 @@ class ResidualEnergySettings(BaseModel):
             raise ValueError(f"halve names block {wrong[0]}, but there are only blocks 0 to {len(self.widths) - 1}")
         return self
 
-    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ImageEnergy:
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         """E_x for images (C, H, W), weights drawn from `generator`."""
         if len(data_shape) != 3:
             raise InputError(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vaebm.energy.base import Energy, ImageEnergy, LatentEnergy
+from vaebm.energy.base import DataEnergy, Energy, LatentEnergy
 
 
 class TotalEnergy(Energy):
     """The sum of optional terms; with none of them it is 0."""
 
-    def __init__(self, image: ImageEnergy | None = None, latent: LatentEnergy | None = None) -> None:
+    def __init__(self, image: DataEnergy | None = None, latent: LatentEnergy | None = None) -> None:
         super().__init__()
         self.image, self.latent = image, latent
         self.reads_x, self.reads_z = image is not None, latent is not None

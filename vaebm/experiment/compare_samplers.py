@@ -30,12 +30,12 @@ from vaebm.experiment.mixing import Watch
 from vaebm.experiment.populations import ImportanceContender, SMCContender, mean_energy, model_energies
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
-from vaebm.hybrid import VAEBM
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
 from vaebm.progress import Progress, silent
 from vaebm.sampling import KERNELS
 
-POINTS, MOST_IMAGES = 10_000, 720
+POINTS, MAX_IMAGES = 10_000, 720
 FEWEST = 64
 PROBES = 128
 ENERGY_PROPOSALS = 20  # a sample, for the mean energy of a model of images
@@ -95,16 +95,16 @@ def compare_samplers(
     model = run.model(device)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    model.change(recipe.model_settings())
-    if model.settings.latent_moves == 0:
+    model.update_settings(recipe.model_settings())
+    if model.settings.latent_step_scale == 0:
         raise InputError(
-            f"the chains of {run.path} leave codes alone (latent_moves is 0), and the samplers compared here move them:"
+            f"the chains of {run.path} leave codes alone (latent_step_scale is 0), and the samplers compared here move them:"
             " there is nothing to compare"
         )
     every = contenders(model)
     names = _known(only, list(every))
     evaluation = kind_of(data)(run, recipe, data, model, None, progress)
-    n = n or (min(2 * evaluation.n, MOST_IMAGES) if data.kind == "image" else POINTS)
+    n = n or (min(2 * evaluation.n, MAX_IMAGES) if data.kind == "image" else POINTS)
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
     protocol = {
@@ -116,8 +116,8 @@ def compare_samplers(
         "target": model.settings.target,
         "recipe": {
             "sampler": recipe.sampler.model_dump(mode="json"),
-            "latent_moves": recipe.latent_moves,
-            "start": recipe.start.model_dump(mode="json"),
+            "latent_step_scale": recipe.latent_step_scale,
+            "init": recipe.init.model_dump(mode="json"),
         },
         "model_sha256": hashlib.sha256((run.path / "model" / "model.safetensors").read_bytes()).hexdigest(),
         "device": model.device.type,
@@ -177,15 +177,13 @@ class _Contest:
             masses = self.shelf.masses(self.model, self.data, self.progress)
             judge = PointJudge(self.data, masses)
         generator = torch.Generator(model.device).manual_seed(self.seed)
-        start = model.propose(self.n, generator)
+        start = model.sample_base(self.n, generator)
         probes = max(4, min(PROBES, self.n // 20))
         rows = torch.randint(len(self.data.test), (probes,), generator=torch.Generator().manual_seed(self.seed))
         from_data = data_noise(model, self.data.test.batch(rows).to(model.device), generator)
         watch = Watch(
             model.noise.dim,
-            lambda eps: judge.features(
-                model.present(eps, "sample", torch.Generator(model.device).manual_seed(0)).cpu()
-            ),
+            lambda eps: judge.features(model.render(eps, "sample", torch.Generator(model.device).manual_seed(0)).cpu()),
             generator,
         )
         starts = torch.cat([start[:probes], from_data])
@@ -217,7 +215,7 @@ class _Contest:
     def _judged(self, judge: Judge, eps: Tensor) -> tuple[Tensor, list[Measurement]]:
         """Samples as they are shown, and all measurements of them."""
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
-        x = self.model.present(eps, self.model.settings.show, generator).cpu()
+        x = self.model.render(eps, self.model.settings.show, generator).cpu()
         found = judge.measure(x)
         if self.energy is not None:
             energies, (mean, stderr) = model_energies(self.model, eps), self.energy

@@ -27,10 +27,10 @@ from vaebm.errors import InputError
 from vaebm.experiment.contender import Course
 from vaebm.experiment.judge import Masses
 from vaebm.experiment.run_directory import RECIPE
-from vaebm.hybrid import VAEBM
+from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
 from vaebm.progress import Progress
-from vaebm.training.checkpoint import write_synced
 
 ROWS, REFERENCE, SAMPLES = "samplers.json", "reference.json", "samples"
 
@@ -110,7 +110,7 @@ class Shelf:
 
     def save_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """Writes `samplers.json`."""
-        write_synced(self.folder / ROWS, json.dumps(rows, indent=1, allow_nan=False).encode())
+        write_atomically(self.folder / ROWS, json.dumps(rows, indent=1, allow_nan=False).encode())
 
     def save_samples(self, name: str, x: Tensor) -> None:
         """Writes samples x (n, *data_shape), in the model's range."""
@@ -135,7 +135,7 @@ class Shelf:
                 pass  # of another version, or cut short: computed again
         with progress.task("quadrature", 1, "densities"):
             masses = Masses.find(model, data)
-        write_synced(path, json.dumps({"model_sha256": sha, "masses": masses.to_json()}, indent=1).encode())
+        write_atomically(path, json.dumps({"model_sha256": sha, "masses": masses.to_json()}, indent=1).encode())
         return masses
 
 

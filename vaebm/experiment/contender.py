@@ -21,14 +21,14 @@ from torch import Tensor
 from vaebm import sampling
 from vaebm.experiment.mixing import Mixing, Watch, between_starts
 from vaebm.experiment.spending import Advance, Trace, learn, spend, with_room
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.models import VAEBM
+from vaebm.models.vaebm import CHAINS_AT_ONCE
 from vaebm.sampling.kernel import Kernel, LogDensity
 from vaebm.sampling.tempering import TemperingSettings
 
 PILOT_SHARE = 0.1  # of all gradients, for learning
 PILOT_CHAINS = 128
-FEWEST_PILOTS, FEWEST_PILOT_GRADIENTS = 8, 40
+MIN_PILOTS, MIN_PILOT_GRADIENTS = 8, 40
 MARKS = (0.05, 0.125, 0.25, 0.5)  # of a chain's gradients, where its position is looked at
 GRADIENTS_A_RUNG = 25  # a longer ladder leaves each of its replicas too few
 
@@ -157,7 +157,7 @@ class KernelContender:
         probe, mixing = self._probe(kernel, own, start, terms, generator, advance)
         words = _words(terms.model.settings.sampler.kind if self.name == "recipe" else self.name, kernel, probe.steps)
         if not self.own_start and start_cost(terms.model):
-            words.append("start.proposals=1")
+            words.append("init.importance_samples=1")
         return Course(
             _looks(traces, overhead),
             _mean(traces, "acceptance"),
@@ -185,15 +185,15 @@ class KernelContender:
             return kernel, 0.0, {}
         n = len(start)
         most = PILOT_SHARE * terms.gradients * n
-        chains = int(min(PILOT_CHAINS, n, max(FEWEST_PILOTS, most / (2 * terms.gradients))))
-        gradients = int(max(FEWEST_PILOT_GRADIENTS, min(most / chains, 4 * terms.gradients)))
+        chains = int(min(PILOT_CHAINS, n, max(MIN_PILOTS, most / (2 * terms.gradients))))
+        gradients = int(max(MIN_PILOT_GRADIENTS, min(most / chains, 4 * terms.gradients)))
         kernel, spent = learn(kernel, terms.target, start[:chains], gradients, generator, advance)
         return kernel, spent * chains / n, {"pilot_chains": chains, "pilot_gradients": spent}
 
 
 def start_cost(model: VAEBM) -> int:
     """Energies that the recipe's own start evaluates for a chain."""
-    proposals = model.settings.start.proposals
+    proposals = model.settings.init.importance_samples
     return proposals if proposals > 1 and model.energy_net.image is not None else 0
 
 

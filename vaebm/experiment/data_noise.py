@@ -12,24 +12,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vaebm.distributions.pixel import CensoredPixels
-from vaebm.hybrid import VAEBM
+from vaebm.distributions.likelihood import CensoredLikelihood
+from vaebm.models import VAEBM
 
-SMALLEST_PROBABILITY = 1e-300
+MIN_PROBABILITY = 1e-300
 
 
 @torch.no_grad()
 def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
     """(B, dim) positions that give x (B, *data_shape), on the model's device."""
     with model.autocast():  # as the generator runs: otherwise x would come back only roughly
-        z, x = model.vae.infer(x, generator).z, model.smooth(x, generator)
+        z, x = model.vae.infer(x, generator).z, model.add_noise(x, generator)
         eps_z = model.vae.latent_noise(z)
         if model.noise.pixel_shape is None:
             return eps_z
         pixels = model.pixels(model.vae.latent(eps_z))
     mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
     eps_x = (x - mu) / sigma
-    if isinstance(pixels, CensoredPixels):
+    if isinstance(pixels, CensoredLikelihood):
         uniform = torch.rand(x.shape, dtype=torch.float64, device=x.device, generator=generator)
         below = _beyond((-1.0 - mu) / sigma, uniform)
         above = -_beyond((mu - 1.0) / sigma, uniform)
@@ -39,5 +39,5 @@ def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
 
 def _beyond(limit: Tensor, uniform: Tensor) -> Tensor:
     """Draws from N(0, 1) below the limit."""
-    probability = (torch.special.ndtr(limit) * uniform).clamp(min=SMALLEST_PROBABILITY)
+    probability = (torch.special.ndtr(limit) * uniform).clamp(min=MIN_PROBABILITY)
     return torch.minimum(torch.special.ndtri(probability), limit)

@@ -54,7 +54,7 @@ def evaluate(
     model = run.model(device)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    model.change(recipe.model_settings())
+    model.update_settings(recipe.model_settings())
     evaluation = kind(run, recipe, data, model, n, progress)
     done = run.measurements()
     jobs = [(subject, job) for subject, job in evaluation.jobs() if subjects is None or subject in subjects]

@@ -24,13 +24,13 @@ from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import draw_noise
 from vaebm.experiment.unfinished import Unfinished, request_of
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.settings import Show, Subject
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
+from vaebm.models.settings import Show, Subject
 from vaebm.progress import Progress
 from vaebm.vae import elbo
 
-LARGEST_DRAW = 10_000
+MAX_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
 ROWS_AT_ONCE = 1000  # of images that a VAE sees together
@@ -64,7 +64,7 @@ class Evaluation(ABC):
         self, run: Run, recipe: Recipe, data: DataSet, model: VAEBM, n: int | None, progress: Progress
     ) -> None:
         self.run, self.recipe, self.data, self.model, self.progress = run, recipe, data, model, progress
-        self.n = n or recipe.evaluation.n or min(len(data.test), LARGEST_DRAW)
+        self.n = n or recipe.evaluation.n or min(len(data.test), MAX_DRAW)
         self.draws, self.seed = recipe.evaluation.draws, recipe.evaluation.seed
         self.shows: tuple[Show, ...] = tuple(recipe.evaluation.shows or [recipe.show])
         self._unfinished: Unfinished | None = None
@@ -84,8 +84,8 @@ class Evaluation(ABC):
             protocol["show"] = wanted.show
         if subject == "vaebm":
             protocol["sampler"] = self.model.settings.sampler.model_dump(mode="json")
-            protocol["latent_moves"] = self.model.settings.latent_moves
-            protocol["start"] = self.model.settings.start.model_dump(mode="json")
+            protocol["latent_step_scale"] = self.model.settings.latent_step_scale
+            protocol["start"] = self.model.settings.init.model_dump(mode="json")
         return protocol
 
     def discard_draw(self) -> None:
@@ -111,11 +111,11 @@ class Evaluation(ABC):
         started = time.perf_counter()
         eps = draw_noise(self.model, n, subject, generator, self.progress, self._unfinished)
         first = self.model.show_of(subject, self.shows[0])
-        shown = {first: self.model.present(eps, first, generator).cpu()}
+        shown = {first: self.model.render(eps, first, generator).cpu()}
         seconds = (time.perf_counter() - started) * TIMED_DRAWS / n
         for show in presented:
             if show not in shown:
-                shown[show] = self.model.present(eps, show, generator).cpu()
+                shown[show] = self.model.render(eps, show, generator).cpu()
         machine = {"device": str(self.model.device), "threads": torch.get_num_threads()}
         return shown, Measurement("seconds_per_thousand", seconds, 0.0, n, machine, subject)
 
@@ -124,7 +124,7 @@ class Evaluation(ABC):
         """Mean over held-out points and draws from q(z | x); the error is over points."""
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         test = self.data.test
-        rows = torch.arange(min(len(test), LARGEST_DRAW)).split(ROWS_AT_ONCE)
+        rows = torch.arange(min(len(test), MAX_DRAW)).split(ROWS_AT_ONCE)
         batches = [test.batch(part).to(self.model.device) for part in rows]
         draws = [[elbo(self.model.vae, x, generator).value for _ in range(ELBO_DRAWS)] for x in batches]
         values = torch.cat([torch.stack(bounds).mean(0) for bounds in draws]).double()

@@ -23,10 +23,10 @@ from vaebm.experiment.evaluation import ROWS_AT_ONCE, SAMPLED, Evaluation, Job, 
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.yardstick import AnyClassifier, FeaturesName, Yardstick, YardstickSettings
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.settings import Show, Subject
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.stacked_classifier import is_stacked
+from vaebm.models import VAEBM
+from vaebm.models.settings import Show, Subject
 from vaebm.progress import Progress
 
 
@@ -40,7 +40,7 @@ class ImageEvaluation(Evaluation):
     ) -> None:
         super().__init__(run, recipe, data, model, n, progress)
         self.yardsticks = self._yardsticks(n)
-        self.census = Census(n or recipe.evaluation.census_n or self.n, data, self.classifier)
+        self.census = Census(n or recipe.evaluation.statistics_n or self.n, data, self.classifier)
         self.n = max(self.census.n, *(yardstick.n for yardstick in self.yardsticks))
 
     def protocol(self, subject: str, wanted: Wanted) -> dict[str, Any]:

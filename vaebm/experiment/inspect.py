@@ -7,7 +7,7 @@ Cost of a recipe: the model is built, a few steps of every stage are timed on re
 Where a step takes long, a smaller batch is timed, and its time and memory are scaled to the whole one. Only shapes
 count, so noise stands in for a published data set: nothing is downloaded.
 
-Memory: weights, optimiser and averages (16 bytes a weight), the activations that a step keeps for its backward pass
+Memory: weights, optimizer and averages (16 bytes a weight), the activations that a step keeps for its backward pass
 (counted, not guessed), and the pool of chains.
 """
 
@@ -32,12 +32,12 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, build_stages
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
+from vaebm.training.estimators.settings import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
-from vaebm.training.phases import RatioRoundsSettings
 
 TIMED_STEPS = 3
 FEW_ROWS, GROWTH = 2, 8  # rows of the first batch (the second has twice as many), and how the further ones grow
-MOST_SECONDS = 1.5  # of a step that is timed
+MAX_SECONDS = 1.5  # of a step that is timed
 CHAINS, CHAIN_STEPS = 256, 3
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
 
@@ -206,8 +206,8 @@ def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: f
         rows = phase.batch_size
     if isinstance(phase, RatioRoundsSettings):
         sampler = phase.sampler or recipe.sampler
-        moves = phase.restart_steps * (1 + phase.restart_share * (phase.rounds - 1))
-        moves += sampler.steps * (1 - phase.restart_share) * (phase.rounds - 1)
+        moves = phase.restart_steps * (1 + phase.restart_fraction * (phase.rounds - 1))
+        moves += sampler.steps * (1 - phase.restart_fraction) * (phase.rounds - 1)
         pool_seconds = phase.chains * moves * chain_step
 
     def measure(rows: int) -> FloatArray:
@@ -227,14 +227,14 @@ def _extrapolated(measure: Callable[[int], FloatArray], rows: int) -> FloatArray
     """
     fewer, more = min(FEW_ROWS, rows), min(2 * FEW_ROWS, rows)
     less = measure(fewer)
-    if less[0] > MOST_SECONDS:
+    if less[0] > MAX_SECONDS:
         return less * (rows / fewer)
     cost = measure(more)
 
     def line(n: int) -> FloatArray:
         return np.maximum(cost, cost + (n - more) / (more - fewer) * (cost - less)) if n > more else cost
 
-    while more < rows and line(following := min(rows, GROWTH * more))[0] < MOST_SECONDS:
+    while more < rows and line(following := min(rows, GROWTH * more))[0] < MAX_SECONDS:
         fewer, less, more = more, cost, following
         cost = measure(more)
     return line(rows)
@@ -245,7 +245,7 @@ def _timed(stage: Stage) -> tuple[float, int]:
     stage.begin()
     kept = _kept_bytes(lambda: stage.step(0))
     times: list[float] = []
-    while len(times) < TIMED_STEPS and sum(times) < MOST_SECONDS:
+    while len(times) < TIMED_STEPS and sum(times) < MAX_SECONDS:
         started = time.perf_counter()
         stage.step(1 + len(times))
         times.append(time.perf_counter() - started)

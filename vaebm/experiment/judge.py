@@ -35,8 +35,8 @@ from vaebm.errors import InputError
 from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.quadrature import plane_quadrature
 from vaebm.experiment.yardstick import AnyClassifier
-from vaebm.hybrid import VAEBM
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
 
 
 class Judge(ABC):

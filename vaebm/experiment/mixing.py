@@ -33,7 +33,7 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.sampling.autocorrelation import autocorrelation
-from vaebm.sampling.diagnostics import FEWEST_STEPS, MOST_DIRECTIONS
+from vaebm.sampling.diagnostics import MAX_DIRECTIONS, MIN_STEPS
 from vaebm.sampling.kernel import ChainState
 from vaebm.sampling.mala import MALA
 
@@ -63,10 +63,10 @@ class Watch:
     def __init__(self, dim: int, features: Callable[[Tensor], dict[str, Tensor]], generator: torch.Generator) -> None:
         self.features = features
         self.directions: Tensor | None = None
-        if dim > MOST_DIRECTIONS:
-            chosen = torch.randn(dim, MOST_DIRECTIONS, device=generator.device, generator=generator)
+        if dim > MAX_DIRECTIONS:
+            chosen = torch.randn(dim, MAX_DIRECTIONS, device=generator.device, generator=generator)
             self.directions = torch.nn.functional.normalize(chosen, dim=0)
-        self.places = min(dim, MOST_DIRECTIONS)
+        self.places = min(dim, MAX_DIRECTIONS)
         self.names: tuple[str, ...] = ()
 
     def __call__(self, position: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def between_starts(history: Tensor, energies: Tensor, watch: Watch, gradients_pe
     Returns:
         None where there are too few steps.
     """
-    if len(history) < 2 * FEWEST_STEPS:
+    if len(history) < 2 * MIN_STEPS:
         return None
     kept = len(history) // 2
     history, energies = history[-kept:], energies[-kept:].cpu()

@@ -14,8 +14,8 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.experiment.evaluation import SAMPLED, Evaluation, Job, Wanted
 from vaebm.experiment.quadrature import plane_quadrature
-from vaebm.hybrid.settings import Show, Subject
 from vaebm.metrics.measurement import Measurement
+from vaebm.models.settings import Show, Subject
 
 MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
 
@@ -37,7 +37,7 @@ class PointEvaluation(Evaluation):
     @property
     def has_quadrature(self) -> bool:
         """Whether the model's density can be integrated."""
-        vae, moves_codes = self.model.vae, self.model.settings.latent_moves > 0  # else samples are not of h
+        vae, moves_codes = self.model.vae, self.model.settings.latent_step_scale > 0  # else samples are not of h
         return self.model.data_shape == (2,) and vae.latent_dim <= 2 and vae.likelihood.reparameterised and moves_codes
 
     def jobs(self) -> list[tuple[str, Job]]:

@@ -21,15 +21,15 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.experiment.contender import MARKS, Course, LogZ, Terms
 from vaebm.experiment.mixing import POPULATIONS, between_populations
 from vaebm.experiment.spending import Advance
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.models import VAEBM
+from vaebm.models.vaebm import CHAINS_AT_ONCE
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
 TRIAL = 200  # particles that find out how many stages there will be
 BESIDE_STAGES = 12  # gradients for the first step size and for parting copies
 SMC_MARKS = (0.4, 0.85)  # of the gradients; what is left has room for one stage more than before
-FEWEST_EFFECTIVE = 100
+MIN_EFFECTIVE = 100
 
 
 class Reference:
@@ -48,7 +48,7 @@ class Reference:
 
     def sample(self, shape: tuple[int]) -> Tensor:
         """(n,) to (n, dim)."""
-        return self.model.propose(shape[0], self.generator)
+        return self.model.sample_base(shape[0], self.generator)
 
 
 class ImportanceContender:
@@ -78,11 +78,11 @@ class ImportanceContender:
         log_z = LogZ(float(flat.logsumexp(0)) - math.log(len(flat)), math.sqrt(max(0.0, 1 / ess - 1 / len(flat))))
         mixing = between_populations(terms.watch(chosen[-1]), _energies(terms, chosen[-1]), terms.watch, rounds)
         settings = {"proposals": rounds, "populations": POPULATIONS, "effective_proposals": ess}
-        words = [f"start.proposals={rounds}"]
+        words = [f"init.importance_samples={rounds}"]
         return Course(list(zip(marks, chosen, strict=True)), ess / len(flat), mixing, seconds, settings, words, log_z)
 
     def _propose(self, terms: Terms, b: int) -> Tensor:
-        return terms.model.propose(len(terms.start), terms.generator("importance", b))
+        return terms.model.sample_base(len(terms.start), terms.generator("importance", b))
 
     def _weigh(self, terms: Terms, b: int, advance: Advance) -> Tensor:
         reference = Reference(terms.model, terms.generator("importance", b))
@@ -164,11 +164,11 @@ def mean_energy(model: VAEBM, proposals: int, generator: torch.Generator) -> tup
     energies, log_weights = [], []
     with torch.no_grad():
         for _ in range(math.ceil(proposals / CHAINS_AT_ONCE)):
-            eps = model.propose(CHAINS_AT_ONCE, generator)
+            eps = model.sample_base(CHAINS_AT_ONCE, generator)
             energies.append(model_energies(model, eps))
             log_weights.append(model.noise_log_density(eps) - reference.log_prob(eps))
     energy, weights = torch.cat(energies), torch.cat(log_weights).double()
-    if float(effective_sample_size(weights)) < FEWEST_EFFECTIVE:
+    if float(effective_sample_size(weights)) < MIN_EFFECTIVE:
         return None
     weights = weights.softmax(dim=0)
     mean = (weights * energy).sum()

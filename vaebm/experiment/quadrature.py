@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vaebm import metrics
 from vaebm.errors import InputError
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 
 
 def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:

@@ -19,12 +19,12 @@ from vaebm.data import Data
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
 from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
-from vaebm.hybrid.settings import ModelSettings, Show
+from vaebm.models.settings import ModelSettings, Show
 from vaebm.nn.bfloat16 import has_bfloat16
-from vaebm.training.guard import GuardSettings
+from vaebm.training.estimators.settings import EnergyStageSettings
 from vaebm.training.loop import CheckpointSettings
-from vaebm.training.phases import EnergyStageSettings
-from vaebm.training.vae_stage import VAEStageSettings
+from vaebm.training.monitor import DivergenceMonitorSettings
+from vaebm.training.vae import VAEStageSettings
 
 __all__ = ["Recipe", "RecipeSummary", "list_recipes", "load_recipe", "validate"]
 
@@ -46,7 +46,7 @@ class EvaluationSettings(BaseModel):
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
     seed: int = Field(0, ge=0)
-    census_n: int | None = Field(
+    statistics_n: int | None = Field(
         None,
         ge=2,
         description="images in a draw whose pixels and classes are counted; null: n, or as many as are held out",
@@ -90,7 +90,7 @@ class Recipe(ModelSettings):
     data: Data
     vae_stage: VAEStageSettings = VAEStageSettings()
     energy_stage: EnergyStageSettings = EnergyStageSettings()
-    guard: GuardSettings = GuardSettings()
+    divergence_monitor: DivergenceMonitorSettings = DivergenceMonitorSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     logging: LoggingSettings = LoggingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

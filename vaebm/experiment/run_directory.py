@@ -24,16 +24,16 @@ from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
 from vaebm.experiment.recipe import Recipe, validate
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.pretrained import load_model
+from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.training.checkpoint import write_synced
+from vaebm.models import VAEBM
+from vaebm.models.saved import load_model
 from vaebm.training.engine import check_device
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 # What sampling and measuring may change after training.
-CHANGEABLE = {"sampler", "latent_moves", "start", "show", "target", "precision", "compile", "evaluation"}
+CHANGEABLE = {"sampler", "latent_step_scale", "init", "show", "target", "precision", "compile", "evaluation"}
 
 
 class Run:
@@ -85,7 +85,7 @@ class Run:
         if path.exists() and (not path.is_dir() or any(file.name != DRAFT for file in path.iterdir())):
             raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
         path.mkdir(parents=True, exist_ok=True)
-        write_synced(path / RECIPE, recipe.to_yaml().encode())
+        write_atomically(path / RECIPE, recipe.to_yaml().encode())
         return cls(path, recipe, data)
 
     @property
@@ -158,7 +158,7 @@ class Run:
     def save_measurements(self, measurements: Sequence[Measurement]) -> None:
         """Writes `measurements.json`."""
         text = json.dumps([measurement.to_json() for measurement in measurements], indent=1)
-        write_synced(self.path / MEASUREMENTS, text.encode())
+        write_atomically(self.path / MEASUREMENTS, text.encode())
 
     def with_overrides(self, overrides: Sequence[str]) -> Recipe:
         """This run's recipe with `key=value` overrides of what sampling and measuring may change.

@@ -21,13 +21,13 @@ from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.unfinished import Unfinished, request_of
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.settings import Show, Subject
-from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.models import VAEBM
+from vaebm.models.settings import Show, Subject
+from vaebm.models.vaebm import CHAINS_AT_ONCE
 from vaebm.progress import Progress, silent
 from vaebm.sampling.settings import SamplerSettings
 
-LEAST_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
+MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
 
 
 def draw_samples(
@@ -46,7 +46,7 @@ def draw_samples(
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     eps = draw_noise(model, n, subject, generator, progress, unfinished)
-    return model.present(eps, model.show_of(subject, show), generator)
+    return model.render(eps, model.show_of(subject, show), generator)
 
 
 def draw_noise(
@@ -88,7 +88,7 @@ def _draw_chains(
             ended.append(chains.position)
             if unfinished is not None and len(ended) < len(batches):
                 unfinished.keep(len(ended) - 1, ended[-1], generator)
-    if not model.settings.sampler.build().adjusted and (stopped or acceptance < LEAST_ACCEPTANCE):
+    if not model.settings.sampler.build().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
         progress.say(_too_large(model.settings.sampler, stopped, n - before, acceptance))
     return torch.cat(ended)
 
@@ -127,7 +127,7 @@ def write_samples(
     points = len(run.data().shape) != 3
     _check_target(out, points)
     model = run.model(device)
-    model.change(run.with_overrides(overrides).model_settings())
+    model.update_settings(run.with_overrides(overrides).model_settings())
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     x = draw_samples(
         model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished

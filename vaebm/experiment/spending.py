@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, select
 
-FEWEST_TRAJECTORIES = 8  # a longer trajectory leaves too few of them in the budget to accept or refuse
+MIN_TRAJECTORIES = 8  # a longer trajectory leaves too few of them in the budget to accept or refuse
 STEP_SIZE_STEPS = 19  # a warm-up of fewer than 20 steps learns the step size alone
 PILOT_SPLIT = 0.75  # of the pilot's gradients, before the mass is set back
 
@@ -95,7 +95,7 @@ def _with_unit_mass(kernel: Kernel) -> Kernel:
 
 def with_room(kernel: Kernel, gradients: int) -> Kernel:
     """The kernel with trajectories short enough that some fit into the gradients."""
-    longest = max(1.0, gradients / FEWEST_TRAJECTORIES)
+    longest = max(1.0, gradients / MIN_TRAJECTORIES)
     leapfrogs = getattr(kernel, "leapfrogs", 0.0)
     return cast(Kernel, replace(cast(Any, kernel), leapfrogs=longest)) if leapfrogs > longest else kernel
 

@@ -14,16 +14,16 @@ from vaebm.errors import Diverged, InputError
 from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, Run
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
-from vaebm.training.energy_stage import build_phases
 from vaebm.training.engine import Engine, fastest_device
-from vaebm.training.guard import Guard
-from vaebm.training.latent_stage import latent_stage
-from vaebm.training.logbook import Logbook
+from vaebm.training.estimators.energy import build_phases
+from vaebm.training.estimators.latent import latent_stage
+from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
-from vaebm.training.vae_stage import VAEStage
+from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.vae import VAEStage
 
 
 def train(
@@ -84,14 +84,21 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
     progress.say(run.data().found)
-    if recipe.latent_moves > 0 and isinstance(recipe.energy.latent, FlowSettings):
+    if recipe.latent_step_scale > 0 and isinstance(recipe.energy.latent, FlowSettings):
         progress.say(
             "Chains that move codes ask the flow for its density at every step, which is slow and takes much memory:"
-            " latent_moves=0 leaves codes as the flow draws them."
+            " latent_step_scale=0 leaves codes as the flow draws them."
         )
-    logbook = Logbook(run.path / METRICS, recipe.logging.every, engine.is_main)
+    log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
-    loop = Loop(training, stages, checkpoints, logbook, Guard(recipe.guard), recipe.checkpoint.every_seconds)
+    loop = Loop(
+        training,
+        stages,
+        checkpoints,
+        log,
+        DivergenceMonitor(recipe.divergence_monitor),
+        recipe.checkpoint.every_seconds,
+    )
     try:
         if recipe.compile:
             _compile(training, progress)
@@ -100,7 +107,7 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
         _save(run, training)
         raise
     # First the line, then the model: killed between them, a run is resumed, and the line written again.
-    logbook.write(event="complete", message=f"trained in {loop.seconds:.0f} s", seconds=round(loop.seconds, 1))
+    log.write(event="complete", message=f"trained in {loop.seconds:.0f} s", seconds=round(loop.seconds, 1))
     _save(run, training)
 
 

@@ -21,8 +21,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vaebm.experiment.run_directory import Run
-from vaebm.hybrid import VAEBM
-from vaebm.training.checkpoint import sha256, write_synced
+from vaebm.files import sha256, write_atomically
+from vaebm.models import VAEBM
 
 
 class Unfinished:
@@ -59,7 +59,7 @@ class Unfinished:
         """Another batch, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {"eps": eps.cpu().contiguous(), "generator": generator.get_state()}
-        write_synced(self.folder / f"{index:05d}.safetensors", save(tensors, {"request": self.request}))
+        write_atomically(self.folder / f"{index:05d}.safetensors", save(tensors, {"request": self.request}))
 
     def discard(self) -> None:
         """All of them: they are in `out` now, or of no use."""

@@ -34,13 +34,13 @@ from vaebm.nn.initialise import initialise
 
 FEATURES = 64
 BATCH = 64
-EPOCHS, FEWEST_IMAGES, MOST_IMAGES = 3, 40_000, 160_000  # drawn in training
+EPOCHS, MIN_IMAGES, MAX_IMAGES = 3, 40_000, 160_000  # drawn in training
 LEARNING_RATE = 2e-3
 SMOOTHING = 0.1
 SEED = 0
 IMAGES_AT_ONCE = 1024
-SMALLEST_SIDE = 8
-LARGEST_FULL_SIDE = 32  # beyond it the first convolution strides as well, to keep the cost of an image bounded
+MIN_SIDE = 8
+MAX_FULL_SIDE = 32  # beyond it the first convolution strides as well, to keep the cost of an image bounded
 
 
 class Classifier(nn.Module):
@@ -59,13 +59,13 @@ class Classifier(nn.Module):
     def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         channels, height, width = shape
-        if min(height, width) < SMALLEST_SIDE or classes < 2:
+        if min(height, width) < MIN_SIDE or classes < 2:
             raise InputError(
                 f"a classifier of {classes} classes for images {shape} is not possible: it needs at least 2 classes "
-                f"and sides of {SMALLEST_SIDE}; use pixel features"
+                f"and sides of {MIN_SIDE}; use pixel features"
             )
         self.shape, self.classes = shape, classes
-        stride = 2 if max(height, width) > LARGEST_FULL_SIDE else 1
+        stride = 2 if max(height, width) > MAX_FULL_SIDE else 1
         layers: list[nn.Module] = [nn.Conv2d(channels, 32, 3, stride, 1), nn.SiLU()]
         height, width, depth = math.ceil(height / stride), math.ceil(width / stride), 32
         while max(height, width) > 4:
@@ -159,15 +159,15 @@ def train_classifier(split: Split, classes: int) -> Classifier:
     classifier.to_empty(device="cpu")
     classifier.scale.fill_(1.0)
     initialise(classifier, generator)
-    optimiser = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE)
-    iterations = min(max(EPOCHS * len(split), FEWEST_IMAGES), MOST_IMAGES) // BATCH
-    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, iterations)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE)
+    iterations = min(max(EPOCHS * len(split), MIN_IMAGES), MAX_IMAGES) // BATCH
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, iterations)
     for _ in range(iterations):
         rows = torch.randint(len(split), (BATCH,), generator=generator)
         loss = functional.cross_entropy(classifier(split.batch(rows)), labels[rows], label_smoothing=SMOOTHING)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         decay.step()
     classifier.eval().requires_grad_(False)
     chunks = torch.split(torch.arange(len(split)), IMAGES_AT_ONCE)

@@ -22,7 +22,7 @@ import safetensors.torch
 from torch import Tensor
 
 from vaebm.data.splits import Split
-from vaebm.metrics.cache_folder import cache_folder
+from vaebm.files import cache_folder
 from vaebm.metrics.features import Features
 
 IMAGES_AT_ONCE = 1024

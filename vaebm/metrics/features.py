@@ -37,7 +37,7 @@ from vaebm.metrics.stacked_classifier import StackedClassifier
 
 IMAGES_AT_ONCE = 1024
 INCEPTION_IMAGES_AT_ONCE = {"cpu": 8}  # its first layers then stay in the processor's cache; elsewhere 128
-LARGEST_PIXEL_SIDE = 8
+MAX_PIXEL_SIDE = 8
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -166,5 +166,5 @@ def _network(layer: Layer, weights: Path, precision: Precision, device: torch.de
 
 
 def _block_averages(images: Tensor) -> Tensor:
-    height, width = (min(side, LARGEST_PIXEL_SIDE) for side in images.shape[2:])
+    height, width = (min(side, MAX_PIXEL_SIDE) for side in images.shape[2:])
     return functional.adaptive_avg_pool2d(images, (height, width)).flatten(1)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.metrics.cache_folder import cache_folder
+from vaebm.files import cache_folder
 
 PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"

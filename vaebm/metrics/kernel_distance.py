@@ -21,8 +21,8 @@ from vaebm.errors import InputError
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.moments import Features, as_rows, same_dim
 
-LARGEST_BLOCK = 1000
-FEWEST_BLOCKS = 10
+MAX_BLOCK = 1000
+MIN_BLOCKS = 10
 
 
 def kernel_distance(generated: Features, reference: Features) -> Measurement:
@@ -34,11 +34,11 @@ def kernel_distance(generated: Features, reference: Features) -> Measurement:
     x, y = as_rows(generated, "generated"), as_rows(reference, "reference")
     fewest = min(len(x), len(y))
     same_dim(x, y)
-    if fewest < 2 * FEWEST_BLOCKS:
+    if fewest < 2 * MIN_BLOCKS:
         raise InputError(
-            f"a kernel distance needs at least {2 * FEWEST_BLOCKS} samples on each side, not {fewest}: draw more"
+            f"a kernel distance needs at least {2 * MIN_BLOCKS} samples on each side, not {fewest}: draw more"
         )
-    blocks = max(FEWEST_BLOCKS, fewest // LARGEST_BLOCK)
+    blocks = max(MIN_BLOCKS, fewest // MAX_BLOCK)
     values = torch.stack([_squared_discrepancy(x[block::blocks], y[block::blocks]) for block in range(blocks)])
     return Measurement(
         "kernel_distance",

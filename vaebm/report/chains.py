@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vaebm.hybrid import VAEBM
-from vaebm.hybrid.chain_space import ChainSpace, run_chains
+from vaebm.models import VAEBM
+from vaebm.models.noise_space import ChainSpace, run_chains
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, WarmUp
 
 

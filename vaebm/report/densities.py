@@ -19,8 +19,8 @@ from torch import Tensor
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.hybrid import VAEBM
 from vaebm.metrics import Measurement, PlaneQuadrature
+from vaebm.models import VAEBM
 
 X_POINTS, LATENT_POINTS = 301, 301
 
@@ -59,9 +59,9 @@ def densities(
             f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a"
             f" {model.settings.vae.likelihood.kind} decoder"
         )
-    if model.settings.latent_moves == 0:
+    if model.settings.latent_step_scale == 0:
         raise InputError(
-            "exact densities are of h(x, z), and samples whose chains leave codes alone (latent_moves is 0) are of"
+            "exact densities are of h(x, z), and samples whose chains leave codes alone (latent_step_scale is 0) are of"
             " another law"
         )
 

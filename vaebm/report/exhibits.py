@@ -17,8 +17,8 @@ from torch import Tensor
 
 from vaebm.data import DataSet
 from vaebm.energy import MixtureEnergy
-from vaebm.hybrid import VAEBM, Show, Subject
-from vaebm.hybrid.vaebm import CHAINS_AT_ONCE
+from vaebm.models import VAEBM, Show, Subject
+from vaebm.models.vaebm import CHAINS_AT_ONCE
 from vaebm.progress import Progress
 from vaebm.report.chains import WatchedChains, film_steps, milestones, watch
 
@@ -26,7 +26,7 @@ SEED = 0  # of everything that a report draws
 FRAMES = 16
 POINT_CHAINS = 2000
 IMAGE_VALUES = 300_000  # in all images of one subject together, between the limits below
-FEWEST_IMAGES, MOST_IMAGES = 48, 512
+MIN_IMAGES, MAX_IMAGES = 48, 512
 
 Start = Literal["prior", "mixture", "latent_energy", "chosen"]
 """What chains start from: N(0, I), the code mixture, E_z's own codes, or proposals that E_x chose among."""
@@ -60,7 +60,7 @@ class Exhibits:
         """What positions (n, dim) of a subject look like, on the CPU, (n, *data_shape); as the recipe says."""
         device = self.model.device
         generator = torch.Generator(device).manual_seed(SEED)  # the same pixel noise each time, where it is not in eps
-        return self.model.present(eps.to(device), self.model.show_of(subject, show), generator).cpu()
+        return self.model.render(eps.to(device), self.model.show_of(subject, show), generator).cpu()
 
     @property
     def reconstructions(self) -> Tensor:
@@ -72,8 +72,8 @@ class Exhibits:
 
     @property
     def codes_stay(self) -> bool:
-        """Whether chains move pixels alone (hybrid/chain_space.py)."""
-        return self.model.settings.latent_moves == 0
+        """Whether chains move pixels alone (models/noise_space.py)."""
+        return self.model.settings.latent_step_scale == 0
 
     @property
     def total_steps(self) -> int:
@@ -100,19 +100,19 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     noise = {key: eps.cpu() for key, eps in noise.items()}
     if chains is not None:
         noise["vaebm"] = chains.end
-    energies, broken = _energies(model, model.smooth(held_out.to(model.device), generator), noise)
+    energies, broken = _energies(model, model.add_noise(held_out.to(model.device), generator), noise)
     return Exhibits(model, held_out, noise, begin, chains, refusal, energies, broken)
 
 
 def _how_many(data: DataSet) -> int:
     if data.kind == "points":
         return POINT_CHAINS
-    return max(FEWEST_IMAGES, min(MOST_IMAGES, IMAGE_VALUES // torch.Size(data.shape).numel()))
+    return max(MIN_IMAGES, min(MAX_IMAGES, IMAGE_VALUES // torch.Size(data.shape).numel()))
 
 
 def _start_of(model: VAEBM) -> Start:
     latent, image = model.energy_net.latent, model.energy_net.image
-    if model.settings.start.proposals > 1 and image is not None:
+    if model.settings.init.importance_samples > 1 and image is not None:
         return "chosen"
     if latent is None:
         return "prior"

@@ -12,7 +12,7 @@ from typing import Literal
 
 from vaebm.metrics.measurement import Measurement
 
-MOST_DECIMALS = 4
+MAX_DECIMALS = 4
 NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
@@ -81,10 +81,10 @@ def measure(name: str) -> Measure:
 
 def decimals(stderr: float) -> int | None:
     """Digits after the point that a standard error leaves; None where it is too small to say."""
-    if stderr < 0.5 * 10.0**-MOST_DECIMALS:
+    if stderr < 0.5 * 10.0**-MAX_DECIMALS:
         return None
     exponent = math.floor(math.log10(stderr))
-    return min(MOST_DECIMALS, max(0, -exponent + (stderr / 10.0**exponent < 3.55)))
+    return min(MAX_DECIMALS, max(0, -exponent + (stderr / 10.0**exponent < 3.55)))
 
 
 def written(value: float, stderr: float, digits: int | None = None) -> tuple[str, str]:

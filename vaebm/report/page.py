@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from vaebm.data import DataSet
 from vaebm.experiment.run_directory import Run
+from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.progress import Progress, silent
 from vaebm.report.chapter import Chapter
@@ -32,7 +33,6 @@ from vaebm.report.story.samples import samples_chapter
 from vaebm.report.story.training import training_chapter
 from vaebm.report.subjects import subject
 from vaebm.report.tables import LEGEND, columns, measurement_rows, protocols
-from vaebm.training.checkpoint import write_synced
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT, SAMPLES = "report.html", "samples"
@@ -74,7 +74,7 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
                 record=record(run, model),
             )
         )
-        write_synced(run.path / REPORT, page.encode())
+        write_atomically(run.path / REPORT, page.encode())
         task.advance()
     return run.path / REPORT
 
@@ -114,9 +114,9 @@ def _write_pictures(
         comparison = compare_images(data, exhibits, top.verdict)
     else:
         comparison = compare_points(data, exhibits, found, measured)
-    write_synced(folder / "comparison.png", comparison)
+    write_atomically(folder / "comparison.png", comparison)
     if exhibits.chains is not None:
-        write_synced(folder / "chains.png", chain_picture(data, exhibits))
+        write_atomically(folder / "chains.png", chain_picture(data, exhibits))
 
 
 def _environment() -> Environment:

@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from vaebm.experiment.comparison import Comparison
 from vaebm.experiment.run_directory import Run
+from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.sampler_chapters import chains_chapter, drawn_chapter, log_z_chapter, quality_chapter
 from vaebm.report.sampler_rows import NUMBERS, Quantity, advised, colour, command, label, numbers, quantities
 from vaebm.report.subjects import subject
-from vaebm.training.checkpoint import write_synced
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "samplers.html"
@@ -61,7 +61,7 @@ def write_samplers_page(run: Run, comparison: Comparison) -> Path:
         protocol=comparison.protocol,
     )
     path = comparison.folder / PAGE
-    write_synced(path, page.encode())
+    write_atomically(path, page.encode())
     return path
 
 

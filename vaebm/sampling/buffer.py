@@ -54,14 +54,12 @@ class ReplayBuffer:
         """(stored, dim), or None while nothing is stored."""
         return None if self._positions is None else self._positions[: self._filled]
 
-    def draw(
-        self, n: int, reuse_probability: float, fresh: Callable[[int], Tensor], generator: torch.Generator
-    ) -> Draw:
+    def draw(self, n: int, replay_prob: float, fresh: Callable[[int], Tensor], generator: torch.Generator) -> Draw:
         """Draws n positions to move on.
 
         Args:
             n: at most the capacity.
-            reuse_probability: in [0, 1]; as long as the buffer holds fewer than it asks for, more are fresh.
+            replay_prob: in [0, 1]; as long as the buffer holds fewer than it asks for, more are fresh.
             fresh: gives that many new positions, (count, dim).
             generator: on the positions' device.
 
@@ -70,10 +68,10 @@ class ReplayBuffer:
         """
         if not 0 < n <= self.capacity:
             raise ValueError(f"cannot draw {n} positions from a buffer with capacity {self.capacity}")
-        if not 0 <= reuse_probability <= 1:
-            raise ValueError(f"the reuse probability is {reuse_probability}; it has to be in [0, 1]")
+        if not 0 <= replay_prob <= 1:
+            raise ValueError(f"the reuse probability is {replay_prob}; it has to be in [0, 1]")
         device = generator.device
-        wanted = int((torch.rand(n, device=device, generator=generator) < reuse_probability).sum())
+        wanted = int((torch.rand(n, device=device, generator=generator) < replay_prob).sum())
         reused = min(wanted, self._filled)
         waiting = torch.randperm(self._filled, device=device, generator=generator)
         empty = torch.arange(self._filled, self.capacity, device=device)

@@ -27,8 +27,8 @@ from torch import Tensor
 from vaebm.sampling.autocorrelation import autocorrelation
 from vaebm.sampling.run import Chains
 
-MOST_DIRECTIONS = 64
-FEWEST_STEPS = 4
+MAX_DIRECTIONS = 64
+MIN_STEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
     """
     if chains.history is None or chains.log_density_history is None:
         raise ValueError("the run kept no history; run it with keep_history=True")
-    if chains.steps < FEWEST_STEPS:
-        raise ValueError(f"the run kept {chains.steps} steps; diagnostics need at least {FEWEST_STEPS}")
+    if chains.steps < MIN_STEPS:
+        raise ValueError(f"the run kept {chains.steps} steps; diagnostics need at least {MIN_STEPS}")
     places = _directions(chains.history, generator)
     columns = {f"x[{k}]": places[:, :, k] for k in range(places.shape[2])}
     columns["energy"] = -chains.log_density_history
@@ -104,9 +104,9 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
 
 def _directions(history: Tensor, generator: torch.Generator) -> Tensor:
     dim = history.shape[2]
-    if dim <= MOST_DIRECTIONS:
+    if dim <= MAX_DIRECTIONS:
         return history
-    directions = torch.randn(dim, MOST_DIRECTIONS, device=generator.device, generator=generator)
+    directions = torch.randn(dim, MAX_DIRECTIONS, device=generator.device, generator=generator)
     directions = directions.to(device=history.device, dtype=history.dtype)
     return history @ torch.nn.functional.normalize(directions, dim=0)
 

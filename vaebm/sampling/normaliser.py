@@ -25,7 +25,7 @@ from vaebm.sampling.kernel import LogDensity
 from vaebm.sampling.resampling import Reference, draw_reference, effective_sample_size, systematic_resample
 
 PARTS = 16
-MOST_GROUPS = 32
+MAX_GROUPS = 32
 GROUP_SIZE = 25
 # Standard errors from about thirty groups are uncertain themselves: four of them are as sure as three exact ones.
 ERRORS = 4.0
@@ -87,7 +87,7 @@ def log_normaliser(
     if not kernel.adjusted:
         raise ValueError(f"{type(kernel).__name__} is unadjusted; annealing needs a kernel with an accept step")
     path = Path(target, reference)
-    groups = min(MOST_GROUPS, particles // GROUP_SIZE)
+    groups = min(MAX_GROUPS, particles // GROUP_SIZE)
     count = math.ceil(particles / groups) * groups
 
     pilots = max(particles // 4, 4 * GROUP_SIZE)

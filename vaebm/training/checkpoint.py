@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts and lists of tensors and JSON values
@@ -54,12 +55,6 @@ def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return [_unpack(value, tensors) for value in tree] if isinstance(tree, list) else tree
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _digest(manifest: Tree) -> str:
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
@@ -69,16 +64,6 @@ def _read_manifest(path: Path) -> Tree:
     if manifest.pop("sha256") != _digest(manifest):
         raise ValueError("sha256")
     return manifest
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Writes a file so that it is on disk, whole, when this returns: another name, sync, rename."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 class Checkpoints:
@@ -108,7 +93,7 @@ class Checkpoints:
         with weights.open("rb+") as file:
             os.fsync(file.fileno())
         manifest = {"tensors": sha256(weights), "processes": self._engine.world_size, "state": rest}
-        write_synced(weights.with_suffix(".json"), json.dumps({"sha256": _digest(manifest), **manifest}).encode())
+        write_atomically(weights.with_suffix(".json"), json.dumps({"sha256": _digest(manifest), **manifest}).encode())
         self._engine.wait()
         if self._engine.is_main:
             if final.exists():  # set aside and not emptied: a killed process must not leave a part of it
@@ -177,18 +162,18 @@ class Checkpoints:
         return True
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer) -> Tree:
-    """An optimiser's state with the names that JSON allows."""
-    state = optimiser.state_dict()
+def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
+    """An optimizer's state with the names that JSON allows."""
+    state = optimizer.state_dict()
     return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
 
 
-def load_optimiser_state(optimiser: torch.optim.Optimizer, state: Tree) -> None:
-    """The inverse of `optimiser_state`."""
-    optimiser.load_state_dict(
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Tree) -> None:
+    """The inverse of `optimizer_state`."""
+    optimizer.load_state_dict(
         {"state": {int(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
     )
-    for weight, moments in optimiser.state.items():  # laid out in memory as the weight is: fused steps rely on it
+    for weight, moments in optimizer.state.items():  # laid out in memory as the weight is: fused steps rely on it
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

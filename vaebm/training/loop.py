@@ -1,7 +1,7 @@
 """The loop: stages in order, each an iteration at a time, logged, guarded, checkpointed and stoppable.
 
 A stage is begun once, stepped `iterations` times and ended once. A checkpoint between two steps holds the model, the
-stage's own state (optimiser, averages, chains), the generator, the place in the data's order, the logbook's length and
+stage's own state (optimizer, averages, chains), the generator, the place in the data's order, the log's length and
 the position, so nothing that happens after a resume depends on whether there was an interruption, or when a checkpoint
 was taken.
 """
@@ -21,13 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vaebm.data import Split
 from vaebm.errors import Diverged, Interrupted, Preempted
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.progress import Progress
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
-from vaebm.training.epochs import Epochs
-from vaebm.training.guard import Guard
-from vaebm.training.logbook import Logbook
+from vaebm.training.log import MetricsLog
+from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.shuffled_sampler import ShuffledSampler
 
 
 class CheckpointSettings(BaseModel):
@@ -48,10 +48,10 @@ class Training:
     engine: Engine
     progress: Progress
     seed: int
-    epochs: Epochs = field(init=False)
+    epochs: ShuffledSampler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.epochs = Epochs(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
+        self.epochs = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
 
     def batch(self, size: int) -> torch.Tensor:
         """This process's part of the next batch of training data, as models see it."""
@@ -71,7 +71,7 @@ class Stage(ABC):
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns figures for the logbook and the guard."""
+        """One iteration; returns figures for the log and the guard."""
 
     @abstractmethod
     def end(self) -> None:
@@ -118,12 +118,12 @@ class Loop:
         training: Training,
         stages: Sequence[Stage],
         checkpoints: Checkpoints,
-        logbook: Logbook,
-        guard: Guard,
+        log: MetricsLog,
+        monitor: DivergenceMonitor,
         every_seconds: float,
     ) -> None:
         self.training, self.stages = training, stages
-        self.checkpoints, self.logbook, self.guard = checkpoints, logbook, guard
+        self.checkpoints, self.log, self.monitor = checkpoints, log, monitor
         self.every_seconds = every_seconds
         self._stage, self._iteration, self._begun = 0, 0, False
         self._total, self._seconds = 0, 0.0
@@ -154,10 +154,10 @@ class Loop:
         engine, started = self.training.engine, time.perf_counter()
         if not self._begun:
             stage.begin()
-            self.guard.begin_stage()
+            self.monitor.begin_stage()
             self._begun = True
             engine.synchronise(self.training.model)
-            self.logbook.write(event="stage", stage=stage.name, iterations=stage.iterations)
+            self.log.write(event="stage", stage=stage.name, iterations=stage.iterations)
             self._save()
         saved = time.perf_counter()
         with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
@@ -166,12 +166,12 @@ class Loop:
                 self._check(f"{stage.name}, iteration {self._iteration}", figures)
                 self._iteration += 1
                 self._total += 1
-                self.logbook.add(figures)
+                self.log.add(figures)
                 task.advance(1, **figures)
-                if self._iteration % self.logbook.every == 0 or self._iteration == stage.iterations:
-                    row = engine.average(self.logbook.means())
+                if self._iteration % self.log.every == 0 or self._iteration == stage.iterations:
+                    row = engine.average(self.log.means())
                     seconds = self._seconds + time.perf_counter() - started
-                    self.logbook.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
+                    self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
                     engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total)
                 if engine.any(stop.reason is not None):
                     self._seconds += time.perf_counter() - started
@@ -194,7 +194,7 @@ class Loop:
         """The guard, in all processes: what trips it in one stops them all."""
         trip: Diverged | None = None
         try:
-            self.guard.check(where, figures)
+            self.monitor.check(where, figures)
         except Diverged as reason:
             trip = reason
         if self.training.engine.any(trip is not None):
@@ -211,8 +211,8 @@ class Loop:
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
                 "rows": self.training.epochs.position,
-                "logbook": self.logbook.state_dict(),
-                "guard": self.guard.state_dict(),
+                "log": self.log.state_dict(),
+                "guard": self.monitor.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
             },
         )
@@ -221,15 +221,15 @@ class Loop:
         self.checkpoints.sweep()
         state = self.checkpoints.load_newest()
         if state is None:
-            self.logbook.begin()
+            self.log.begin()
             return
         self._stage, self._iteration = state["stage"], state["iteration"]
         self._total, self._seconds = state["total"], state["seconds"]
         self.training.model.load_state_dict(state["model"])
         self.training.engine.generator.set_state(state["generator"])
         self.training.epochs.position = state["rows"]
-        self.logbook.load_state_dict(state["logbook"])
-        self.guard.load_state_dict(state["guard"])
+        self.log.load_state_dict(state["log"])
+        self.monitor.load_state_dict(state["guard"])
         if state["begun"] is not None:
             self.stages[self._stage].load_state_dict(state["begun"])
             self._begun = True
@@ -238,4 +238,4 @@ class Loop:
         state = self.checkpoints.load_newest()
         if state is not None:
             self.training.model.load_state_dict(state["model"])
-        self.logbook.write(event="diverged", message=str(reason))
+        self.log.write(event="diverged", message=str(reason))

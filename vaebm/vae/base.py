@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
-from vaebm.distributions.pixel import GaussianPixels, PixelDistribution, PixelLikelihood
+from vaebm.distributions.likelihood import GaussianLikelihood, Likelihood, LikelihoodHead
 
 
 class Inference(NamedTuple):
@@ -41,7 +41,7 @@ class VAE(nn.Module, ABC):
     latent_dim: int
     code_dim: int
     group_sizes: dict[str, int]  # how many latents each KL divergence of `infer` is of
-    likelihood: PixelLikelihood
+    likelihood: LikelihoodHead
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
@@ -52,7 +52,7 @@ class VAE(nn.Module, ABC):
         """Posterior mean, (B, latent_dim): the representation of x."""
 
     @abstractmethod
-    def decode(self, z: Tensor) -> PixelDistribution:
+    def decode(self, z: Tensor) -> Likelihood:
         """p(x | z)."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class VAE(nn.Module, ABC):
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (B,), in nats."""
 
-    def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, PixelDistribution]:
+    def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         """z ~ q(z | x) and p(. | z)."""
         inference = self.infer(x, generator)
         return inference, self.decode(inference.z)
@@ -76,13 +76,13 @@ class VAE(nn.Module, ABC):
         """Parts that are worth compiling."""
         return [net for net in self.children() if net is not self.likelihood]
 
-    def pixels(self, z: Tensor) -> GaussianPixels:
+    def pixels(self, z: Tensor) -> GaussianLikelihood:
         """p(x | z) as a differentiable generator; only for likelihoods with `reparameterised`."""
         distribution = self.decode(z)
-        assert isinstance(distribution, GaussianPixels), "this likelihood has no differentiable generator"
+        assert isinstance(distribution, GaussianLikelihood), "this likelihood has no differentiable generator"
         return distribution
 
-    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianPixels, Tensor]:
+    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianLikelihood, Tensor]:
         """p(x | z) and z of noise (B, latent_dim)."""
         z = self.latent(eps_z)
         return self.pixels(z), z
@@ -111,7 +111,7 @@ class FlatVAE(VAE):
         latent_dim: int,
         encoder: nn.Module,
         decoder: nn.Module,
-        likelihood: PixelLikelihood,
+        likelihood: LikelihoodHead,
     ) -> None:
         super().__init__()
         self.data_shape, self.latent_dim, self.code_dim = data_shape, latent_dim, latent_dim
@@ -132,8 +132,8 @@ class FlatVAE(VAE):
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor) -> PixelDistribution:
-        distribution: PixelDistribution = self.likelihood(self.decoder(z))
+    def decode(self, z: Tensor) -> Likelihood:
+        distribution: Likelihood = self.likelihood(self.decoder(z))
         return distribution
 
     def latent(self, eps_z: Tensor) -> Tensor:

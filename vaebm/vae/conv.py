@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions.pixel import CensoredSettings, Likelihood
+from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.errors import InputError
 from vaebm.nn.initialise import initialise
 from vaebm.nn.weight_norm import WeightNormConv2d, WeightNormLinear
 from vaebm.vae.base import VAE, FlatVAE
 
-SMALLEST_SIDE = 8
+MIN_SIDE = 8
 COARSEST_SIDE = 4
 
 
@@ -81,13 +81,13 @@ class ConvSettings(BaseModel):
     kind: Literal["conv"] = "conv"
     latent_dim: int = Field(24, ge=1)
     widths: list[int] = Field([32, 64, 128], min_length=1)
-    likelihood: Likelihood = CensoredSettings()
+    likelihood: LikelihoodSettings = CensoredSettings()
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for images (C, H, W), weights drawn from `generator`."""
-        if len(data_shape) != 3 or min(data_shape[1:]) < SMALLEST_SIDE:
+        if len(data_shape) != 3 or min(data_shape[1:]) < MIN_SIDE:
             raise InputError(
-                f"vae.kind=conv needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, but the data have"
+                f"vae.kind=conv needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, but the data have"
                 f" shape {data_shape}: use vae.kind=mlp"
             )
         channels, height, width = data_shape

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from vaebm.distributions.pixel import GaussianSettings, Likelihood
+from vaebm.distributions.likelihood import GaussianSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
 from vaebm.vae.base import VAE, FlatVAE
@@ -25,7 +25,7 @@ class MLPSettings(BaseModel):
     kind: Literal["mlp"] = "mlp"
     latent_dim: int = Field(2, ge=1)
     hidden: list[int] = Field([256, 256], min_length=1)
-    likelihood: Likelihood = GaussianSettings()
+    likelihood: LikelihoodSettings = GaussianSettings()
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for data of this shape, weights drawn from `generator`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.hybrid import VAEBM, ModelSettings
+from vaebm.models import VAEBM, ModelSettings
 from vaebm.vae.nvae.model import NVAE
 
 LEVEL = 1e-4
@@ -56,7 +56,7 @@ def test_the_density_is_the_mixtures_times_what_the_prior_says_of_the_rest(model
 @torch.no_grad()
 def test_its_proposals_are_exact(model: VAEBM) -> None:
     generator = torch.Generator().manual_seed(3)
-    for eps in (model.propose(DRAWS, generator), model.draw(DRAWS, generator, "vae_mixture")):
+    for eps in (model.sample_base(DRAWS, generator), model.draw(DRAWS, generator, "vae_mixture")):
         rest = eps[:, 8:].double()
         quantile = stats.norm.isf(LEVEL / (4 * eps.shape[1]))
         assert (rest.mean(0).abs() < quantile / math.sqrt(DRAWS)).all()
@@ -69,7 +69,7 @@ def test_its_proposals_are_exact(model: VAEBM) -> None:
 
 def test_chains_on_the_energy_of_codes_leave_it_invariant(model: VAEBM) -> None:
     generator = torch.Generator().manual_seed(4)
-    start = model.propose(DRAWS, generator)
+    start = model.sample_base(DRAWS, generator)
     sampler = model.settings.sampler.model_copy(update={"step_size": 0.01, "steps": 20})
     end = model.chains(start, generator, sampler).position
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vaebm.distributions.pixel import GaussianPixels
+from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.nn.batch_norm import EPSILON, BatchNormConv2d, batch_norm_layers
 from vaebm.nn.folding import foldable_layers, folded
 from vaebm.vae import elbo
@@ -107,7 +107,7 @@ def test_the_likelihood_of_a_generated_image_is_the_one_that_made_it(nvae: Build
     eps_x = torch.zeros(3, *vae.data_shape)
     x, z = vae.generate(eps_x, torch.randn(3, vae.latent_dim, generator=torch.Generator().manual_seed(1)))
     pixels = vae.decode(z)
-    assert isinstance(pixels, GaussianPixels)
+    assert isinstance(pixels, GaussianLikelihood)
     torch.testing.assert_close(pixels.center, x)
     without = nvae(likelihood={"kind": "bernoulli"})
     with pytest.raises(AssertionError, match="no differentiable generator"):

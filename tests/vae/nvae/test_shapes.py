@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vaebm.errors import InputError
 from vaebm.vae import NVAESettings, elbo
-from vaebm.vae.nvae.model import LARGEST_CODE, NVAE
+from vaebm.vae.nvae.model import MAX_CODE, NVAE
 
 CASES = [
     ((1, 28, 28), {"widths": [4, 6, 8], "groups": [2, 1]}, [(7, 7)] * 2 + [(14, 14)]),
@@ -30,7 +30,7 @@ def test_groups_lie_where_the_settings_say(
     assert vae.hierarchy.shapes == [(3, *size) for size in sizes]
     assert list(vae.group_sizes) == [f"z{i + 1}" for i in range(len(sizes))]
     assert vae.latent_dim == sum(3 * h * w for h, w in sizes) == sum(vae.group_sizes.values())
-    assert vae.code_dim == min(3 * sizes[0][0] * sizes[0][1], LARGEST_CODE)
+    assert vae.code_dim == min(3 * sizes[0][0] * sizes[0][1], MAX_CODE)
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     bound = elbo(vae, x, torch.Generator().manual_seed(2))
     assert bound.kl.keys() == vae.group_sizes.keys()

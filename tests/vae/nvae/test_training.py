@@ -27,8 +27,8 @@ vae: {kind: nvae, widths: [4, 6], groups: [1, 2], latents: 2, likelihood: {kind:
 code_mixture: {components: 2, codes: 200}
 energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: correction, hidden: [8]}}
 sampler: {kind: mala, step_size: 0.01, steps: 2, warmup: 2}
-start: {proposals: 2}
-vae_stage: {iterations: 6, batch_size: 16, optimiser: adamax, spectral: 0.01, kl_warmup_iterations: 3}
+init: {importance_samples: 2}
+vae_stage: {iterations: 6, batch_size: 16, optimizer: adamax, spectral: 0.01, kl_warmup_iterations: 3}
 energy_stage:
   batch_size: 16
   latent: {iterations: 3, batch_size: 16}
@@ -106,7 +106,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 
 
 def test_statistics_of_batch_norms_are_those_of_the_averaged_weights(recipe: Path, tmp_path: Path) -> None:
-    settings = load_recipe(recipe, ["vae.norm=batch", "vae_stage.batch_size=200", "vae_stage.average=0.5"])
+    settings = load_recipe(recipe, ["vae.norm=batch", "vae_stage.batch_size=200", "vae_stage.ema_decay=0.5"])
     data, engine = settings.data.load(), Engine("cpu", 0, None, tmp_path)
     model = build_model(settings, data, engine.device)
     stage = build_stages(Training(model, data.train, engine, silent(), 0), settings)[0]

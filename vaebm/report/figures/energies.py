@@ -10,7 +10,7 @@ from torch import Tensor
 from vaebm.report.figures.canvas import chart, svg
 from vaebm.report.subjects import in_order, subject
 
-FEWEST_BINS, MOST_BINS = 16, 48
+MIN_BINS, MAX_BINS = 16, 48
 SHOWN = (0.005, 0.995)  # quantiles of all values together between which the axis lies
 
 
@@ -19,7 +19,7 @@ def energy_histograms(energies: Mapping[str, Tensor]) -> bytes:
     everything = torch.cat(list(energies.values()))
     low, high = (float(q) for q in torch.quantile(everything, torch.tensor(SHOWN)))
     smallest = min(len(values) for values in energies.values())
-    bins = max(FEWEST_BINS, min(MOST_BINS, int(1.5 * smallest**0.5)))
+    bins = max(MIN_BINS, min(MAX_BINS, int(1.5 * smallest**0.5)))
     margin = 0.04 * max(high - low, 1e-3)
     edges = torch.linspace(low - margin, high + margin, bins + 1)
     with chart("", 5.2, 2.9) as axes:

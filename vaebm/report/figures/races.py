@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vaebm.report.figures.canvas import INK, MUTED, RULE, Axes, blank, chart, svg
 
-MOST_COLUMNS = 5
+MAX_COLUMNS = 5
 DECADES = 8.0  # ratio of largest to smallest from which an axis is logarithmic
 
 
@@ -36,14 +36,14 @@ class Racer:
 
 
 def lanes(racers: Sequence[Racer], across: str, level: float | None) -> bytes:
-    """An SVG of small charts, `MOST_COLUMNS` in a row at most.
+    """An SVG of small charts, `MAX_COLUMNS` in a row at most.
 
     Args:
         racers: in order.
         across: the axis of what is spent.
         level: a value worth comparing with, drawn as a dashed line.
     """
-    rows = math.ceil(len(racers) / MOST_COLUMNS)
+    rows = math.ceil(len(racers) / MAX_COLUMNS)
     columns = math.ceil(len(racers) / rows)
     seen = [value for racer in racers for value in racer.values] + ([] if level is None else [level])
     logarithmic = min(seen) > 0 and max(seen) > DECADES * min(seen)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from vaebm.data.transforms import to_display
 
-LARGEST_SIDE = 96
+MAX_SIDE = 96
 SHEET_PIXELS = 512  # a sheet is about as wide
 BUDGET = 250_000  # bytes that the images of one picture may have before they are compressed
 PAPER = 255  # between the images
@@ -36,18 +36,18 @@ def grid_side(shape: tuple[int, ...], most: int = 6) -> int:
 
 def shown_side(shape: tuple[int, ...]) -> int:
     """The longer side, in pixels, with which images (C, H, W) are shown."""
-    return min(LARGEST_SIDE, max(shape[1:]))
+    return min(MAX_SIDE, max(shape[1:]))
 
 
 def is_reduced(shape: tuple[int, ...]) -> bool:
     """Whether images (C, H, W) are shown smaller than they are."""
-    return max(shape[1:]) > LARGEST_SIDE
+    return max(shape[1:]) > MAX_SIDE
 
 
 def tiles(x: Tensor) -> Pixels:
     """Images (n, C, H, W) in [-1, 1] as they are shown, (n, h, w, 3) uint8."""
     images = x.detach().cpu().float()
-    factor = LARGEST_SIDE / max(images.shape[2:])
+    factor = MAX_SIDE / max(images.shape[2:])
     if factor < 1:
         height, width = (max(1, round(side * factor)) for side in images.shape[2:])
         images = functional.adaptive_avg_pool2d(images, (height, width))
@@ -98,7 +98,7 @@ def framed(pixels: Pixels) -> Pixels:
 def images_that_fit(shape: tuple[int, ...], budget: int) -> int:
     """How many images (C, H, W) stay within a budget of bytes, before compression."""
     channels, height, width = shape
-    shrink = min(1.0, LARGEST_SIDE / max(height, width))
+    shrink = min(1.0, MAX_SIDE / max(height, width))
     return max(1, math.floor(budget / (channels * height * width * shrink**2)))
 
 

@@ -30,7 +30,7 @@ def _images(data: DataSet) -> Plates:
     shown = sheet.tiles(data.train.batch(rows))
     scale = max(1, 2 * sheet.SHEET_PIXELS // (columns * shown.shape[2]))
     grid = sheet.sheet([shown[i : i + columns] for i in range(0, len(shown), columns)], scale, gap=max(2, scale // 2))
-    reduced = f" They are reduced to {sheet.LARGEST_SIDE} pixels here." if sheet.is_reduced(data.shape) else ""
+    reduced = f" They are reduced to {sheet.MAX_SIDE} pixels here." if sheet.is_reduced(data.shape) else ""
     caption = (
         f"{counted(len(rows), 'training image')}, drawn at random{ordered}. See how much they vary within a kind and"
         " how sharp their edges are: samples have to match both. Black is the lowest value a pixel can have and white"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from vaebm.experiment.run_directory import Run
-from vaebm.hybrid import VAEBM
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import VAEBM
 from vaebm.report.chapter import Plate
 from vaebm.report.figures.scores import scores
 from vaebm.report.measures import measure

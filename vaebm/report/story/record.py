@@ -11,7 +11,7 @@ import torch
 
 import vaebm
 from vaebm.experiment.run_directory import Run
-from vaebm.hybrid import VAEBM
+from vaebm.models import VAEBM
 from vaebm.report.story.words import counted, duration
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vaebm.data import DataSet
-from vaebm.hybrid import Show
+from vaebm.models import Show
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.exhibits import Exhibits
 from vaebm.report.figures import sheet

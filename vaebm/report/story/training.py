@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaebm.experiment.run_directory import Run
-from vaebm.hybrid.contrast import INDISTINGUISHABLE
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.figures.curves import Curve, curves
 from vaebm.report.story.words import number
+from vaebm.training.estimators.contrast import INDISTINGUISHABLE
 
 FigureRow = Mapping[str, Any]  # one line of metrics.jsonl
 
@@ -104,7 +104,7 @@ def _energy_plates(rows: Sequence[FigureRow], lengths: Mapping[str, float]) -> l
     shares = {
         "acceptance": "acceptance of chains",
         "proposal_ess": "proposals that count",
-        "stuck_share": "chains not finite",
+        "stuck_fraction": "chains not finite",
     }
     named = {name: curve(key) for key, name in shares.items() if any(row.get(key) for row in rows)}
     if named:

@@ -21,8 +21,8 @@ from vaebm.sampling.autocorrelation import integrated_time
 from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo
 
 FACTOR = 0.4
-MOST_COORDINATES = 32
-MOST_CHAINS = 64
+MAX_COORDINATES = 32
+MAX_CHAINS = 64
 
 
 class DecoherenceKernel(Tunable, Protocol):
@@ -47,8 +47,8 @@ class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
             dim = state.position.shape[1]
             if self.coordinates is None:
                 order = torch.randperm(dim, device=generator.device, generator=generator)
-                self.coordinates = order[:MOST_COORDINATES]
-            self.seen.append(moved.position[:MOST_CHAINS, self.coordinates])
+                self.coordinates = order[:MAX_COORDINATES]
+            self.seen.append(moved.position[:MAX_CHAINS, self.coordinates])
         return moved, info
 
     def close_window(self) -> None:

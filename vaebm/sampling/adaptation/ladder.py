@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from vaebm.sampling.tempering import Tempering
 
 # A rung is never placed by a pair that seemed never to be rejected.
-LEAST_REJECTION = 0.01
+MIN_REJECTION = 0.01
 
 
 def equal_swaps(betas: tuple[float, ...], swap_rates: Tensor) -> tuple[float, ...]:
     """Inverse temperatures of as many rungs and the same ends that have equal barriers, from swap rates (rung - 1,)."""
-    rejections = (1 - swap_rates.double().cpu().numpy()).clip(min=LEAST_REJECTION)
+    rejections = (1 - swap_rates.double().cpu().numpy()).clip(min=MIN_REJECTION)
     barrier = np.concatenate([[0.0], rejections.cumsum()])
     places = np.linspace(0.0, barrier[-1], len(betas))
     moved = np.exp(np.interp(places, barrier, np.log(betas)))

@@ -30,7 +30,7 @@ from vaebm.sampling.metropolis import metropolis
 RATE = 0.1
 DECAY = 0.95
 COST = 0.5
-MOST_LEAPFROGS = 64
+MAX_LEAPFROGS = 64
 
 
 class Trajectory(NamedTuple):
@@ -86,7 +86,7 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         if self.variance.mean is not None and self.log_length is None:
             self.log_length = math.log(float(self.kernel.step_size))
         if self.log_length is not None:
-            leapfrogs = min(max(math.exp(self.log_length) / float(self.kernel.step_size), 1.0), MOST_LEAPFROGS)
+            leapfrogs = min(max(math.exp(self.log_length) / float(self.kernel.step_size), 1.0), MAX_LEAPFROGS)
             self.kernel = replace(self.kernel, leapfrogs=leapfrogs)
         trajectory = self.kernel.propose(state, target, generator)
         moved, info = metropolis(state, trajectory.end, trajectory.log_ratio, generator, trajectory.leapfrogs)
@@ -131,5 +131,5 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
             return kernel
         half = self.lengths[len(self.lengths) // 2 :]
         length = math.exp(sum(half) / len(half))
-        leapfrogs = min(max(length / float(self.kernel.step_size), 1.0), MOST_LEAPFROGS)
+        leapfrogs = min(max(length / float(self.kernel.step_size), 1.0), MAX_LEAPFROGS)
         return replace(self.kernel, leapfrogs=leapfrogs)

@@ -39,7 +39,7 @@ from vaebm.sampling.adaptation.mass import Variance
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, select
 
 DOUBLINGS = 40
-LEAST_ACCEPTANCE = 1e-3
+MIN_ACCEPTANCE = 1e-3
 EARLY_GOAL = 0.8
 
 
@@ -71,7 +71,7 @@ def tolerated_acceptance(energy_error: float, dim: int) -> float:
 
 def pooled_acceptance(acceptance: Tensor, *, early: bool) -> Tensor:
     """Mean over the chains (the first axis), harmonic in the early phase."""
-    return 1 / (1 / acceptance.clamp(min=LEAST_ACCEPTANCE)).mean(dim=0) if early else acceptance.mean(dim=0)
+    return 1 / (1 / acceptance.clamp(min=MIN_ACCEPTANCE)).mean(dim=0) if early else acceptance.mean(dim=0)
 
 
 def window_ends(steps: int) -> list[int]:
@@ -152,7 +152,7 @@ class StepSizeWarmUp(Generic[KernelT]):
             # Momenta are drawn anew: what the chains gain on their way down leaves them at once.
             state = state._replace(carried=())
             if not self.kernel.adjusted:
-                state = select(info.acceptance > LEAST_ACCEPTANCE, state, before._replace(carried=()))
+                state = select(info.acceptance > MIN_ACCEPTANCE, state, before._replace(carried=()))
         elif self.ends and self.done <= self.ends[-1]:
             self.variance.update(state.position)
         if self.done in self.ends:

@@ -25,7 +25,7 @@ from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge
 from vaebm.vae.nvae.layout import Scale
 
-LARGEST_LOG_SCALE = 5.0
+MAX_LOG_SCALE = 5.0
 
 
 def standard_like(mean: Tensor) -> DiagonalGaussian:
@@ -35,7 +35,7 @@ def standard_like(mean: Tensor) -> DiagonalGaussian:
 
 def _gaussian(raw: Tensor) -> DiagonalGaussian:
     mean, log_scale = raw.float().chunk(2, dim=1)
-    return DiagonalGaussian(mean, LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE))
+    return DiagonalGaussian(mean, MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE))
 
 
 class Group(nn.Module):

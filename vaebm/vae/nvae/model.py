@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.distributions.pixel import GaussianPixels, PixelDistribution, PixelLikelihood
+from vaebm.distributions.likelihood import GaussianLikelihood, Likelihood, LikelihoodHead
 from vaebm.vae.base import VAE, Inference
 from vaebm.vae.nvae.hierarchy import Group, Hierarchy, standard_like
 from vaebm.vae.nvae.towers import BottomUp, Tail
 
-LARGEST_CODE = 256  # of the top group: a mixture of full covariances over more is slow to fit and fits poorly
+MAX_CODE = 256  # of the top group: a mixture of full covariances over more is slow to fit and fits poorly
 
 
 class NVAE(VAE):
@@ -32,14 +32,14 @@ class NVAE(VAE):
         tower: BottomUp,
         hierarchy: Hierarchy,
         tail: Tail,
-        likelihood: PixelLikelihood,
+        likelihood: LikelihoodHead,
     ) -> None:
         super().__init__()
         self.data_shape = data_shape
         self.tower, self.hierarchy, self.tail, self.likelihood = tower, hierarchy, tail, likelihood
         sizes = [torch.Size(shape).numel() for shape in hierarchy.shapes]
         self.group_sizes = {f"z{number + 1}": size for number, size in enumerate(sizes)}
-        self.latent_dim, self.code_dim = sum(sizes), min(sizes[0], LARGEST_CODE)
+        self.latent_dim, self.code_dim = sum(sizes), min(sizes[0], MAX_CODE)
 
     # Down the groups, each time with another choice of z_l
 
@@ -55,13 +55,13 @@ class NVAE(VAE):
         terms = [prior.log_prob(z_l) for prior, z_l in zip(priors, self._split(z), strict=True)]
         return torch.stack(terms).sum(0)
 
-    def decode(self, z: Tensor) -> PixelDistribution:
+    def decode(self, z: Tensor) -> Likelihood:
         return self._pixels(self._given(z)[0])
 
-    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianPixels, Tensor]:
+    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianLikelihood, Tensor]:
         state, z = self._from_noise(eps_z)  # decoded on the way, where `latent` and `pixels` would pass twice
         pixels = self._pixels(state)
-        assert isinstance(pixels, GaussianPixels), "this likelihood has no differentiable generator"
+        assert isinstance(pixels, GaussianLikelihood), "this likelihood has no differentiable generator"
         return pixels, z
 
     def encode(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class NVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
 
-    def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, PixelDistribution]:
+    def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         state, inference = self._infer(x, generator)
         return inference, self._pixels(state)
 
@@ -116,8 +116,8 @@ class NVAE(VAE):
 
         return self.hierarchy(eps_z.shape[0], choose), _join(chosen)
 
-    def _pixels(self, state: Tensor) -> PixelDistribution:
-        pixels: PixelDistribution = self.likelihood(self.tail(state))
+    def _pixels(self, state: Tensor) -> Likelihood:
+        pixels: Likelihood = self.likelihood(self.tail(state))
         return pixels
 
     def _split(self, flat: Tensor) -> list[Tensor]:

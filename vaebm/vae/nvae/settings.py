@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vaebm.distributions.pixel import CensoredSettings, Likelihood
+from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import VAE
 from vaebm.vae.nvae.cells import CONVOLUTIONS, DecoderCell, Norm
@@ -45,7 +45,7 @@ class NVAESettings(BaseModel):
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
     norm: Norm = Field("weight", description="of convolutions")
     gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
-    likelihood: Likelihood = CensoredSettings()
+    likelihood: LikelihoodSettings = CensoredSettings()
 
     @model_validator(mode="after")
     def _check_scales(self) -> NVAESettings:

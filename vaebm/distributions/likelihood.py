@@ -1,0 +1,295 @@
+"""Decoder likelihoods p(x | z): what the numbers that a decoder puts out mean.
+
+Values lie in [-1, 1] for images, anywhere for points. A likelihood is a module whose `forward` turns the decoder's raw
+output (B, k C, ...) into a distribution over x (B, C, ...); k is `outputs_per_value`.
+
+Gaussian            x = mu + sigma eps
+censored Gaussian   x = clamp(mu + sigma eps, -1, 1)                                    (Tobin 1958)
+    log p(x) = log Phi((-1 - mu) / sigma)      where x = -1: the point mass of all that would lie below
+               log Phi((mu - 1) / sigma)       where x = +1
+               log N(x; mu, sigma)             between
+Bernoulli           P(x = 1) = (1 + tanh(raw / 2)) / 2, else x = -1
+logistic mixture    M discretised logistics on `levels` steps, each value on its own    (Salimans et al. 2017, without
+                    their coupling of channels)
+
+Half of the pixels of small images are exactly black or white. A Gaussian cannot say "exactly -1" and leaves a jitter
+that every feature distance sees; the censored one can, and since the clamp *is* its generator, the pull-back of an
+energy to noise space stays exact. The scale is one number (`scale: global`) or the decoder's, per value, within a
+factor e^4 of a learned base (`scale: pixel`): the ink of a digit varies by less than a grey level, its outline by a
+hundred. Bernoulli and logistic mixture have no differentiable generator T_x(z,
+eps_x): they serve a VAE and an energy on z, not an energy on x.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebm.distributions.gaussian import DiagonalGaussian, log_normal_cdf, sum_over_values
+
+MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
+MAX_OFFSET = 4.0  # of log sigma from its base
+
+
+class Likelihood(ABC):
+    """p(x | z) for a batch of z; x is (B, C, ...)."""
+
+    @property
+    @abstractmethod
+    def center(self) -> Tensor:
+        """The image without pixel noise, T_x(z, 0): mean of a Gaussian, median of a censored one."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x | z), (B,), in nats."""
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One image per z."""
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(Likelihood):
+    """N(mu, sigma^2), each value on its own."""
+
+    gaussian: DiagonalGaussian
+
+    @property
+    def center(self) -> Tensor:
+        return self.gaussian.mean
+
+    def transport(self, eps: Tensor) -> Tensor:
+        """T_x(z, eps): the sample that noise `eps` gives."""
+        return self.gaussian.transport(eps)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.gaussian.log_prob(x)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        eps = torch.randn(self.center.shape, generator=generator, device=self.center.device)
+        return self.transport(eps)
+
+    def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
+        """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
+        return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
+
+    def smoothed(self, noise: float) -> NoisyLikelihood:
+        """The law of x + noise n with n ~ N(0, I)."""
+        scale = (self.gaussian.scale.square() + noise**2).sqrt()
+        return NoisyLikelihood(DiagonalGaussian(self.gaussian.mean, scale.log()), noise)
+
+
+@dataclass(frozen=True)
+class NoisyLikelihood(GaussianLikelihood):
+    """N(mu, sigma^2 + noise^2): Gaussian pixels with noise added, which the denoised image is then without."""
+
+    noise: float
+
+    def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
+        """Tweedie's estimate of the clean image:  x + noise^2 d/dx [log N(x; mu, sigma^2 + noise^2) - E(x)]."""
+        score = -(x - self.gaussian.mean) / self.gaussian.scale.square() - energy_gradient
+        return x + self.noise**2 * score
+
+
+@dataclass(frozen=True)
+class CensoredLikelihood(GaussianLikelihood):
+    """clamp(N(mu, sigma^2), -1, 1): Gaussian between the ends, a point mass at each."""
+
+    @property
+    def center(self) -> Tensor:
+        return self.gaussian.mean.clamp(-1.0, 1.0)
+
+    def transport(self, eps: Tensor) -> Tensor:
+        return super().transport(eps).clamp(-1.0, 1.0)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        mu, sigma = self.gaussian.mean, self.gaussian.scale
+        below = log_normal_cdf((-1.0 - mu) / sigma)
+        above = log_normal_cdf((mu - 1.0) / sigma)
+        between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
+        return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
+
+    def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
+        """The same for u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))): the gradient is 0 past the ends."""
+        inside = x.abs() < 1.0
+        return super().denoise(x, energy_gradient * inside).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BernoulliLikelihood(Likelihood):
+    """x in {-1, 1}, with log-odds `logits` for 1."""
+
+    logits: Tensor
+
+    @property
+    def center(self) -> Tensor:
+        return torch.tanh(0.5 * self.logits)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return sum_over_values(
+            -functional.binary_cross_entropy_with_logits(self.logits, (x + 1.0) / 2.0, reduction="none")
+        )
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(self.logits), generator=generator) * 2.0 - 1.0
+
+
+@dataclass(frozen=True)
+class LogisticMixtureLikelihood(Likelihood):
+    """M logistics integrated over `levels` bins of [-1, 1], the outer ones to infinity. Tensors are (B, M, C, ...)."""
+
+    log_weights: Tensor
+    means: Tensor
+    log_scales: Tensor
+    levels: int
+
+    @property
+    def center(self) -> Tensor:
+        return (self.log_weights.exp() * self.means.clamp(-1.0, 1.0)).sum(1).clamp(-1.0, 1.0)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        half_bin = 1.0 / (self.levels - 1)
+        distance = x[:, None] - self.means
+        upper = (distance + half_bin) * torch.exp(-self.log_scales)
+        lower = (distance - half_bin) * torch.exp(-self.log_scales)
+        width = 2.0 * half_bin * torch.exp(-self.log_scales)  # u - l, which would cancel to 0 for a mean far away
+        # log(sigmoid(u) - sigmoid(l)) = u - softplus(u) - softplus(l) + log(1 - e^(l - u)),  stable in float32
+        between = upper - functional.softplus(upper) - functional.softplus(lower) + torch.log(-torch.expm1(-width))
+        edge = 1.0 - half_bin
+        first, last = functional.logsigmoid(upper), functional.logsigmoid(-lower)
+        log_bin = torch.where(x[:, None] < -edge, first, torch.where(x[:, None] > edge, last, between))
+        return sum_over_values(torch.logsumexp(self.log_weights + log_bin, dim=1))
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        def uniform(shape: torch.Size) -> Tensor:
+            return torch.rand(shape, generator=generator, device=self.means.device).clamp(1e-6, 1.0 - 1e-6)
+
+        gumbel = -torch.log(-torch.log(uniform(self.means.shape)))
+        component = (self.log_weights + gumbel).argmax(1, keepdim=True)
+        mean, log_scale = (part.gather(1, component).squeeze(1) for part in (self.means, self.log_scales))
+        x = mean + log_scale.exp() * torch.logit(uniform(mean.shape))
+        step = 2.0 / (self.levels - 1)
+        return (torch.round((x + 1.0) / step) * step - 1.0).clamp(-1.0, 1.0)
+
+
+class LikelihoodHead(nn.Module, ABC):
+    """Turns a decoder's raw output into p(x | z)."""
+
+    outputs_per_value: int
+    reparameterised: bool = False  # whether x is a differentiable function T_x(z, eps_x)
+
+    @abstractmethod
+    def forward(self, raw: Tensor) -> Likelihood:
+        """The distribution that raw (B, k C, ...) stands for."""
+
+
+class GaussianHead(LikelihoodHead):
+    """Gaussian values with a learned scale; with `censored`, clamped to [-1, 1].
+
+    Args:
+        scale: "global" for one sigma, "pixel" for one per value within a factor e^4 of a learned base.
+        initial_scale: sigma before training, in units of x.
+        censored: whether the clamp to [-1, 1] belongs to the generator.
+    """
+
+    reparameterised = True
+
+    def __init__(self, scale: Literal["global", "pixel"], initial_scale: float, censored: bool) -> None:
+        super().__init__()
+        self.per_value = scale == "pixel"
+        self.outputs_per_value = 2 if self.per_value else 1
+        self.distribution = CensoredLikelihood if censored else GaussianLikelihood
+        self.base_log_scale = nn.Parameter(torch.tensor(initial_scale).log())
+
+    def forward(self, raw: Tensor) -> GaussianLikelihood:
+        raw = raw.float()  # a likelihood is never left to half precision
+        log_scale: Tensor = self.base_log_scale
+        mu = raw
+        if self.per_value:
+            mu, offset = raw.chunk(2, dim=1)
+            log_scale = log_scale + MAX_OFFSET * torch.tanh(offset / MAX_OFFSET)
+        sigma = MIN_SCALE + log_scale.exp()
+        return self.distribution(DiagonalGaussian(mu, sigma.log()))
+
+
+class BernoulliHead(LikelihoodHead):
+    """Black or white."""
+
+    outputs_per_value = 1
+
+    def forward(self, raw: Tensor) -> BernoulliLikelihood:
+        return BernoulliLikelihood(raw.float())
+
+
+class LogisticMixtureHead(LikelihoodHead):
+    """A mixture of `components` logistics on `levels` steps."""
+
+    def __init__(self, components: int, levels: int) -> None:
+        super().__init__()
+        self.components, self.levels = components, levels
+        self.outputs_per_value = 3 * components
+
+    def forward(self, raw: Tensor) -> LogisticMixtureLikelihood:
+        batch, channels, *space = raw.shape
+        parts = raw.float().reshape(batch, 3, self.components, channels // self.outputs_per_value, *space)
+        logits, means, log_scales = parts.unbind(1)
+        return LogisticMixtureLikelihood(
+            functional.log_softmax(logits, dim=1), means, log_scales.clamp(-7.0, 3.0) - 1.0, self.levels
+        )
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GaussianSettings(_Settings):
+    """Gaussian values, unbounded."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    scale: Literal["global", "pixel"] = "global"
+    initial_scale: float = Field(0.3, gt=0)
+
+    def build(self) -> LikelihoodHead:
+        return GaussianHead(self.scale, self.initial_scale, censored=False)
+
+
+class CensoredSettings(_Settings):
+    """Gaussian values clamped to [-1, 1]: for images with saturated pixels."""
+
+    kind: Literal["censored"] = "censored"
+    scale: Literal["global", "pixel"] = "pixel"
+    initial_scale: float = Field(0.3, gt=0)
+
+    def build(self) -> LikelihoodHead:
+        return GaussianHead(self.scale, self.initial_scale, censored=True)
+
+
+class BernoulliSettings(_Settings):
+    """Black or white."""
+
+    kind: Literal["bernoulli"] = "bernoulli"
+
+    def build(self) -> LikelihoodHead:
+        return BernoulliHead()
+
+
+class LogisticMixtureSettings(_Settings):
+    """Discretised logistics."""
+
+    kind: Literal["logistic_mixture"] = "logistic_mixture"
+    components: int = Field(5, ge=1)
+    levels: int = Field(256, ge=2)
+
+    def build(self) -> LikelihoodHead:
+        return LogisticMixtureHead(self.components, self.levels)
+
+
+LikelihoodSettings = Annotated[
+    GaussianSettings | CensoredSettings | BernoulliSettings | LogisticMixtureSettings, Field(discriminator="kind")
+]

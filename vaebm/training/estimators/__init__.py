@@ -1,0 +1,1 @@
+"""Estimators: how does the energy learn from data and, where it needs them, samples of the model?"""

@@ -1,0 +1,81 @@
+"""The guard: stops a run at once when its figures say that the energy is running away, and says why in a sentence.
+
+It trips when
+- the loss or a gradient norm is not finite;
+- the energy gap mean E(x-) - mean E(x+) is beyond `energy_gap` nats in size: data and samples cannot differ by that
+  much under a model that is worth keeping (in the published code's runs it grows to 1e9 before the NaN);
+- a logistic loss stays above log 4 by more than `loss_excess` over `window` iterations: the ratio is worse than none;
+- more than `stuck_fraction` of the chains, or all of them, met values that are not finite.
+
+Rolling back with a smaller step would start here; for now the last good checkpoint is what remains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vaebm.errors import Diverged
+
+
+class DivergenceMonitorSettings(BaseModel):
+    """Limits of a healthy run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    energy_gap: float = Field(200.0, gt=0, description="nats, in size, of mean E(x-) - mean E(x+)")
+    loss_excess: float = Field(0.5, gt=0, description="nats of a logistic loss above log 4")
+    window: int = Field(50, ge=1, description="iterations over which a logistic loss is averaged")
+    stuck_fraction: float = Field(0.5, gt=0, le=1, description="share of chains with values that are not finite")
+
+
+class DivergenceMonitor:
+    """Looks at each iteration's figures: `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_fraction`, where given."""
+
+    def __init__(self, settings: DivergenceMonitorSettings) -> None:
+        self.settings = settings
+        self._excess = 0.0
+
+    def check(self, where: str, figures: Mapping[str, float]) -> None:
+        """Passes, or raises.
+
+        Raises:
+            Diverged: with the reason and what to do.
+        """
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(figures.get(name, 0.0)):
+                raise self._reason(where, f"the {name.replace('_', ' ')} is not finite")
+        limit = self.settings.energy_gap
+        if abs(figures.get("gap", 0.0)) > limit:
+            raise self._reason(
+                where, f"the energy gap between samples and data is {figures['gap']:.0f} nats (limit {limit:.0f})"
+            )
+        stuck = figures.get("stuck_fraction", 0.0)
+        if stuck > self.settings.stuck_fraction or stuck >= 1.0:
+            raise self._reason(where, f"{stuck:.0%} of the chains met values that are not finite")
+        if "ratio_excess" in figures:
+            self._excess += (figures["ratio_excess"] - self._excess) / self.settings.window
+            if self._excess > self.settings.loss_excess:
+                excess = f"{self._excess:.2f} nats above log 4"
+                raise self._reason(where, f"the logistic loss stayed {excess}, worse than no energy")
+
+    def begin_stage(self) -> None:
+        """Forgets the loss of the stage before."""
+        self._excess = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """For a checkpoint."""
+        return {"excess": self._excess}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """From a checkpoint."""
+        self._excess = state["excess"]
+
+    @staticmethod
+    def _reason(where: str, what: str) -> Diverged:
+        return Diverged(
+            f"training diverged in {where}: {what}. The last good model is kept; lower energy_stage.learning_rate, or"
+            " chain density_ratio and ratio_rounds instead of contrastive_divergence"
+        )

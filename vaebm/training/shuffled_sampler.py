@@ -1,0 +1,47 @@
+"""ShuffledSampler: the order in which training data come.
+
+Rows of epoch e are a permutation of all rows, drawn by a generator of (seed, e). Batches follow each other through it,
+and where one reaches an epoch's end it goes on in the next, so that after any number of batches no row has come twice
+more often than another. With P processes, each takes its part of every batch. What a resumed run needs is one number:
+how many rows have been taken.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPOCHS_APART = 1_000_003  # between the generators of two seeds, so that they share no epoch
+
+
+class ShuffledSampler:
+    """An endless order of `count` rows.
+
+    Args:
+        count: rows of an epoch.
+        seed: of the order.
+        rank, processes: which part of every batch is this process's.
+    """
+
+    def __init__(self, count: int, seed: int, rank: int = 0, processes: int = 1) -> None:
+        self.count, self.seed, self.rank, self.processes = count, seed, rank, processes
+        self.position = 0
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def take(self, rows: int) -> Tensor:
+        """The next indices, (rows,) of this process, on the CPU."""
+        first = self.position + self.rank * rows
+        self.position += self.processes * rows
+        parts, taken = [], 0
+        while taken < rows:
+            epoch, within = divmod(first + taken, self.count)
+            part = self._of_epoch(epoch)[within : within + rows - taken]
+            parts.append(part)
+            taken += len(part)
+        return torch.cat(parts)
+
+    def _of_epoch(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * EPOCHS_APART + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
+        return self._order
