@@ -11,6 +11,7 @@ They are checked when a model is built, before anything is trained, and when its
 
 from __future__ import annotations
 
+from vaebm.data.modality import IMAGES, modality_of
 from vaebm.errors import InputError
 from vaebm.models.settings import ModelSettings
 
@@ -32,8 +33,9 @@ def check_parts(settings: ModelSettings, data_shape: tuple[int, ...], reparamete
             "target=release needs log p(x | z) of a sample with a gradient, but"
             f" {'energy.input=mean' if energy.sees_means else likelihood} has none: set target=exact"
         )
+    is_image = modality_of(data_shape) is IMAGES
     gaussian = settings.vae.likelihood.kind == "gaussian"
-    if energy.noise_std and (energy.image is None or energy.sees_means or len(data_shape) != 3 or not gaussian):
+    if energy.noise_std and (energy.image is None or energy.sees_means or not is_image or not gaussian):
         raise InputError(
             "energy.noise_std needs images, an energy.image that sees samples, and vae.likelihood.kind=gaussian: set"
             " those, or energy.noise_std=0"

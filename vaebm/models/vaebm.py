@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm import sampling
-from vaebm.data import transforms
+from vaebm.data.modality import modality_of
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.distributions.mixture import GaussianMixture
@@ -250,7 +250,7 @@ class VAEBM(Pretrained, nn.Module):
         generator = torch.Generator(self.device).manual_seed(seed)
         eps = self.draw(n, generator, subject)
         x = self.render(eps, self.show_of(subject, show), generator)
-        return transforms.to_display(x) if len(self.data_shape) == 3 else x
+        return modality_of(self.data_shape).to_user(x)
 
     def show_of(self, subject: Subject, show: Show | None = None) -> Show:
         """How a subject is shown: as asked, or as the settings say; without an energy, `denoised` is the mean."""
