@@ -104,7 +104,7 @@ def compare_samplers(
     every = contenders(model)
     names = _known(only, list(every))
     evaluation = kind_of(data)(run, recipe, data, model, None, progress)
-    n = n or (min(2 * evaluation.n, MAX_IMAGES) if data.kind == "image" else POINTS)
+    n = n or {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
     protocol = {
@@ -165,7 +165,7 @@ class _Contest:
         return Comparison(self.shelf.folder, rows, judge.key, start, references, masses, self.protocol)
 
     def _held_out(self) -> torch.Tensor:
-        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test))))
+        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test)))).x
 
     def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
         model, masses = self.model, None
@@ -180,7 +180,7 @@ class _Contest:
         start = model.sample_base(self.n, generator)
         probes = max(4, min(PROBES, self.n // 20))
         rows = torch.randint(len(self.data.test), (probes,), generator=torch.Generator().manual_seed(self.seed))
-        from_data = data_noise(model, self.data.test.batch(rows).to(model.device), generator)
+        from_data = data_noise(model, self.data.test.batch(rows).x.to(model.device), generator)
         watch = Watch(
             model.noise.dim,
             lambda eps: judge.features(model.render(eps, "sample", torch.Generator(model.device).manual_seed(0)).cpu()),

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vaebm.data import DataSet
-from vaebm.data.transforms import to_uint8
+from vaebm.data import DataSet, modality_of
 from vaebm.errors import InputError
 from vaebm.experiment.contender import Course
 from vaebm.experiment.judge import Masses
@@ -114,13 +113,11 @@ class Shelf:
 
     def save_samples(self, name: str, x: Tensor) -> None:
         """Writes samples x (n, *data_shape), in the model's range."""
+        arrays: dict[str, Any] = modality_of(x.shape[1:]).arrays(x)
         path = self.folder / SAMPLES / f"{name}.npz"
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
-            if x.ndim == 4:
-                np.savez_compressed(file, images=to_uint8(x).permute(0, 2, 3, 1).numpy())
-            else:
-                np.savez_compressed(file, points=x.float().numpy())
+            np.savez_compressed(file, **arrays)
         draft.replace(path)
 
     def masses(self, model: VAEBM, data: DataSet, progress: Progress) -> Masses:

@@ -77,9 +77,12 @@ def evaluate(
     return done
 
 
+EVALUATIONS: dict[str, type[Evaluation]] = {"image": ImageEvaluation, "points": PointEvaluation}
+
+
 def kind_of(data: DataSet) -> type[Evaluation]:
     """What evaluates such data."""
-    return ImageEvaluation if data.kind == "image" else PointEvaluation
+    return EVALUATIONS[data.modality.name]
 
 
 def _known_names(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

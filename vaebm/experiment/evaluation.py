@@ -125,7 +125,7 @@ class Evaluation(ABC):
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         test = self.data.test
         rows = torch.arange(min(len(test), MAX_DRAW)).split(ROWS_AT_ONCE)
-        batches = [test.batch(part).to(self.model.device) for part in rows]
+        batches = [test.batch(part).x.to(self.model.device) for part in rows]
         draws = [[elbo(self.model.vae, x, generator).value for _ in range(ELBO_DRAWS)] for x in batches]
         values = torch.cat([torch.stack(bounds).mean(0) for bounds in draws]).double()
         stderr = float(values.std() / len(values) ** 0.5)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.data.transforms import to_uint8
+from vaebm.data import Modality
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.unfinished import Unfinished, request_of
@@ -124,32 +124,31 @@ def write_samples(
     """
     if n < 1:
         raise InputError(f"n={n}: ask for at least one sample")
-    points = len(run.data().shape) != 3
-    _check_target(out, points)
+    modality = run.data().modality
+    _check_target(out, modality)
     model = run.model(device)
     model.update_settings(run.with_overrides(overrides).model_settings())
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     x = draw_samples(
         model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished
     ).cpu()
-    if points:
-        _write_npz(out, points=x.float().numpy())
+    arrays = modality.arrays(x)
+    if out.suffix == ".npz":
+        _write_npz(out, **arrays)
     else:
-        write_images(to_uint8(x).permute(0, 2, 3, 1).numpy(), out)
+        write_images(arrays["images"], out)
     unfinished.discard()
     return out
 
 
 def write_images(images: np.ndarray, out: Path) -> None:
-    """Images (n, height, width, channels) uint8 into an npz, a grid, or a folder."""
+    """Images (n, height, width, channels) uint8 into a grid, or a folder."""
     from PIL import Image
 
     def picture(pixels: np.ndarray) -> Image.Image:
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    if out.suffix == ".npz":
-        _write_npz(out, images=images)
-    elif out.suffix == ".png":
+    if out.suffix == ".png":
         draft = out.with_name(f".{out.name}")
         picture(grid(images)).save(draft, format="png")
         draft.replace(out)
@@ -179,9 +178,9 @@ def _write_npz(out: Path, **arrays: np.ndarray) -> None:
     draft.replace(out)
 
 
-def _check_target(out: Path, points: bool) -> None:
-    if points and out.suffix != ".npz":
-        raise InputError(f"{out}: points go into an .npz file, as in --out {out.with_suffix('.npz')}")
+def _check_target(out: Path, modality: Modality) -> None:
+    if not modality.pictured and out.suffix != ".npz":
+        raise InputError(f"{out}: {modality.noun}s go into an .npz file, as in --out {out.with_suffix('.npz')}")
     if out.suffix in (".npz", ".png"):
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")

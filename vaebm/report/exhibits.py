@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaebm.data import DataSet
+from vaebm.data import POINTS, DataSet
 from vaebm.energy import MixtureEnergy
 from vaebm.models import VAEBM, Show, Subject
 from vaebm.models.vaebm import CHAINS_AT_ONCE
@@ -86,7 +86,7 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
     generator = torch.Generator(model.device).manual_seed(SEED)
     n = _how_many(data)
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(SEED))[:n]
-    held_out = data.test.batch(order)
+    held_out = data.test.batch(order).x
     # Resampled starts stand in the order of their proposals, copies of one side by side: shuffled, a sheet is fair.
     start = model.start(n, generator)[torch.randperm(n, generator=generator, device=model.device)]
     begin = _start_of(model)
@@ -105,7 +105,7 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
 
 
 def _how_many(data: DataSet) -> int:
-    if data.kind == "points":
+    if data.modality is POINTS:
         return POINT_CHAINS
     return max(MIN_IMAGES, min(MAX_IMAGES, IMAGE_VALUES // torch.Size(data.shape).numel()))
 

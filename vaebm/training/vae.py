@@ -76,7 +76,7 @@ class VAEStage(Stage):
         s, t = self.settings, self.training
         risen = ramp(iteration, s.kl_zero_iterations, s.kl_warmup_iterations)
         kl_weight = s.kl_weight * risen
-        x = t.batch(s.batch_size)
+        x = t.batch(s.batch_size).x
         with t.model.autocast():
             bound = elbo(t.model.vae, x, t.engine.generator, kl_weight, balanced=s.kl_balancing and risen < 1.0)
         loss = -bound.value.mean() / self._values
@@ -118,4 +118,4 @@ class VAEStage(Stage):
 
     def _reconstruct(self) -> object:
         t = self.training
-        return t.model.vae.reconstruct(t.batch(self.settings.batch_size), t.engine.generator)
+        return t.model.vae.reconstruct(t.batch(self.settings.batch_size).x, t.engine.generator)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vaebm.data import modality_of
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.densities import Densities
 from vaebm.report.exhibits import Exhibits
@@ -37,7 +38,7 @@ def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter
     blocks = [Plates([Plate(energy_histograms(energies), _histogram_caption(energies))], 300, 700)]
     if isinstance(found, Densities) and found.energy is not None:
         blocks.append(_map(found))
-    elif len(exhibits.model.data_shape) == 3 and "vae_mixture" not in exhibits.broken:
+    elif modality_of(exhibits.model.data_shape).pictured and "vae_mixture" not in exhibits.broken:
         blocks.append(_extremes(exhibits))
     return Chapter("energy", title, [*sentences, _gaps(energies)], blocks)
 

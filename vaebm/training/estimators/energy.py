@@ -96,7 +96,7 @@ class EnergyPhase(Stage):
     def data(self) -> Tensor:
         """A batch x+ of data, as E_x is to see them: see `energy.input` and `energy.noise_std`."""
         t, sees = self.training, self.training.model.settings.energy.input
-        x = t.batch(self.batch_size)
+        x = t.batch(self.batch_size).x
         if sees == "sample":
             return t.model.add_noise(x, t.engine.generator)
         with t.model.autocast():
@@ -105,7 +105,7 @@ class EnergyPhase(Stage):
     def denoising_loss(self) -> Tensor:
         """Of a batch of its own (training/estimators/score_matching.py)."""
         model, generator = self.training.model, self.training.engine.generator
-        x = self.training.batch(self.batch_size)
+        x = self.training.batch(self.batch_size).x
         with torch.no_grad():
             with model.autocast():
                 z = model.vae.infer(x, generator).z
