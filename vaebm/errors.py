@@ -8,7 +8,6 @@
 | `Interrupted` | 130 | Ctrl-C; all is saved |
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Iterable

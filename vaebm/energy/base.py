@@ -57,6 +57,7 @@ class LatentEnergy(Energy):
     """A term E_z(z), with exact samples of p(z) exp(-E_z(z)); it is built on the mixture fitted to the codes."""
 
     reads_z = True
+    slow_density = False  # whether E_z costs far more than a sample of it
     mixture: GaussianMixture
 
     @abstractmethod

@@ -80,6 +80,8 @@ class FlowEnergy(LatentEnergy):
         steps: Heun steps from t = 0 to 1, two evaluations of v each.
     """
 
+    slow_density = True
+
     def __init__(self, mixture: GaussianMixture, velocity: nn.Module, steps: int) -> None:
         super().__init__()
         self.mixture = mixture

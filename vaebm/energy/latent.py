@@ -111,7 +111,9 @@ class MixtureEnergy(LatentEnergy):
         """
         codes = self.mixture.sample(n, generator)
         log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
-        log_weighted = log_shares - torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])[:, None]
+        log_weighted = (
+            log_shares - torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])[:, None]
+        )
         log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)
         self.mixture.log_weights.copy_((self.mixture.log_weights - log_z).log_softmax(0))
 

@@ -57,10 +57,6 @@ class TotalEnergy(Energy):
     def _part(self, terms: dict[str, Energy]) -> TotalEnergy:
         return self if len(terms) == len(self.terms) else TotalEnergy(terms)
 
-    def __len__(self) -> int:
-        """How many terms there are."""
-        return len(self.terms)
-
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         terms = self.terms.values()
         if not terms:

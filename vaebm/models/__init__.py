@@ -1,7 +1,7 @@
 """Models: what is the density of VAE and energy together, and how is it pulled back to noise, drawn and saved?"""
 
 from vaebm.models.base import SHOWS, Model, ModelSettings, Show
-from vaebm.models.draws import CHAINS_AT_ONCE, DrawSettings, InitSettings, NoiseSpaceModel
+from vaebm.models.draws import CHAINS_AT_ONCE, DrawSettings, InitSettings, NoiseSpaceModel, in_noise_space
 from vaebm.models.noise_space import Noise
 from vaebm.models.saved import MODELS, load_model
 from vaebm.models.settings import EnergySettings, VAEBMSettings
@@ -21,5 +21,6 @@ __all__ = [
     "NoiseSpaceModel",
     "Show",
     "VAEBMSettings",
+    "in_noise_space",
     "load_model",
 ]

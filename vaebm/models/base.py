@@ -31,6 +31,8 @@ class ModelSettings(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    changeable: ClassVar[frozenset[str]] = frozenset()  # names of what may change after training
+
     kind: str
 
     @abstractmethod
@@ -81,12 +83,33 @@ class Model(Saved, nn.Module, ABC):
     def render(self, draws: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         """Data (n, *data_shape), in the model's range, of what `draw` gives."""
 
+    def update_settings(self, settings: Any) -> None:
+        """Takes settings that ask for the same nets.
+
+        Raises:
+            InputError: they do not suit the nets.
+        """
+        self.settings = settings
+
+    def warnings(self) -> list[str]:
+        """Sentences on what will be slow or will not work well."""
+        return []
+
+    def prepare(self, progress: Progress) -> None:
+        """Makes ready for long work, such as by compiling; nothing random is drawn from a shared generator."""
+
     def show_of(self, subject: str, show: Show | None = None) -> Show:
         """How a subject is shown where nobody asks for another way."""
         return show or "sample"
 
     def sample(
-        self, n: int, *, seed: int = 0, subject: str | None = None, show: Show | None = None, progress: Progress | None = None
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        subject: str | None = None,
+        show: Show | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """n samples: images (n, C, H, W) in [0, 1], or points (n, dim). The same seed gives the same samples.
 
@@ -124,4 +147,3 @@ class Model(Saved, nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return next(self.parameters()).dtype
-

@@ -17,6 +17,7 @@ One draw of noise serves all shows.
 from __future__ import annotations
 
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,7 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import Likelihood
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import TotalEnergy
+from vaebm.errors import InputError
 from vaebm.models.base import Model, Show
 from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
 from vaebm.nn.folding import folded
@@ -133,13 +135,25 @@ class NoiseSpaceModel(Model):
     @property
     def corrects(self) -> bool:
         """Whether the energy has terms beyond the base, which then begins the chains."""
-        return len(self.energy_net.correction) > 0
+        return bool(self.energy_net.correction.terms)
 
     def energy_over_base(self, x: Tensor | None, z: Tensor | None) -> Tensor:
         """The energy of the terms that the base does not carry already, (B,): minus its importance weights' log."""
         with self.autocast():
             energy: Tensor = self.energy_net.correction(x, z)
         return energy
+
+    def base_log_density(self, eps: Tensor) -> Tensor:
+        """log of the base in noise space, (B, dim) to (B,), in nats: normalised where its energy is."""
+        base = self.energy_net.base
+        if base is None:
+            return standard_log_prob(eps)
+        energy: Tensor = base(None, self.vae.latent(self.noise.unpack(eps)[1]))
+        return standard_log_prob(eps) - energy
+
+    @abstractmethod
+    def add_noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Data x (B, *data_shape) as the energy sees them."""
 
     # Where chains begin
 
@@ -301,7 +315,7 @@ class NoiseSpaceModel(Model):
         if show == "sample":
             return likelihood.transport(eps_x)
         energy = self.energy_net.on_data
-        if show == "mean" or not len(energy):
+        if show == "mean" or not energy.terms:
             return likelihood.center
         with torch.enable_grad():
             x = likelihood.transport(eps_x).requires_grad_()
@@ -314,6 +328,27 @@ class NoiseSpaceModel(Model):
         return "mean" if show == "denoised" and subject != "vaebm" else show
 
     # Housekeeping
+
+    def warnings(self) -> list[str]:
+        base = self.energy_net.base
+        if base is not None and base.slow_density and self.moves.follows_h:
+            return [
+                "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
+                " much memory here: fix_codes=true leaves codes as they are drawn."
+            ]
+        return []
+
+    @abstractmethod
+    def compile_nets(self) -> None:
+        """Compiles the nets in place; the first steps after it are slow."""
+
+    def prepare(self, progress: Progress) -> None:
+        if self.settings.compile:
+            started = time.perf_counter()
+            self.compile_nets()
+            generator = torch.Generator(self.device).manual_seed(0)  # of its own: compiling must not change training
+            self.chains(self._standard(2, generator), generator)
+            progress.say(f"torch.compile took {time.perf_counter() - started:.0f} s to start.")
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -332,6 +367,17 @@ class NoiseSpaceModel(Model):
         if settings.fix_codes:
             return FixedCodes(self, settings.target)
         return AllNoise(self, settings.target, settings.latent_step_scale)
+
+
+def in_noise_space(model: Model) -> NoiseSpaceModel:
+    """The model, where its samples come from chains in the noise space of a VAE.
+
+    Raises:
+        InputError: it is of another family.
+    """
+    if not isinstance(model, NoiseSpaceModel):
+        raise InputError(f"this needs a model with a VAE and chains in its noise space, and {type(model).__name__} is none")
+    return model
 
 
 def _too_large(sampler: sampling.SamplerSettings, stopped: int, n: int, acceptance: float) -> str:

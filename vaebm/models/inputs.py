@@ -46,7 +46,9 @@ def data_tensor(x: object, data_shape: tuple[int, ...], like: Tensor, noise_std:
     if modality_of(data_shape).name == "image" and x.numel():
         largest, slack = float(x.detach().abs().max()), 6 * noise_std
         if not largest <= FAR_OUT + slack:
-            raise InputError(f"values of x reach {largest:g}, but images live in [-1, 1]: pass x / 127.5 - 1 of 0 to 255")
+            raise InputError(
+                f"values of x reach {largest:g}, but images live in [-1, 1]: pass x / 127.5 - 1 of 0 to 255"
+            )
         if largest > 1 + TOLERANCE + slack:
             warnings.warn(f"values of x reach {largest:.3g}, but images live in [-1, 1]", stacklevel=3)
     return x

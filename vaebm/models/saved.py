@@ -57,7 +57,12 @@ class Saved(ModelHubMixin):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, name: str | Path, *, device: str | torch.device = "cpu", parts: dict[str, nn.Module] | None = None, **download: Any
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        parts: dict[str, nn.Module] | None = None,
+        **download: Any,
     ) -> Self:
         """The model saved in a folder or a run, or under a name on the hub.
 
@@ -145,7 +150,9 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
             f"{path} is of format {version}, this vaebm reads {FORMAT}: load it with the version that wrote it, or train again"
         )
     if kind not in MODELS:
-        raise InputError(f"{path} is of a model {kind!r} that is not registered here: {did_you_mean(str(kind), MODELS)}")
+        raise InputError(
+            f"{path} is of a model {kind!r} that is not registered here: {did_you_mean(str(kind), MODELS)}"
+        )
     try:
         return data_shape, MODELS[kind].model_validate(config)
     except ValueError as damage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +51,8 @@ class EnergySettings(_Settings):
 class VAEBMSettings(DrawSettings, ModelSettings):
     """A VAE, an energy on top, and the sampler of their product."""
 
+    changeable: ClassVar[frozenset[str]] = frozenset(DrawSettings.model_fields)
+
     kind: Literal["vaebm"] = Field("vaebm", description="the model family")
     vae: VAESettings = Field(description="the variational autoencoder")
     energy: EnergySettings = Field(EnergySettings(), description="the terms of the energy")
@@ -58,10 +60,10 @@ class VAEBMSettings(DrawSettings, ModelSettings):
         CodeMixtureSettings(), description="the mixture fitted to the codes, the baseline"
     )
 
-    def build(self, data_shape: tuple[int, ...], generator: torch.Generator, vae: VAE | None = None) -> VAEBM:
-        """An untrained model; `vae` in place of one built from `self.vae`."""
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> VAEBM:
+        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`."""
         with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
-            vae = vae or self.vae.build(data_shape, generator)
+            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator)
             mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim)
             energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator)
         return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)

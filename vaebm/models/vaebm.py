@@ -58,7 +58,7 @@ class VAEBM(NoiseSpaceModel):
         self.energy_net = energy if isinstance(energy, TotalEnergy) else TotalEnergy(energy)
         self.data_shape, self.noise_std = vae.data_shape, noise_std
         self._check_parts()
-        moves_pixels = vae.likelihood.reparameterised and (self.energy_net.reads_x or not len(self.energy_net.correction))
+        moves_pixels = vae.likelihood.reparameterised and (self.energy_net.reads_x or not self.corrects)
         self.noise = Noise(vae.latent_dim, self.data_shape if moves_pixels else None)
         self.update_settings(settings or DrawSettings())
 
@@ -99,12 +99,12 @@ class VAEBM(NoiseSpaceModel):
         Raises:
             InputError: a wrong shape, type or range.
         """
-        x, z = self._inputs(x, z)
-        if x is None or z is None:
+        data, codes = self._inputs(x, z)
+        if data is None or codes is None:
             raise InputError("log_density is of pairs: pass x and z, for example z = model.encode(x)")
-        with torch.set_grad_enabled(_wants_graph(x, z)), self.autocast():
-            log_joint = self.vae.log_prior(z) + self.likelihood(z).log_prob(x)
-            energy: Tensor = self.energy_net(x, z)
+        with torch.set_grad_enabled(_wants_graph(data, codes)), self.autocast():
+            log_joint = self.vae.log_prior(codes) + self.likelihood(codes).log_prob(data)
+            energy: Tensor = self.energy_net(data, codes)
         return log_joint - energy  # Eq. 3
 
     def likelihood(self, z: Tensor) -> Likelihood:

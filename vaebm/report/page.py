@@ -50,7 +50,7 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
         InputError: the run has no model yet.
     """
     progress = progress or silent()
-    model, data, measured = run.model(device), run.data(), run.measurements()
+    model, data, measured = in_noise_space(run.model(device), run.data(), run.measurements()
     with progress.task("report", 4, "parts") as task:
         exhibits = draw_exhibits(model, data, progress)
         task.advance()

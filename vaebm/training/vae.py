@@ -23,7 +23,7 @@ from vaebm.training.codes import codes_of_data
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer, OptimizerKind
 from vaebm.training.schedule import ramp, rise_and_fall
-from vaebm.vae import CodeMixtureSettings, elbo, fit_code_mixture
+from vaebm.vae import elbo, fit_code_mixture
 
 RECALIBRATION_BATCHES = 50
 
@@ -52,8 +52,8 @@ class VAEStage(Stage):
 
     name = "vae"
 
-    def __init__(self, training: Training, settings: VAEStageSettings, mixture: CodeMixtureSettings) -> None:
-        self.training, self.settings, self.mixture = training, settings, mixture
+    def __init__(self, training: Training, settings: VAEStageSettings) -> None:
+        self.training, self.settings, self.mixture = training, settings, training.model.settings.code_mixture
         self.iterations = settings.iterations
         self._values = torch.Size(training.model.data_shape).numel()
 
