@@ -77,9 +77,11 @@ def run_chains(
     generator: torch.Generator,
     sampler: sampling.SamplerSettings,
     progress: Callable[[int, int], None] | None,
-    watched: Callable[[sampling.Kernel, ChainSpace], sampling.Kernel] = lambda kernel, _: kernel,
+    observer: Callable[[int, Tensor], None] | None = None,
 ) -> sampling.Chains:
-    """Runs a sampler from positions (chain, dim); `watched` may wrap its kernel.
+    """Runs a sampler from positions (chain, dim).
+
+    `observer` is called after each step as that of `sample_chains`, with its number and the positions (chain, dim).
 
     Raises:
         KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
@@ -87,14 +89,20 @@ def run_chains(
     keep_freed_memory()
     with model.frozen():
         space = chain_space(model, eps)
+
+        def observe(step: int, state: sampling.ChainState, _: sampling.StepInfo) -> None:
+            if observer is not None:
+                observer(step, space.position(state.position))
+
         chains = sampling.sample_chains(
             space.target,
             space.start,
-            watched(model.kernel(sampler), space),
+            model.kernel(sampler),
             steps=sampler.steps,
             warmup=sampler.warmup,
             generator=generator,
             keep_history=False,
+            observer=observe,
             progress=progress,
         )
     if chains.interrupted:
