@@ -31,7 +31,7 @@ from vaebm.experiment.populations import ImportanceContender, SMCContender, mean
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import NoiseSpaceModel
+from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
 from vaebm.sampling import KERNELS
 
