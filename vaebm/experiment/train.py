@@ -83,7 +83,7 @@ def _training(run: Run, engine: Engine, progress: Progress) -> Training:
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
-    progress.say(run.data().found)
+    progress.say(run.data().description)
     if recipe.latent_step_scale > 0 and isinstance(recipe.energy.latent, FlowSettings):
         progress.say(
             "Chains that move codes ask the flow for its density at every step, which is slow and takes much memory:"
