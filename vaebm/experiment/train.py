@@ -78,7 +78,7 @@ def _training(run: Run, engine: Engine, progress: Progress) -> Training:
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
-    progress.say(run.data().found)
+    progress.say(run.data().description)
     for warning in training.model.warnings():
         progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
