@@ -100,6 +100,7 @@ def run_chains(
             model.kernel(sampler),
             steps=sampler.steps,
             warmup=sampler.warmup,
+            gradients=sampler.gradients,
             generator=generator,
             keep_history=False,
             observer=observe,
