@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebm.models import VAEBM
-from vaebm.models.noise_space import run_chains
+from vaebm.models import NoiseSpaceModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class WatchedChains:
 
 
 def watch(
-    model: VAEBM,
+    model: NoiseSpaceModel,
     start: Tensor,
     generator: torch.Generator,
     wanted: Collection[int],
@@ -72,7 +71,7 @@ def watch(
             kept[sampler.warmup + step] = position
 
     started = time.perf_counter()
-    chains = run_chains(model, start, generator, sampler, progress, observe)
+    chains = model.chains(start, generator, sampler, progress, observe)
     seconds = time.perf_counter() - started
     kept[sampler.warmup + sampler.steps] = chains.position
     return WatchedChains(
