@@ -38,7 +38,8 @@ from vaebm.models.base import Model, Show
 from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
-from vaebm.sampling.langevin import LangevinSettings
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.settings import settings_of
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
@@ -68,7 +69,7 @@ class DrawSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sampler: sampling.Sampler = Field(LangevinSettings(), description="the kernel and how long its chains run")
+    sampler: sampling.Sampler = Field(settings_of(Langevin)(), description="the kernel and how long its chains run")
     latent_step_scale: float = Field(
         1.0,
         gt=0,
