@@ -39,8 +39,8 @@ from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
 from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.settings import settings_of
 from vaebm.sampling.resampling import systematic_resample
+from vaebm.sampling.settings import settings_of
 from vaebm.vae import VAE
 
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased

@@ -28,7 +28,7 @@ class SamplerSettings(BaseModel):
 
     builds: ClassVar[type[Kernel]]
 
-    kind: str = Field(description="the kernel that moves the chains")
+    kind: str = Field("", description="the kernel that moves the chains")
     steps: Steps = 100
     warmup: Warmup = 0
     gradients: Gradients = None
