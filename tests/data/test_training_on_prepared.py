@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaebm.data import prepare as prepare_module
+from vaebm.data import manifest
 from vaebm.data.prepare import prepare
 from vaebm.data.sets.folder import folder_manifest
 from vaebm.errors import Preempted
@@ -58,7 +58,7 @@ class StopAfter:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * 3 * 16 * 16)
+    monkeypatch.setattr(manifest, "BLOCK_BYTES", 10 * 3 * 16 * 16)
     generator = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(64):

@@ -15,8 +15,9 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import HELD_OUT_SHARE
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import HELD_OUT_SHARE, Manifest
+from vaebm.data.manifest import Manifest
 from vaebm.data.sets.large import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress

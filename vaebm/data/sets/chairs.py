@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import held_out
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import Manifest, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.sets.large import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress

@@ -25,9 +25,10 @@ from typing import Literal
 from pydantic import Field
 
 from vaebm.data.arrays import open_arrays
+from vaebm.data.collection import enough, held_out
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_header, read_picture
-from vaebm.data.manifest import Manifest, enough, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.prepared import is_prepared, is_unfinished, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet

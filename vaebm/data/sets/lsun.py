@@ -13,10 +13,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import HELD_OUT_SHARE, held_out
 from vaebm.data.files.archives import ImageSource
 from vaebm.data.files.databases import DatabaseSource, databases, unpack
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import HELD_OUT_SHARE, Manifest, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.sets.large import PicturesSettings, holds_pictures, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress

@@ -61,9 +61,9 @@ class SpritesSettings(LargeSettings):
         if is_prepared(self.prepared) and self.file == FILE:
             return prepared_set(self.prepared, self)
         progress = progress or silent()
-        return self.to_prepare(None, progress).load(self, progress)
+        return self.collection(None, progress).load(self, progress)
 
-    def to_prepare(self, source: Path | None, progress: Progress) -> ImageArray:
+    def collection(self, source: Path | None, progress: Progress) -> ImageArray:
         path = self._path(source, progress)
         arrays = stored_arrays(path)
         if not {"imgs", "latents_classes"} <= set(arrays):
