@@ -47,11 +47,8 @@ class CelebA64Settings(PicturesSettings):
 
     kind: Literal["celeba64"] = "celeba64"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SMALL, SMALL)
     needed: ClassVar[tuple[Published, ...]] = (IMAGES, PARTITION)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SMALL, SMALL
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, IMAGES)
@@ -75,11 +72,8 @@ class CelebAHQ256Settings(PicturesSettings):
 
     kind: Literal["celebahq256"] = "celebahq256"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, LARGE, LARGE)
     needed: ClassVar[tuple[Published, ...]] = (HQ,)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, LARGE, LARGE
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, HQ)

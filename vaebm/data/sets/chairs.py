@@ -34,11 +34,8 @@ class ChairsSettings(PicturesSettings):
 
     kind: Literal["chairs"] = "chairs"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     needed: ClassVar[tuple[Published, ...]] = (TAR,)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SIDE, SIDE
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, TAR)

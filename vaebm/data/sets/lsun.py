@@ -31,6 +31,7 @@ class LSUNChurch64Settings(PicturesSettings):
 
     kind: Literal["lsun_church64"] = "lsun_church64"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     needed: ClassVar[tuple[Published, ...]] = tuple(
         Published(
             f"church_outdoor_{part}_lmdb.zip",
@@ -40,10 +41,6 @@ class LSUNChurch64Settings(PicturesSettings):
         )
         for part in ("train", "val")
     )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SIDE, SIDE
 
     def missing(self, place: Path) -> list[Published]:
         if holds_pictures(place):

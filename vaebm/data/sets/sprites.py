@@ -37,6 +37,7 @@ class SpritesSettings(LargeSettings):
     kind: Literal["dsprites"] = "dsprites"
     file: str = Field(FILE, description="Name of the file; another than the published one may hold a part of the set.")
 
+    shape: ClassVar[tuple[int, int, int]] = (1, 64, 64)
     class_names: ClassVar[tuple[str, ...]] = ("square", "ellipse", "heart")
     published: ClassVar[Published] = Published(
         FILE,
@@ -47,10 +48,6 @@ class SpritesSettings(LargeSettings):
         ),
         "https://github.com/google-deepmind/dsprites-dataset",
     )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1, 64, 64
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be.
