@@ -28,7 +28,7 @@ from vaebm.experiment.judge import Masses
 from vaebm.experiment.run_directory import RECIPE
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 
 ROWS, REFERENCE, SAMPLES = "samplers.json", "reference.json", "samples"
@@ -120,7 +120,7 @@ class Shelf:
             np.savez_compressed(file, **arrays)
         draft.replace(path)
 
-    def masses(self, model: VAEBM, data: DataSet, progress: Progress) -> Masses:
+    def masses(self, model: NoiseSpaceModel, data: DataSet, progress: Progress) -> Masses:
         """Of the model, computed once."""
         path, sha = self.folder / REFERENCE, self.protocol["model_sha256"]
         if path.exists():

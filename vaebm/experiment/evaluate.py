@@ -21,6 +21,7 @@ from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.point_evaluation import PointEvaluation
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import in_noise_space
 from vaebm.progress import Progress, silent
 
 
@@ -51,7 +52,7 @@ def evaluate(
     recipe, data = run.with_overrides(overrides), run.data()
     kind = kind_of(data)
     names = _known_names(only, kind.names)
-    model = run.model(device)
+    model = in_noise_space(run.model(device))
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     model.update_settings(recipe.model_settings())

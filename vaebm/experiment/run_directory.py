@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
@@ -26,24 +27,34 @@ from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
-from vaebm.models.saved import load_model
-from vaebm.training.engine import check_device
+from vaebm.models import Model, load_model
+from vaebm.models.saved import CONFIG
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
-# What sampling and measuring may change after training.
-CHANGEABLE = {"sampler", "latent_step_scale", "init", "show", "target", "precision", "compile", "evaluation"}
 
 
 class Run:
-    """A run on disk. Reading is lazy; nothing is cached but the data."""
+    """A run on disk. Reading is lazy; nothing is cached but the data.
 
-    def __init__(self, path: Path, recipe: Recipe, data: DataSet | None = None) -> None:
-        self.path, self.recipe, self._data = path, recipe, data
+    Args:
+        path: its directory.
+        recipe: what it was trained by.
+        data: the data, where they have been read.
+        parts: modules of the model that the recipe does not build, such as a VAE trained elsewhere.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        data: DataSet | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, parts: Mapping[str, nn.Module] | None = None) -> Run:
         """The run in a directory.
 
         Raises:
@@ -64,10 +75,16 @@ class Run:
             raise InputError(
                 f"{path / RECIPE} is empty or cut short: restore it, or train again into another directory"
             )
-        return cls(path, validate(tree, str(path / RECIPE)))
+        return cls(path, validate(tree, str(path / RECIPE)), parts=parts)
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, data: DataSet | None = None) -> Run:
+    def create(
+        cls,
+        path: Path,
+        recipe: Recipe,
+        data: DataSet | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
+    ) -> Run:
         """A new run, or the one of the same recipe that is there already; `data` where they have been read.
 
         Raises:
@@ -81,12 +98,12 @@ class Run:
                     f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
                     f" `vaebm train {path}`"
                 )
-            return run
+            return cls(path, run.recipe, data, parts)
         if path.exists() and (not path.is_dir() or any(file.name != DRAFT for file in path.iterdir())):
             raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / RECIPE, recipe.to_yaml().encode())
-        return cls(path, recipe, data)
+        return cls(path, recipe, data, parts)
 
     @property
     def is_complete(self) -> bool:
@@ -105,24 +122,24 @@ class Run:
             self._data = self.recipe.data.load()
         return self._data
 
-    def model(self, device: str | None = None) -> VAEBM:
+    def model(self, device: str | None = None) -> Model:
         """The trained model.
 
         Raises:
             InputError: there is none yet, or it is damaged, or there is no such device.
         """
-        check_device(device)
         if not self.is_complete:
             raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
         try:
-            return load_model(self.path / "model", device or "cpu")
+            model: Model = load_model(self.path / "model", device or "cpu", self.parts)
+            return model
         except InputError as damage:
             if not str(damage).endswith("save the model again"):
                 raise
             again = f"as `vaebm train {self.path}` does once {self.path / 'model'} is deleted"
             raise InputError(f"{damage}, {again}") from None
 
-    def save_model(self, model: VAEBM) -> None:
+    def save_model(self, model: Model) -> None:
         """Writes `model/`, whole or not at all."""
         draft, final = self.path / ".model-draft", self.path / "model"
         shutil.rmtree(draft, ignore_errors=True)
@@ -167,9 +184,10 @@ class Run:
             InputError: an override of something that is fixed since training.
         """
         for override in overrides:
-            if not override_tree(override).keys() <= CHANGEABLE:
+            changeable = {*self.recipe.model_settings().changeable, "evaluation"}
+            if not override_tree(override).keys() <= changeable:
                 raise InputError(
-                    f"{override!r} cannot change a trained run: override {', '.join(sorted(CHANGEABLE))}, or train anew"
+                    f"{override!r} cannot change a trained run: override {', '.join(sorted(changeable))}, or train anew"
                 )
         tree = merge(self.recipe.model_dump(mode="json"), overrides_tree(overrides))
         return validate(tree, f"{self.path / RECIPE} with overrides")
@@ -185,6 +203,19 @@ class Run:
             except json.JSONDecodeError:
                 break  # the last line of a process that was killed while it wrote; a resume cuts it off
         return rows
+
+
+def load(path: str | Path, device: str | None = None, **parts: nn.Module) -> Model:
+    """The trained model of a run, or of the folder `model` in one.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    if (path / CONFIG).is_file():
+        model: Model = load_model(path, device or "cpu", parts)
+        return model
+    return Run.open(path, parts).model(device)
 
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:

@@ -21,86 +21,30 @@ from vaebm.data import Modality
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.unfinished import Unfinished, request_of
-from vaebm.models import VAEBM
-from vaebm.models.settings import Show, Subject
-from vaebm.models.vaebm import CHAINS_AT_ONCE
+from vaebm.models import Model, Show
 from vaebm.progress import Progress, silent
-from vaebm.sampling.settings import SamplerSettings
 
 MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
 
 
 def draw_samples(
-    model: VAEBM,
+    model: Model,
     n: int,
-    *,
-    subject: Subject,
+    subject: str,
     show: Show | None,
     seed: int,
     progress: Progress,
-    unfinished: Unfinished | None = None,
+    batches: Unfinished | None = None,
 ) -> Tensor:
     """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given.
 
-    Batches of chains are kept in `unfinished` as they end, and those that it holds already are not run again.
+    Batches of chains are kept in `batches` as they end, and those that it holds already are not run again.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
-    eps = draw_noise(model, n, subject, generator, progress, unfinished)
-    return model.render(eps, model.show_of(subject, show), generator)
-
-
-def draw_noise(
-    model: VAEBM,
-    n: int,
-    subject: Subject,
-    generator: torch.Generator,
-    progress: Progress,
-    unfinished: Unfinished | None = None,
-) -> Tensor:
-    """The noise (n, dim) of n samples of a subject, as `draw_samples` shows it."""
-    if subject == "vaebm":
-        return _draw_chains(model, n, generator, progress, unfinished)
-    with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
-        eps = model.draw(n, generator, subject)
-        task.advance(n)
-    return eps
-
-
-def _draw_chains(
-    model: VAEBM, n: int, generator: torch.Generator, progress: Progress, unfinished: Unfinished | None
-) -> Tensor:
-    steps = model.settings.sampler.steps + model.settings.sampler.warmup
-    batches = model.start(n, generator).split(CHAINS_AT_ONCE)
-    ended = [] if unfinished is None else unfinished.load(generator)
-    before = sum(len(eps) for eps in ended)
-    if before:
-        progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
-    stopped, acceptance = 0, 0.0
-    with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
-        for eps in batches[len(ended) :]:
-
-            def advance(_: int, __: int, rows: int = eps.shape[0]) -> None:
-                task.advance(rows)
-
-            chains = model.chains(eps, generator, progress=advance)
-            stopped += int(chains.diverged.sum())
-            acceptance += float(chains.acceptance.sum()) / (n - before)
-            ended.append(chains.position)
-            if unfinished is not None and len(ended) < len(batches):
-                unfinished.keep(len(ended) - 1, ended[-1], generator)
-    if not model.settings.sampler.build().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
-        progress.say(_too_large(model.settings.sampler, stopped, n - before, acceptance))
-    return torch.cat(ended)
-
-
-def _too_large(sampler: SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
-    problem = (
-        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
-        if stopped
-        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
-    )
-    kind = getattr(sampler, "kind", "sampler")
-    return f"The step size is too large for {kind}: {problem}. Lower sampler.step_size, or use sampler.kind=mala."
+    more = {} if batches is None else {"batches": batches}
+    draws = model.draw(n, generator, subject, progress, **more)
+    rendered: Tensor = model.render(draws, model.show_of(subject, show), generator)
+    return rendered
 
 
 def write_samples(
@@ -108,7 +52,7 @@ def write_samples(
     n: int,
     out: Path,
     *,
-    subject: Subject = "vaebm",
+    subject: str = "vaebm",
     show: Show | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
@@ -130,7 +74,7 @@ def write_samples(
     model.update_settings(run.with_overrides(overrides).model_settings())
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     x = draw_samples(
-        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished
+        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), batches=unfinished
     ).cpu()
     arrays = modality.arrays(x)
     if out.suffix == ".npz":

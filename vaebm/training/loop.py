@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vaebm.data import Batch, Split
 from vaebm.errors import Diverged, Interrupted, Preempted
-from vaebm.models import VAEBM
 from vaebm.progress import Progress
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
@@ -42,7 +42,7 @@ class CheckpointSettings(BaseModel):
 class Training:
     """What every stage works with."""
 
-    model: VAEBM
+    model: Any  # a Model; each stage knows of which family
     data: Split
     engine: Engine
     progress: Progress

@@ -10,6 +10,7 @@ from vaebm.data.sets.cifar import CIFAR10Settings, CIFAR100Settings
 from vaebm.data.sets.digits import DigitsSettings
 from vaebm.data.sets.folder import FolderSettings
 from vaebm.data.sets.gaussians import GaussiansSettings
+from vaebm.data.sets.given import GivenSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
 from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings
 from vaebm.data.sets.sprites import SpritesSettings
@@ -31,7 +32,8 @@ Data = Annotated[
     | CelebA64Settings
     | CelebAHQ256Settings
     | LSUNChurch64Settings
-    | FolderSettings,
+    | FolderSettings
+    | GivenSettings,
     Field(discriminator="kind"),
 ]
 

@@ -61,7 +61,7 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
     if exhibits.codes_stay:
         space = f"the space of the pixel noise ({noise.dim - noise.latent_dim:,} dimensions); codes stay where they are"
     else:
-        moved = "codes and pixel noise" if noise.pixel_shape else "codes"
+        moved = "codes and pixel noise" if noise.data_shape else "codes"
         space = f"the space of all the noise ({moved}, {noise.dim:,} dimensions)"
     setting_out = (
         f"{counted(len(chains.start), 'chain')} started from {STARTS[exhibits.begin]} and took"

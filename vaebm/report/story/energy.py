@@ -26,8 +26,8 @@ def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter
     """How the energy ranks data and samples."""
     title = "What the energy sees"
     energies = exhibits.energies
-    if exhibits.model.energy_net.image is None:
-        where = "only of the codes" if exhibits.model.energy_net.latent is not None else "absent from this recipe"
+    if not exhibits.model.corrects:
+        where = "only of the codes" if exhibits.model.energy_net.base is not None else "absent from this recipe"
         return Chapter(
             "energy", title, [f"The energy is {where} (energy.image is null), so there is none to draw over x."]
         )
