@@ -18,37 +18,27 @@ import torch
 from torch import Tensor
 
 from vaebm.data.collection import BLOCK_BYTES, MIN_IMAGES, Block, Collection, held_out
-from vaebm.data.describe import describe_set
 from vaebm.data.files.npz import StoredArray, stored_arrays
-from vaebm.data.splits import Split
 from vaebm.errors import InputError
 
 GREY, COLOUR = 1, 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ImageArray(Collection):
     """Images in an .npz.
 
     Args:
-        name: of the set.
-        subject: what the images are, for the sentence that describes them.
         images: the array.
         white: its value of white.
         labels: (N,) int64.
-        class_names: what the labels stand for.
         factors: (N, K) int64.
-        factor_names: what the factors stand for.
     """
 
-    name: str
-    subject: str
     images: StoredArray
     white: int = 255
     labels: Tensor | None = None
-    class_names: tuple[str, ...] | None = None
     factors: Tensor | None = None
-    factor_names: tuple[str, ...] | None = None
 
     @property
     def path(self) -> Path:
@@ -75,9 +65,6 @@ class ImageArray(Collection):
     def known(self, part: str, skipped: Mapping[str, str]) -> dict[str, Tensor]:
         known = {"labels": self.labels, "factors": self.factors}
         return {what: values[self._rows[part]] for what, values in known.items() if values is not None}
-
-    def describe(self, splits: Mapping[str, Split], transparent: int, skipped: Mapping[str, str]) -> str:
-        return describe_set(self.subject, splits, self.class_names)
 
     def _blocks(self) -> Iterator[Block]:
         channels_last = self.images.shape[-1] in (GREY, COLOUR) and len(self.images.shape) == 4
@@ -116,7 +103,7 @@ def open_arrays(path: Path) -> ImageArray:
     if images.shape[0] < MIN_IMAGES:
         raise InputError(f"{path} holds {images.shape[0]} images: give at least {MIN_IMAGES}")
     if "labels" not in arrays:
-        return ImageArray(path.stem, str(path), images)
+        return ImageArray(name=path.stem, subject=str(path), images=images)
     stored = arrays["labels"]
     if stored.shape != images.shape[:1] or stored.dtype.kind not in "iu":
         raise InputError(
@@ -127,7 +114,7 @@ def open_arrays(path: Path) -> ImageArray:
     if int(labels.min()) < 0:
         raise InputError(f"{path} has negative labels: number the classes from 0")
     classes = tuple(str(number) for number in range(int(labels.max()) + 1))
-    return ImageArray(path.stem, str(path), images, labels=labels, class_names=classes)
+    return ImageArray(name=path.stem, subject=str(path), images=images, labels=labels, class_names=classes)
 
 
 def _are_images(shape: tuple[int, ...]) -> bool:

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.data.describe import describe_skipped
+from vaebm.data.describe import describe, describe_skipped
+from vaebm.data.files.image import Header
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
@@ -57,18 +58,25 @@ class Block:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Collection(ABC):
     """Images that are not read yet.
 
-    Attributes:
+    Args:
         name: of the set.
+        subject: what the images are, for the sentence that describes them.
         class_names: what the labels stand for.
         factor_names: what the factors stand for.
+        headers: of the files by name, where these are a user's own and were surveyed.
+        skipped: files that are no images, with the reason.
     """
 
     name: str
-    class_names: tuple[str, ...] | None
-    factor_names: tuple[str, ...] | None
+    subject: str
+    class_names: tuple[str, ...] | None = None
+    factor_names: tuple[str, ...] | None = None
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -97,9 +105,10 @@ class Collection(ABC):
     def known(self, part: str, skipped: Mapping[str, str]) -> dict[str, Tensor]:
         """`labels` (n,) and `factors` (n, K) int64 of the images of a split, where there are any."""
 
-    @abstractmethod
     def describe(self, splits: Mapping[str, Split], transparent: int, skipped: Mapping[str, str]) -> str:
         """The sentence on the images, once they are read."""
+        headers = [header for name, header in self.headers.items() if name not in skipped]
+        return describe(self.subject, splits, self.class_names, {**self.skipped, **skipped}, headers, transparent)
 
     def load(self, settings: ImageSettings, progress: Progress) -> DataSet:
         """All images in memory.
@@ -118,7 +127,7 @@ class Collection(ABC):
                 blocks.append(block)
                 task.advance(block.files)
         skipped = all_skipped(block.skipped for block in blocks)
-        enough(self.path, sum(len(block.images) for block in blocks), skipped)
+        enough(self.path, sum(len(block.images) for block in blocks), {**self.skipped, **skipped})
         channels = 1 if all(block.is_grey for block in blocks) else self.shape[0]
         splits = {}
         for part in dict.fromkeys(block.part for block in blocks):

@@ -36,7 +36,7 @@ from vaebm.errors import InputError
 from vaebm.progress import Progress, silent
 from vaebm.wording import counted, did_you_mean, enumerated
 
-USERS_OWN = "folder"
+USERS_OWN = {"folder", "given"}  # kinds that are no data set by themselves
 Stored = tuple[str, NDArray[np.uint8], Header]
 """A split, one of its images (H, W, C), and what is known of it."""
 
@@ -102,7 +102,7 @@ def inspect_set(subject: str | Path, picture: Path | None = None, progress: Prog
         return summary
     if len(path.parts) > 1:
         raise InputError(f"{path} does not exist: check the path, or name a data set")
-    names = sorted(set(KINDS) - {USERS_OWN})
+    names = sorted(set(KINDS) - USERS_OWN)
     if name not in names:
         raise InputError(f"there is no data set or path {name!r}: {did_you_mean(name, names)}")
     return _of_splits(KINDS[name].model_validate({}).load(progress), picture, progress)

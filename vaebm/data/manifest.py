@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,46 +21,33 @@ import torch
 from torch import Tensor
 
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection
-from vaebm.data.describe import describe_files, describe_set, describe_skipped
 from vaebm.data.files.archives import ImageSource, UnreadableImage
-from vaebm.data.files.image import Filter, Header, read_picture
-from vaebm.data.splits import Split
+from vaebm.data.files.image import Filter, read_picture
 from vaebm.errors import InputError
 
 MIN_FOR_PROCESSES = 1000  # images; fewer are done before other processes have started
 GREY_KINDS = {"grey", "16-bit grey"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest(Collection):
     """Image files by split.
 
     Args:
-        name: of the set.
-        subject: what the images are, for the sentence that describes them.
         source: where the files lie.
         size: height and width that the images get.
         parts: names of files by split, in order; "train" and "test" at least.
         crop: side of the central square that is cut out first; None for the largest rectangle of that shape.
         resample: how images are resized.
         labels: class by name of file.
-        class_names: what the labels stand for.
-        headers: of the files, where these are a user's own and were surveyed.
-        skipped: files that are no images, with the reason.
     """
 
-    name: str
-    subject: str
     source: ImageSource
     size: tuple[int, int]
     parts: Mapping[str, Sequence[str]]
     crop: int | None = None
-    resample: Filter = "bicubic"
+    resample: Filter = "bilinear"
     labels: Mapping[str, int] | None = None
-    class_names: tuple[str, ...] | None = None
-    headers: Mapping[str, Header] | None = None
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    factor_names: None = None
 
     @property
     def path(self) -> Path:
@@ -73,7 +60,7 @@ class Manifest(Collection):
     @property
     def shape(self) -> tuple[int, int, int]:
         """With one channel where all headers say grey; files may turn out to be grey that do not say so."""
-        is_grey = self.headers is not None and {header.kind for header in self.headers.values()} <= GREY_KINDS
+        is_grey = self.headers and {header.kind for header in self.headers.values()} <= GREY_KINDS
         return (1 if is_grey else 3), *self.size
 
     def fingerprint(self) -> str:
@@ -93,7 +80,7 @@ class Manifest(Collection):
             for part, names in todo:
                 yield decode(self, part, names, shape)
             return
-        bare = replace(self, parts={}, labels=None, headers=None, skipped={})  # all that a process has to be sent
+        bare = replace(self, parts={}, labels=None, headers={}, skipped={})  # all that a process has to be sent
         context = multiprocessing.get_context("forkserver")  # a fork could inherit a lock that torch holds
         context.set_forkserver_preload([__name__])
         pool = ProcessPoolExecutor(min(workers, len(todo)), context, _end_with_parent)
@@ -118,13 +105,6 @@ class Manifest(Collection):
         if self.labels is None:
             return {}
         return {"labels": torch.tensor([self.labels[name] for name in self.parts[part] if name not in skipped])}
-
-    def describe(self, splits: Mapping[str, Split], transparent: int, skipped: Mapping[str, str]) -> str:
-        if self.headers is None:
-            return describe_set(self.subject, splits, self.class_names, describe_skipped(skipped))
-        headers = [header for name, header in self.headers.items() if name not in skipped]
-        skipped = {**self.skipped, **skipped}
-        return describe_files(self.path, headers, splits, self.class_names, transparent, skipped)
 
 
 def train_and_test(names: Sequence[str], test: set[str]) -> dict[str, list[str]]:

@@ -41,17 +41,9 @@ class Truth(Protocol):
 class LazyImages(Protocol):
     """Images (N, C, H, W) uint8 that stay on disk until they are asked for."""
 
-    @property
-    def shape(self) -> torch.Size:
-        """(N, C, H, W)."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """uint8."""
-
-    @property
-    def ndim(self) -> int:
-        """4."""
+    shape: torch.Size
+    dtype: torch.dtype
+    ndim: int
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Reads the images at rows (B,) int64 on the CPU: (B, C, H, W)."""

@@ -64,7 +64,8 @@ class CelebA64Settings(PicturesSettings):
         parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
         for file, part in listed.items():
             parts[part].append(by_number[PurePosixPath(file).stem])
-        return Manifest(self.kind, "CelebA's aligned faces", source, (SMALL, SMALL), parts, CROP, "bilinear")
+        subject = "CelebA's aligned faces"
+        return Manifest(name=self.kind, subject=subject, source=source, size=(SMALL, SMALL), parts=parts, crop=CROP)
 
 
 class CelebAHQ256Settings(PicturesSettings):
@@ -80,7 +81,7 @@ class CelebAHQ256Settings(PicturesSettings):
         names = sorted(names, key=_number)
         rows = len(names) - round(HELD_OUT_SHARE * len(names))
         parts = {"train": names[:rows], "test": names[rows:]}
-        return Manifest(self.kind, "CelebA-HQ's faces", source, (LARGE, LARGE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="CelebA-HQ's faces", source=source, size=(LARGE, LARGE), parts=parts)
 
 
 def _find_partition(place: Path) -> Path:

@@ -47,4 +47,4 @@ class ChairsSettings(PicturesSettings):
             raise InputError(f"{place} holds no CHAIR/{RENDERS}/*.png: give the folder that {TAR.name} holds")
         test = held_out(chairs) or {chairs[0]}
         parts = train_and_test(list(chair_of), {name for name, chair in chair_of.items() if chair in test})
-        return Manifest(self.kind, "rendered chairs", source, (SIDE, SIDE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="rendered chairs", source=source, size=(SIDE, SIDE), parts=parts)

@@ -81,11 +81,12 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
     names = list(files.headers)
     classes = _classes_of(names)
     return Manifest(
-        name_of(root),
-        f"the images of {root}",
-        files.source,
-        shape,
-        train_and_test(names, held_out(names)),
+        name=name_of(root),
+        subject=f"the files of {root}",
+        source=files.source,
+        size=shape,
+        parts=train_and_test(names, held_out(names)),
+        resample="bicubic",
         labels=None if classes is None else {name: classes.index(_top_folder(name)) for name in names},
         class_names=classes,
         headers=files.headers,

@@ -61,4 +61,4 @@ class LSUNChurch64Settings(PicturesSettings):
             source, names = pictures_in(place, self.needed[0])
         test = {name for name in names if any("val" in part for part in PurePosixPath(name).parts[:-1])}
         parts = train_and_test(names, test or held_out(names, min(HELD_OUT_SHARE, HELD_OUT / len(names))))
-        return Manifest(self.kind, "LSUN's outdoor churches", source, (SIDE, SIDE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="LSUN's churches", source=source, size=(SIDE, SIDE), parts=parts)

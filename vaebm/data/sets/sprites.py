@@ -72,7 +72,16 @@ class SpritesSettings(LargeSettings):
                 f" {REPLACE}"
             )
         columns = torch.from_numpy(factors.all().astype(np.int64))[:, -len(FACTORS) :]
-        return ImageArray("dsprites", "dSprites", images, 1, columns[:, 0], self.class_names, columns, FACTORS)
+        return ImageArray(
+            name=self.kind,
+            subject="dSprites",
+            images=images,
+            white=1,
+            labels=columns[:, 0],
+            factors=columns,
+            class_names=self.class_names,
+            factor_names=FACTORS,
+        )
 
     def _path(self, source: Path | None, progress: Progress) -> Path:
         folders = self.folders() if source is None else (source,)
