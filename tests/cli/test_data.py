@@ -70,9 +70,9 @@ def test_prepare_then_inspect_and_damage(command: Any, photos: Path) -> None:
     assert (found["splits"], found["broken"]) == ({"train": 28, "test": 3}, {})
     again = json.loads(command("data", "prepare", "photos", "--size", "8", "--json", "--quiet").out)
     assert again["splits"] == {"train": 28, "test": 3}
-    shard = photos.parent / "photos-prepared" / "train.bin"
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    pixels = photos.parent / "photos-prepared" / "train.bin"
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     broken = json.loads(command("data", "inspect", "photos-prepared", "--json", "--quiet").out)["broken"]
     assert broken == {"train.bin": "checksum differs: prepare it again"}
 

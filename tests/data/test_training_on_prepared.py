@@ -73,7 +73,7 @@ def weights(run: Path) -> bytes:
 
 
 @pytest.mark.parametrize("more", [[], ["data.dequantise=true", "vae.likelihood={kind: gaussian}", "data.bits=5"]])
-def test_shards_train_as_memory_does_and_resume(photos: Path, tmp_path: Path, more: list[str]) -> None:
+def test_prepared_data_train_as_memory_does_and_resume(photos: Path, tmp_path: Path, more: list[str]) -> None:
     memory = train(photos, tmp_path / "memory", overrides=[*SHORT, *more], device="cpu")
     disk = train(tmp_path / "prepared", tmp_path / "disk", overrides=[*SHORT, *more], device="cpu")
     assert weights(disk.path) == weights(memory.path)

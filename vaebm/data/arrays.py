@@ -7,7 +7,7 @@ and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -58,9 +58,9 @@ class ImageArray(Collection):
     def fingerprint(self) -> str:
         return f"{self.name} {self.path.resolve()} {self.path.stat().st_mtime_ns}"
 
-    def blocks(self, skip: int = 0, workers: int = 1) -> Iterator[Block]:
+    def blocks(self, skip: int = 0, workers: int = 1) -> Generator[Block]:
         """Always read by this process from the beginning: what is compressed cannot be entered in the middle."""
-        return islice(self._blocks(), skip, None)
+        yield from islice(self._blocks(), skip, None)
 
     def known(self, part: str, skipped: Mapping[str, str]) -> dict[str, Tensor]:
         known = {"labels": self.labels, "factors": self.factors}

@@ -13,7 +13,7 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,7 +98,7 @@ class Collection(ABC):
         """What decides the images: a stopped preparation only goes on under the same fingerprint."""
 
     @abstractmethod
-    def blocks(self, skip: int = 0, workers: int = 1) -> Iterator[Block]:
+    def blocks(self, skip: int = 0, workers: int = 1) -> Generator[Block]:
         """All images in a fixed order, without the first `skip` blocks, read by so many processes."""
 
     @abstractmethod

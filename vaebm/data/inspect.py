@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from vaebm.data.contact_sheet import MAX_SHOWN, contact_sheet
 from vaebm.data.files.archives import ARCHIVES, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_picture
 from vaebm.data.modality import IMAGES
@@ -33,9 +32,13 @@ from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import FolderSettings, name_of, survey
 from vaebm.data.splits import IMAGES_AT_ONCE, SATURATED, DataSet
 from vaebm.errors import InputError
+from vaebm.files import write_atomically
 from vaebm.progress import Progress, silent
 from vaebm.wording import counted, did_you_mean, enumerated
 
+COLUMNS, ROWS = 10, 6
+MAX_SHOWN = COLUMNS * ROWS
+TILE, GAP, PAPER = 96, 4, (255, 255, 255)
 USERS_OWN = {"folder", "given"}  # kinds that are no data set by themselves
 Stored = tuple[str, NDArray[np.uint8], Header]
 """A split, one of its images (H, W, C), and what is known of it."""
@@ -59,10 +62,6 @@ class Summary:
     held_out_in_training: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     likelihood: str = "gaussian"
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -183,9 +182,32 @@ def _of_images(
         summary.saturated_share = float((counts[0] + counts[levels]) / counts.sum())
         summary.likelihood = "censored" if summary.saturated_share >= SATURATED else "gaussian"
         if picture is not None:
-            contact_sheet(shown[:MAX_SHOWN], picture)
+            _write_grid(shown[:MAX_SHOWN], picture)
     return summary
 
 
 def _counts(tally: Mapping[str, int]) -> str:
     return enumerated([f"{name} ({count:,})" for name, count in Counter(tally).most_common()])
+
+
+def _write_grid(images: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Writes images (H, W, 1 or 3) of any sizes, MAX_SHOWN at most, as a PNG of tiles."""
+    tiles = [_tile(image) for image in images]
+    rows = -(-len(tiles) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (TILE + GAP) + GAP, rows * (TILE + GAP) + GAP), PAPER)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, COLUMNS)
+        left, top = GAP + column * (TILE + GAP), GAP + row * (TILE + GAP)
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: sheet.save(file, format="png"))
+
+
+def _tile(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Small images enlarged by whole factors, so that their pixels can be seen; large ones reduced."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    longest = max(image.size)
+    if longest > TILE:
+        return image.resize((max(1, image.width * TILE // longest), max(1, image.height * TILE // longest)))
+    factor = TILE // longest
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

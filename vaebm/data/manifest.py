@@ -9,7 +9,7 @@ import multiprocessing.connection
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -69,7 +69,7 @@ class Manifest(Collection):
         labels = None if self.labels is None else dict(self.labels)
         return hashlib.sha256(json.dumps([what, files, labels], sort_keys=True).encode()).hexdigest()
 
-    def blocks(self, skip: int = 0, workers: int = 1) -> Iterator[Block]:
+    def blocks(self, skip: int = 0, workers: int = 1) -> Generator[Block]:
         at_once, shape = max(1, BLOCK_BYTES // math.prod(self.shape)), self.shape
         todo = [
             (part, names[start : start + at_once])

@@ -16,7 +16,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -116,8 +116,11 @@ def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progre
         return index
     with open_log(folder, f"{fingerprint} in blocks of {BLOCK_BYTES}", math.prod(images.shape)) as log:
         done = sum(block.files for block in log.written)
-        with progress.task("prepare", images.count, "images", done) as task:
-            for block in images.blocks(len(log.written), workers):
+        with (
+            progress.task("prepare", images.count, "images", done) as task,
+            closing(images.blocks(len(log.written), workers)) as blocks,  # its processes end when this block does
+        ):
+            for block in blocks:
                 log.add(block)
                 task.advance(block.files)
         index = _index(images, folder, log.written, fingerprint)
