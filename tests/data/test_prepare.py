@@ -151,6 +151,36 @@ def test_another_plan_begins_anew_and_never_touches_what_is_complete(
         load(out, size=16)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_arrays_go_on_and_what_is_lost_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 10 * BYTES)
+    images = np.random.default_rng(0).integers(0, 256, (57, 16, 16, 3), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=images)
+    out, add = tmp_path / "out", prepare_module.Log.add
+    added: list[int] = []
+
+    def interrupted(log: prepare_module.Log, block: Block) -> None:
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        added.append(1)
+        add(log, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module.Log, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(open_arrays(tmp_path / "a.npz"), out)
+    with (out / "train.bin").open("ab") as file:
+        file.write(b"half a block")
+    if lost:
+        (out / "train.bin").unlink()
+    index = prepare(open_arrays(tmp_path / "a.npz"), out)
+    assert index.parts["train"].images == 51
+    assert torch.equal(load(out).train.all(), load(tmp_path / "a.npz").train.all())
+    assert torch.equal(load(out).test.all(), load(tmp_path / "a.npz").test.all())
+
+
 def test_two_processes_do_not_prepare_the_same_folder(photos: Path, tmp_path: Path) -> None:
     with (
         open_log(tmp_path / "out", "other files", BYTES),
