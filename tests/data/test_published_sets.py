@@ -110,6 +110,9 @@ def test_churches_from_a_zip(tmp_path: Path) -> None:
     flat = save(tmp_path / "flat", [f"{i}.jpg" for i in range(40)], 70, 70)
     prepare_set("lsun_church64", flat, tmp_path / "out2")
     assert len(KINDS["lsun_church64"](root=str(tmp_path / "out2")).load().test) == 4
+    few = save(tmp_path / "few", ["1.jpg", "2.jpg"], 70, 70)
+    with pytest.raises(InputError, match="no file for the split 'test'"):
+        prepare_set("lsun_church64", few, tmp_path / "out3")
 
 
 def church_database(place: Path, part: str, images: int, *, packed: bool) -> Path:

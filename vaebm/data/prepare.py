@@ -207,7 +207,7 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
     skipped = all_skipped(block.skipped for block in written)
     channels = 1 if all(block.is_grey for block in written) else images.shape[0]
     parts = {}
-    for part in dict.fromkeys(block.part for block in written):
+    for part in dict.fromkeys(["train", "test", *(block.part for block in written)]):
         some = [block for block in written if block.part == part]
         if not sum(block.images for block in some):
             raise InputError(f"no file for the split {part!r} could be read ({describe_skipped(skipped)})")
