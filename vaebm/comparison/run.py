@@ -1,64 +1,48 @@
-"""Comparing samplers: all of them on a run's model, in its noise space, at the same number of gradients a sample.
+"""Running a comparison: every candidate spends the same budget on a model, and what it drew on the way is scored.
 
-Each contender spends its budget, a judge measures what it drew on the way and at the end, and an advisor reads the
-rows. What is finished is kept as `comparison` says, so a stopped comparison goes on.
+What is finished is kept as `folder` says, so a stopped comparison goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.metadata import version
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vaebm.data import DataSet
-from vaebm.errors import InputError
-from vaebm.experiment.comparison import Comparison, Shelf, row_of
-from vaebm.experiment.contender import Contender, KernelContender, Terms, short_ladder, start_cost
-from vaebm.experiment.data_noise import data_noise
+from vaebm.comparison.advice import advise
+from vaebm.comparison.candidate import Candidate, Setup
+from vaebm.comparison.data_noise import data_noise
+from vaebm.comparison.folder import Comparison, ComparisonFolder, row_of
+from vaebm.comparison.kernel_candidate import kernel_candidates
+from vaebm.comparison.mixing import TestFunctions
+from vaebm.comparison.particles import ImportanceCandidate, SMCCandidate
+from vaebm.comparison.scorer import ImageScorer, ModeProbabilities, PointScorer, Scorer
+from vaebm.data import IMAGES, DataSet
+from vaebm.errors import InputError, check_choice
 from vaebm.experiment.evaluate import kind_of
-from vaebm.experiment.evaluation import Evaluation
 from vaebm.experiment.image_evaluation import ImageEvaluation
-from vaebm.experiment.judge import ImageJudge, Judge, Masses, PointJudge
-from vaebm.experiment.mixing import Watch
-from vaebm.experiment.populations import ImportanceContender, SMCContender, mean_energy, model_energies
+from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.sampler_advice import Advisor
+from vaebm.files import sha256
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
-from vaebm.sampling import KERNELS
+from vaebm.training.engine import threads
 
 POINTS, MAX_IMAGES = 10_000, 720
-FEWEST = 64
-PROBES = 128
-ENERGY_PROPOSALS = 20  # a sample, for the mean energy of a model of images
-
-NAMES = {
-    "recipe": "the recipe's own sampler",
-    "importance": "importance resampling",
-    "smc": "SMC",
-}
-"""What sentences call those that are no kernels."""
+MIN_SAMPLES = 64
+MAX_PROBES = 128
 
 
-def contenders(model: NoiseSpaceModel) -> dict[str, Contender]:
+def candidates(model: NoiseSpaceModel) -> dict[str, Candidate]:
     """All samplers by name; `recipe` where it differs from all others."""
-    found: dict[str, Contender] = {}
-    sampler = model.settings.sampler
-    if sampler.warmup == 0 or start_cost(model):  # else it is the kernel of its kind
-        make_own = lambda _: model.kernel(sampler)  # noqa: E731
-        found["recipe"] = KernelContender("recipe", make_own, learns=sampler.warmup > 0, own_start=True)
-    for name, kind in KERNELS.items():
-        make = short_ladder if name == "tempering" else lambda _, kind=kind: kind()
-        found[name] = KernelContender(name, make)
-    return {**found, "importance": ImportanceContender(), "smc": SMCContender()}
+    found = [*kernel_candidates(model), ImportanceCandidate(), SMCCandidate()]
+    return {candidate.name: candidate for candidate in found}
 
 
 def compare_samplers(
@@ -73,37 +57,50 @@ def compare_samplers(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Runs what is not there yet, into `out` (RUN/samplers unless given).
+    """Runs what is not there yet.
 
     Args:
-        gradients: evaluations to spend on each sample, whatever learns the sampler included.
+        run: with a model.
+        out: the folder of the comparison; RUN/samplers unless given.
+        gradients: evaluations to spend on each sample, those that learn the sampler's numbers included.
         n: samples of each sampler; enough to tell them apart in minutes unless given.
         only: names of samplers; all unless given.
+        seed: of all draws.
         overrides: of the model's start and of what is shown.
+        device: where the model runs; the CPU unless given.
+        progress: told of what takes long.
 
     Raises:
         InputError: no model, one whose chains leave codes alone, an unknown name, or too few gradients or samples.
     """
-    progress = progress or silent()
-    recipe, data = run.with_overrides(overrides), run.data()
-    model = in_noise_space(run.model(device))
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    model.update_settings(recipe.model_settings())
-    if not model.moves.follows_h:
-        raise InputError(
-            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there"
-            " is nothing to compare"
-        )
-    every = contenders(model)
-    names = _known(only, list(every))
-    evaluation = kind_of(data)(run, recipe, data, model, None, progress)
-    n = n or {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
-    if n < FEWEST:
-        raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
-    protocol = {
+    recipe, progress = run.with_overrides(overrides), progress or silent()
+    with threads(recipe.threads):
+        model, data = in_noise_space(run.model(device)), run.data()
+        model.update_settings(recipe.model_settings())
+        if not model.moves.follows_h:
+            raise InputError(
+                f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them:"
+                " there is nothing to compare"
+            )
+        known = candidates(model)
+        for name in only or ():
+            check_choice("sampler", name, known)
+        evaluation = kind_of(data)(run, recipe, data, model, None, progress)
+        if n is None:
+            n = min(2 * evaluation.n, MAX_IMAGES) if data.modality is IMAGES else POINTS
+        if n < MIN_SAMPLES:
+            raise InputError(f"{n} samples tell no sampler from another: give at least {MIN_SAMPLES}")
+        protocol = _protocol(run, recipe, model, index(gradients), index(n), index(seed))
+        folder = ComparisonFolder(run.path / "samplers" if out is None else out, protocol)
+        under_way = _Run(folder, model, data, evaluation, progress)
+        with model.frozen():
+            return under_way.compare([known[name] for name in only or known], list(known))
+
+
+def _protocol(run: Run, recipe: Recipe, model: NoiseSpaceModel, gradients: int, n: int, seed: int) -> dict[str, Any]:
+    return {
         "version": version("vaebm"),
-        "budget": gradients,
+        "gradients": gradients,
         "n": n,
         "seed": seed,
         "show": model.settings.show,
@@ -111,125 +108,102 @@ def compare_samplers(
         "recipe": {
             "sampler": recipe.sampler.model_dump(mode="json"),
             "latent_step_scale": recipe.latent_step_scale,
-            "fix_codes": recipe.fix_codes,
             "init": recipe.init.model_dump(mode="json"),
         },
-        "model_sha256": hashlib.sha256((run.path / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        "model_sha256": sha256(run.path / "model" / "model.safetensors"),
         "device": model.device.type,
     }
-    shelf = Shelf.open(run.path / "samplers" if out is None else out, protocol)
-    contest = _Contest(shelf, model, data, evaluation, progress)
-    return contest.hold({name: every[name] for name in names})
 
 
-class _Contest:
-    """One comparison under way."""
+class _Run:
+    """A comparison under way."""
 
     def __init__(
-        self, shelf: Shelf, model: NoiseSpaceModel, data: DataSet, evaluation: Evaluation, progress: Progress
+        self, folder: ComparisonFolder, model: NoiseSpaceModel, data: DataSet, evaluation: Any, progress: Progress
     ) -> None:
-        self.shelf, self.model, self.data, self.evaluation, self.progress = shelf, model, data, evaluation, progress
-        self.protocol = shelf.protocol
-        self.energy: tuple[float, float] | None = None
-        self.n, self.seed = int(self.protocol["n"]), int(self.protocol["seed"])
+        self.folder, self.model, self.data, self.progress = folder, model, data, progress
+        self.n, self.seed = folder.protocol["n"], folder.protocol["seed"]
+        self.held_out = data.test.batch(torch.arange(min(self.n, len(data.test)))).x
+        self.mode_probabilities: ModeProbabilities | None = None
+        self.scorer: Scorer
+        if isinstance(evaluation, ImageEvaluation):
+            self.scorer = ImageScorer(evaluation, model, self.n, self._generator(1))
+        else:
+            self.mode_probabilities = folder.mode_probabilities(model, data, progress)
+            self.scorer = PointScorer(data, self.mode_probabilities)
 
-    def hold(self, chosen: dict[str, Contender]) -> Comparison:
-        rows = [{k: v for k, v in row.items() if k != "advice"} for row in self.shelf.rows(self.progress)]
-        missing = [name for name in chosen if name not in {row["sampler"] for row in rows}]
-        with self.progress.task("samplers", len(missing) + 1, "samplers") as task, self.model.frozen():
-            terms, judge, masses = self._prepare()
-            x, start = self._judged(judge, terms.start)
-            references = judge.references(self._held_out())
-            self.shelf.save_samples("start", x)
-            self.shelf.save_samples("held_out", self._held_out())
+    def compare(self, chosen: Sequence[Candidate], order: Sequence[str]) -> Comparison:
+        """Runs those of the candidates that have no row yet; rows come in the order of all names."""
+        rows = [{k: v for k, v in row.items() if k != "advice"} for row in self.folder.rows(self.progress)]
+        missing = [candidate for candidate in chosen if candidate.name not in {row["sampler"] for row in rows}]
+        with self.progress.task("samplers", len(missing) + 1, "samplers") as task:
+            setup = self._setup()
+            x, start = self._scored(setup.start)
+            references = self.scorer.references(self.held_out)
+            self.folder.save_samples("start", x)
+            self.folder.save_samples("held_out", self.held_out)
             task.advance()
-            for name in missing:
-                row = self._compete(name, chosen[name], terms, judge)
+            for candidate in missing:
+                row = self._row(candidate, setup)
                 if row is not None:
-                    rows = [*rows, row]
-                    self.shelf.save_rows(rows)
+                    rows.append(row)
+                    self.folder.save_rows(rows)
                 task.advance()
         if not rows:
             raise InputError("none of these samplers can do anything with so few gradients: raise --gradients")
-        order = list(contenders(self.model))
         rows.sort(key=lambda row: order.index(row["sampler"]) if row["sampler"] in order else len(order))
         measured = {m.name: (m.value, m.stderr) for m in start}
-        advice = Advisor(rows, judge.key, self._words(judge.key, masses), measured).advice()
+        advice = advise(rows, self.scorer.key, self.scorer.key_label, measured)
+        if advice is None:
+            self.progress.say("There is no advice: the chains of none of these samplers have moved.")
         for row in rows:
-            if row["sampler"] == advice.sampler:
+            if advice is not None and row["sampler"] == advice.sampler:
                 row["advice"] = advice.text
-        self.shelf.save_rows(rows)
-        return Comparison(self.shelf.folder, rows, judge.key, start, references, masses, self.protocol)
+        self.folder.save_rows(rows)
+        return Comparison(
+            self.folder.folder,
+            rows,
+            self.scorer.key,
+            start,
+            references,
+            self.mode_probabilities,
+            self.folder.protocol,
+        )
 
-    def _held_out(self) -> torch.Tensor:
-        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test)))).x
-
-    def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
-        model, masses = self.model, None
-        if isinstance(self.evaluation, ImageEvaluation):
-            judge: Judge = ImageJudge(self.evaluation)
-            own = torch.Generator(model.device).manual_seed(self.seed + 1)
-            self.energy = mean_energy(model, ENERGY_PROPOSALS * self.n, own)
-        else:
-            masses = self.shelf.masses(self.model, self.data, self.progress)
-            judge = PointJudge(self.data, masses)
-        generator = torch.Generator(model.device).manual_seed(self.seed)
+    def _setup(self) -> Setup:
+        generator, model = self._generator(0), self.model
         start = model.sample_base(self.n, generator)
-        probes = max(4, min(PROBES, self.n // 20))
+        probes = max(4, min(MAX_PROBES, self.n // 20))
         rows = torch.randint(len(self.data.test), (probes,), generator=torch.Generator().manual_seed(self.seed))
         from_data = data_noise(model, self.data.test.batch(rows).x.to(model.device), generator)
-        watch = Watch(
-            model.noise.dim,
-            lambda eps: judge.features(model.render(eps, "sample", torch.Generator(model.device).manual_seed(0)).cpu()),
-            generator,
-        )
+
+        def features(eps: Tensor) -> dict[str, Tensor]:
+            noise = torch.Generator(model.device).manual_seed(0)  # the same for every step
+            return self.scorer.features(model.render(eps, "sample", noise).cpu())
+
+        functions = TestFunctions(model.noise.dim, features, generator)
         starts = torch.cat([start[:probes], from_data])
-        return (
-            Terms(model, start, starts, int(self.protocol["budget"]), watch, self.seed),
-            judge,
-            masses,
-        )
+        return Setup(model, start, starts, self.folder.protocol["gradients"], functions, self.seed)
 
-    def _compete(self, name: str, contender: Contender, terms: Terms, judge: Judge) -> dict[str, Any] | None:
-        with self.progress.task(name, contender.work(terms), "gradients") as task:
-            course = contender.run(terms, task.advance)
-        if course is None:
-            self.progress.say(f"{name} is left out: {terms.gradients} gradients a sample are too few for it.")
+    def _row(self, candidate: Candidate, setup: Setup) -> dict[str, Any] | None:
+        with self.progress.task(candidate.name, candidate.evaluations(setup), "gradients") as task:
+            found = candidate.run(setup, task.advance)
+        if found is None:
+            self.progress.say(f"{candidate.name} is left out: {setup.gradients} gradients a sample are too few for it.")
             return None
-        curve, last = [], {}
-        for gradients, eps in course.samples:
-            x, measured = self._judged(judge, eps)
-            found = {m.name: m for m in measured}
-            last = {
-                "gradients": gradients,
-                "quality": {key: m.value for key, m in found.items()},
-                "quality_stderr": {key: m.stderr for key, m in found.items()},
-            }
-            curve.append(last)
-        self.shelf.save_samples(name, x)
-        return row_of(name, course, curve, self.n, self.protocol)
+        curve = []
+        for gradients, eps in found.samples:
+            x, measured = self._scored(eps)
+            quality = {m.name: m.value for m in measured}
+            errors = {m.name: m.stderr for m in measured}
+            curve.append({"gradients": gradients, "quality": quality, "quality_stderr": errors})
+        self.folder.save_samples(candidate.name, x)
+        return row_of(candidate, found, curve, self.n, self.folder.protocol)
 
-    def _judged(self, judge: Judge, eps: Tensor) -> tuple[Tensor, list[Measurement]]:
+    def _scored(self, eps: Tensor) -> tuple[Tensor, list[Measurement]]:
         """Samples as they are shown, and all measurements of them."""
-        generator = torch.Generator(self.model.device).manual_seed(self.seed)
-        x = self.model.render(eps, self.model.settings.show, generator).cpu()
-        found = judge.measure(x)
-        if self.energy is not None:
-            energies, (mean, stderr) = model_energies(self.model, eps), self.energy
-            own = float(energies.std()) / math.sqrt(len(eps))
-            found.append(Measurement("energy_shift", float(energies.mean()) - mean, math.hypot(own, stderr), len(eps)))
-        return x, found
+        x = self.model.render(eps, self.model.settings.show, self._generator(0)).cpu()
+        return x, self.scorer.measure(x, eps)
 
-    def _words(self, key: str, masses: Masses | None) -> dict[str, str]:
-        of = "the masses of the data" if masses is not None and masses.of == "truth" else "the model's own masses"
-        names = {"frechet_distance": "Fréchet distance", "model_kl": f"KL divergence from {of}"}
-        return {"key": names[key], **NAMES, **{name: kind.label for name, kind in KERNELS.items()}}
-
-
-def _known(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
-    for name in only or ():
-        if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            raise InputError(f"there is no sampler {name!r}: {hint}")
-    return only or names
+    def _generator(self, part: int) -> torch.Generator:
+        return torch.Generator(self.model.device).manual_seed(self.seed + part)
