@@ -193,7 +193,7 @@ def test_overrides_repeat_the_kernel(name: str) -> None:
     assert recipe.sampler.steps == found.settings["steps"]
     built = numbers(recipe.sampler.build())
     for key in type(recipe.sampler).model_fields:
-        if key in built:
+        if key in built and not isinstance(built[key], str):
             assert built[key] == pytest.approx(found.settings[key], rel=1e-3), key
     assert recipe.sampler.warmup == (19 if name == "tempering" else 0)  # a ladder's step sizes no recipe can say
 
