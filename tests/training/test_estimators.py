@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vaebm.data import DataSet
-from vaebm.energy import FlowEnergy
+from vaebm.energy import FlowEnergy, MixtureEnergy, TotalEnergy
 from vaebm.experiment.recipe import Recipe, load_recipe
-from vaebm.experiment.train import build_model, build_stages
+from vaebm.experiment.train import build_model
 from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
@@ -56,7 +56,7 @@ def training(model: VAEBM, recipe: Recipe, data: DataSet, engine: Engine) -> Tra
 
 
 def stage_of(name: str, work: Training, recipe: Recipe) -> Stage:
-    return next(stage for stage in build_stages(work, recipe) if stage.name == name)
+    return next(stage for stage in recipe.training_settings().stages(work) if stage.name == name)
 
 
 def run(stage: Stage) -> list[dict[str, float]]:
@@ -70,10 +70,9 @@ def run(stage: Stage) -> list[dict[str, float]]:
 def gained(model: VAEBM, data: DataSet) -> tuple[float, float]:
     """Nats a held-out point that E_x adds to the VAE, -mean E(x) - log Z, and log Z, from 20,000 samples of the VAE."""
     generator = torch.Generator().manual_seed(7)
-    energy, n = model.energy_net.image, 20_000
-    assert energy is not None
+    energy, n = model.energy_net.terms["image"], 20_000
     log_z = float(
-        torch.logsumexp(-energy(model.decode(model.noise.standard(n, generator, model.device))), 0)
+        torch.logsumexp(-energy(model.decode(model.noise.standard(n, generator, next(model.parameters())))), 0)
     ) - math.log(n)
     return -float(energy(data.test.all()).mean()) - log_z, log_z
 
@@ -128,9 +127,10 @@ def test_the_vae_stage_fits_the_mixture(coding: Trained) -> None:
     with torch.no_grad():
         codes = model.vae.infer(data.test.all(), torch.Generator().manual_seed(0)).z
         assert float(model.mixture.log_prob(codes).mean()) > float(before.mixture.log_prob(codes).mean())
-        assert model.energy_net.latent is not None
+        base = model.energy_net.base
+        assert base is not None
         for name, value in model.mixture.state_dict().items():
-            assert torch.equal(value, model.energy_net.latent.mixture.state_dict()[name])
+            assert torch.equal(value, base.mixture.state_dict()[name])
 
 
 def test_the_latent_stage_improves_the_log_ratio_of_held_out_codes(coding: Trained, tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_the_latent_stage_improves_the_log_ratio_of_held_out_codes(coding: Train
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         codes = model.vae.infer(data.test.all(), generator).z
-        energy = model.energy_net.latent
-        assert energy is not None
+        energy = model.energy_net.base
+        assert isinstance(energy, MixtureEnergy)
         log_z = torch.logsumexp(-energy.net(energy.mixture.sample(4000, generator)), 0) - torch.tensor(4000.0).log()
         gain = -energy.net(codes) - log_z
     assert float(gain.mean()) > 5 * float(gain.std()) / len(gain) ** 0.5
@@ -157,7 +157,7 @@ def test_a_flow_parts_the_clusters_that_its_mixture_joins(coding: Trained, tmp_p
     model.vae.load_state_dict(coding.model.vae.state_dict())
     model.set_mixture(coding.model.mixture)
     run(stage_of("latent_energy", training(model, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe))
-    energy, generator = model.energy_net.latent, torch.Generator().manual_seed(0)
+    energy, generator = model.energy_net.base, torch.Generator().manual_seed(0)
     assert isinstance(energy, FlowEnergy)
     with torch.no_grad():
         codes = model.vae.infer(data.test.all(), generator).z
@@ -176,8 +176,7 @@ def test_a_flow_parts_the_clusters_that_its_mixture_joins(coding: Trained, tmp_p
 def test_every_estimator_of_the_image_energy_raises_the_likelihood(name: str, trained: Trained, tmp_path: Path) -> None:
     recipe, data, _, model, _ = trained
     model = copy.deepcopy(model)
-    model.energy_net.latent = None  # the paper's model: E_x alone
-    model.energy_net.reads_z = False
+    model.energy_net = TotalEnergy({"image": model.energy_net.terms["image"]})  # the paper's model: E_x alone
     vae = {key: value.clone() for key, value in model.vae.state_dict().items()}
     assert gained(model, data) == pytest.approx((0.0, 0.0), abs=1e-5)  # E_x begins at 0
     stage = stage_of(name, training(model, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
@@ -203,19 +202,17 @@ def test_every_estimator_of_the_image_energy_raises_the_likelihood(name: str, tr
     assert last["stuck_fraction"] == 0 if "stuck_fraction" in last else name in ("ratio", "importance")
 
 
-@pytest.mark.parametrize("latent_step_scale", [1.0, 0.0])
+@pytest.mark.parametrize("fix_codes", [False, True])
 def test_chains_that_cannot_start_are_told_to_the_guard(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latent_step_scale: float
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fix_codes: bool
 ) -> None:
     recipe, data, _, model, _ = trained
-    if latent_step_scale == 0:  # then nobody asks for E_z, which a flow makes dear
-        monkeypatch.setattr(type(model.energy_net.latent), "of_z", None)
+    if fix_codes:  # then nobody asks for E_z, which a flow makes dear
+        monkeypatch.setattr(type(model.energy_net.base), "of_z", None)
     for name in ("divergence", "persistent", "rounds"):
         broken = copy.deepcopy(model)
         start = broken.settings.init.model_copy(update={"importance_samples": 1})
-        broken.update_settings(
-            broken.settings.model_copy(update={"latent_step_scale": latent_step_scale, "init": start})
-        )
+        broken.update_settings(broken.settings.model_copy(update={"fix_codes": fix_codes, "init": start}))
         stage = stage_of(name, training(broken, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
         assert isinstance(stage, EnergyPhase)
         stage.begin()
