@@ -18,8 +18,9 @@ from vaebm.experiment.train import build_model
 from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
+from vaebm.training.estimators import Estimator
 from vaebm.training.estimators.contrast import INDISTINGUISHABLE
-from vaebm.training.estimators.energy import EnergyPhase, RatioRoundsPhase
+from vaebm.training.estimators.ratio_rounds import RatioRounds
 from vaebm.training.loop import Stage, Training
 from vaebm.vae import elbo
 
@@ -105,7 +106,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def coding(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A VAE whose codes tell the modes apart."""
-    return trained_vae(tmp_path_factory.mktemp("coding"), "vae_stage.kl_weight=0.1")
+    return trained_vae(tmp_path_factory.mktemp("coding"), "vae_stage.objective.kl_weight=0.1")
 
 
 def test_the_vae_stage_raises_the_bound_of_held_out_points(trained: Trained) -> None:
@@ -196,7 +197,7 @@ def test_every_estimator_of_the_image_energy_raises_the_likelihood(name: str, tr
     if name in ("divergence", "persistent"):
         assert max(row["gap"] for row in figures) > abs(figures[-1]["gap"])
         assert last["acceptance"] > 0
-    if isinstance(stage, RatioRoundsPhase):
+    if isinstance(stage, RatioRounds):
         gaps = [abs(row["ratio_excess"]) for row in figures if row["acceptance"]]
         assert gaps[-1] < 0.3
     assert last["stuck_fraction"] == 0 if "stuck_fraction" in last else name in ("ratio", "importance")
@@ -214,7 +215,7 @@ def test_chains_that_cannot_start_are_told_to_the_guard(
         start = broken.settings.init.model_copy(update={"importance_samples": 1})
         broken.update_settings(broken.settings.model_copy(update={"fix_codes": fix_codes, "init": start}))
         stage = stage_of(name, training(broken, recipe, data, Engine("cpu", 0, None, tmp_path)), recipe)
-        assert isinstance(stage, EnergyPhase)
+        assert isinstance(stage, Estimator)
         stage.begin()
         with torch.no_grad():
             for weight in stage.energy.parameters():

@@ -1,4 +1,4 @@
-"""The loop: stages in order, each an iteration at a time, logged, guarded, checkpointed and stoppable.
+"""The loop: stages in order, each an iteration at a time, logged, monitored, checkpointed and stoppable.
 
 A stage is begun once, stepped `iterations` times and ended once. A checkpoint between two steps holds the model, the
 stage's own state (optimizer, averages, chains), the generator, the place in the data's order, the log's length and
@@ -34,7 +34,7 @@ class CheckpointSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    every_seconds: float = Field(30.0, ge=0)
+    every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints; 0 for every iteration")
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
 
 
@@ -47,14 +47,14 @@ class Training:
     engine: Engine
     progress: Progress
     seed: int
-    epochs: ShuffledSampler = field(init=False)
+    shuffled_sampler: ShuffledSampler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.epochs = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
+        self.shuffled_sampler = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
 
     def batch(self, size: int) -> Batch:
         """This process's part of the next batch of training data, as models see it, with its labels."""
-        indices = self.epochs.take(self.engine.share(size))
+        indices = self.shuffled_sampler.take(self.engine.share(size))
         return self.data.batch(indices.to(self.engine.device), self.engine.generator)
 
 
@@ -70,7 +70,7 @@ class Stage(ABC):
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns figures for the log and the guard."""
+        """One iteration; returns figures for the log and the divergence monitor."""
 
     @abstractmethod
     def end(self) -> None:
@@ -136,7 +136,7 @@ class Loop:
         """Goes on from the newest checkpoint, or from the beginning, to the end.
 
         Raises:
-            Diverged: the guard stopped it; the model is that of the last good checkpoint.
+            Diverged: the divergence monitor stopped it; the model is that of the last good checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
         stop = _Stop()
@@ -190,14 +190,14 @@ class Loop:
             self._save()
 
     def _check(self, where: str, figures: dict[str, float]) -> None:
-        """The guard, in all processes: what trips it in one stops them all."""
-        trip: Diverged | None = None
+        """The divergence monitor, in all processes: what it finds in one stops them all."""
+        found: Diverged | None = None
         try:
             self.monitor.check(where, figures)
         except Diverged as reason:
-            trip = reason
-        if self.training.engine.any(trip is not None):
-            raise trip or Diverged(f"training diverged in {where}, in another process, which says why")
+            found = reason
+        if self.training.engine.any(found is not None):
+            raise found or Diverged(f"training diverged in {where}, in another process, which says why")
 
     def _save(self, started: float | None = None) -> None:
         self.checkpoints.save(
@@ -209,9 +209,9 @@ class Loop:
                 "seconds": self._seconds + (time.perf_counter() - started if started is not None else 0.0),
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
-                "rows": self.training.epochs.position,
+                "rows": self.training.shuffled_sampler.position,
                 "log": self.log.state_dict(),
-                "guard": self.monitor.state_dict(),
+                "monitor": self.monitor.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
             },
         )
@@ -226,9 +226,9 @@ class Loop:
         self._total, self._seconds = state["total"], state["seconds"]
         self.training.model.load_state_dict(state["model"])
         self.training.engine.generator.set_state(state["generator"])
-        self.training.epochs.position = state["rows"]
+        self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
-        self.monitor.load_state_dict(state["guard"])
+        self.monitor.load_state_dict(state["monitor"])
         if state["begun"] is not None:
             self.stages[self._stage].load_state_dict(state["begun"])
             self._begun = True

@@ -28,10 +28,18 @@ from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
 
 
 class Inference(NamedTuple):
-    """A draw from q(z | x) and KL(q(z | x) || p(z)) by group of latents, each (B,), in nats."""
+    """What a VAE infers from x.
+
+    Args:
+        z: (B, latent_dim), a reparameterised draw from q(z | x).
+        kl: KL(q(z | x) || p(z)) by group of latents, each (B,), in nats.
+        posterior: q of the codes, the first `code_dim` coordinates of z, (B, code_dim); of a flat z whose coordinates
+            are all codes it is q(z | x).
+    """
 
     z: Tensor
     kl: dict[str, Tensor]
+    posterior: DiagonalGaussian
 
 
 class VAE(nn.Module, ABC):
@@ -45,7 +53,7 @@ class VAE(nn.Module, ABC):
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
-        """z ~ q(z | x), reparameterised, with the KL divergences that the ELBO needs."""
+        """z ~ q(z | x), the KL divergences that the ELBO needs, and the density of the codes given x."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -121,7 +129,7 @@ class FlatVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         posterior = self.posterior(x)
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
-        return Inference(posterior.sample(generator), {"z": posterior.kl(prior)})
+        return Inference(posterior.sample(generator), {"z": posterior.kl(prior)}, posterior.first(self.code_dim))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -1,16 +1,17 @@
-"""Where samples of the model come from while an energy learns: x- for the contrast with data x+.
+"""Negatives: samples (x-, z-) of the model while an energy learns, to be held against data (x+, z+).
 
-    StartSamples     exact draws of the start's proposal (VAE, or VAE with the mixture), fresh each time
-    ChainSamples     short chains on h, fresh or from a replay buffer whose reuse probability ramps up (the paper's)
+    base_samples     exact draws of the base, fresh each time
+    ChainSamples     short chains on h, fresh or from a replay buffer
     Pool             many chains kept in equilibrium under the energy as it was, moved on between rounds
 
-All of it runs in noise space on frozen, folded nets; only the decoded samples leave. Where the energy has run away so
-far that chains cannot even start, they stay at their starts and count as stuck, which the guard takes for what it is.
+Chains run in noise space on frozen, folded nets; only what the energy reads of them leaves. If the energy is not finite
+at the start, chains are not run and `stuck_fraction` is 1, which stops training.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,29 +19,13 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
-from vaebm.sampling.kernel import evaluate
+from vaebm.sampling.kernel import NotFinite
+from vaebm.sampling.resampling import effective_sample_size
 from vaebm.training.checkpoint import Tree
 from vaebm.training.loop import Training
 from vaebm.training.schedule import ramp
 
-STUCK = {"acceptance": 0.0, "stuck_fraction": 1.0}  # figures of chains that cannot start
-
-
-def _can_start(model: NoiseSpaceModel, position: Tensor) -> bool:
-    with model.frozen():
-        for part in position.split(CHAINS_AT_ONCE):
-            coordinates = model.moves.coordinates(part)
-            log_density, score = evaluate(coordinates.target, coordinates.start)
-            if not (bool(log_density.isfinite().all()) and bool(score.isfinite().all())):
-                return False
-    return True
-
-
-def _start(model: NoiseSpaceModel, n: int, generator: torch.Generator) -> Tensor:
-    try:
-        return model.start(n, generator)
-    except ValueError:  # no energy to choose by: its weights are not finite
-        return model.sample_base(n, generator)
+Figures = dict[str, float]
 
 
 class Pair(NamedTuple):
@@ -52,22 +37,15 @@ class Pair(NamedTuple):
     @property
     def rows(self) -> int:
         """B."""
-        return next(len(value) for value in (self.x, self.z) if value is not None)
+        return next(len(value) for value in self if value is not None)
 
     def joined(self, other: Pair) -> Pair:
         """The rows of both, this one's first."""
         return Pair(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(self, other, strict=True)))
 
     def chosen(self, index: Tensor) -> Pair:
-        """Some of the rows."""
+        """The rows of these indices."""
         return Pair(*(None if value is None else value[index] for value in self))
-
-
-class Negatives(NamedTuple):
-    """Samples (x-, z-), and what their chains did: mean acceptance, the share that met non-finite values."""
-
-    pair: Pair
-    figures: dict[str, float]
 
 
 @torch.no_grad()
@@ -80,24 +58,39 @@ def decoded(model: NoiseSpaceModel, position: Tensor) -> Pair:
     return Pair(x, z if energy.reads_z else None)
 
 
-class StartSamples:
-    """Exact draws of the start's proposal."""
+def base_samples(training: Training, n: int) -> Pair:
+    """n exact draws of the base."""
+    return decoded(training.model, training.model.sample_base(n, training.engine.generator))
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
 
-    @torch.no_grad()
-    def draw(self, n: int, iteration: int) -> Negatives:
-        """n samples."""
-        model = self.training.model
-        return Negatives(decoded(model, model.sample_base(n, self.training.engine.generator)), {})
+def proposal_ess(negative: Tensor) -> float:
+    """Effective sample size of the base's samples (B,) under their importance weights, as a fraction of B."""
+    return float(effective_sample_size(-negative.detach())) / negative.shape[0]
 
-    def state_dict(self) -> Tree:
-        """Nothing is kept."""
-        return {}
 
-    def load_state_dict(self, state: Tree) -> None:
-        """Nothing was kept."""
+def start(model: NoiseSpaceModel, n: int, generator: torch.Generator) -> Tensor:
+    """(n, dim) positions where chains begin; the base's, where the energy is not finite and can choose none of them."""
+    try:
+        return model.start(n, generator)
+    except ValueError:
+        return model.sample_base(n, generator)
+
+
+def moved(
+    training: Training,
+    position: Tensor,
+    sampler: sampling.SamplerSettings,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[Tensor, Figures]:
+    """Where chains from positions (B, dim) end, their mean acceptance and the fraction that met non-finite values."""
+    try:
+        runs = list(training.model.chains_in_batches(position, training.engine.generator, sampler, advance))
+    except NotFinite:
+        return position, {"acceptance": 0.0, "stuck_fraction": 1.0}
+    acceptance = torch.cat([run.acceptance for run in runs])
+    diverged = torch.cat([run.diverged for run in runs])
+    figures = {"acceptance": float(acceptance.mean()), "stuck_fraction": float(diverged.float().mean())}
+    return torch.cat([run.position for run in runs]), figures
 
 
 class ChainSamples:
@@ -106,7 +99,7 @@ class ChainSamples:
     Args:
         sampler: kernel and steps of each chain.
         buffer: capacity; 0 starts every chain afresh.
-        reuse: probability with which a chain starts from the buffer, once the ramp is over.
+        replay_prob: probability with which a chain starts from the buffer, once the ramp is over.
         ramp_iterations: length of the ramp from 0.
     """
 
@@ -122,34 +115,21 @@ class ChainSamples:
         self.buffer = sampling.ReplayBuffer(buffer) if buffer else None
         self.replay_prob, self.ramp_iterations = replay_prob, ramp_iterations
 
-    def draw(self, n: int, iteration: int) -> Negatives:
-        """n samples."""
+    def draw(self, n: int, iteration: int) -> tuple[Pair, Figures]:
+        """n samples, and the figures of their chains."""
         model, generator = self.training.model, self.training.engine.generator
 
         def fresh(count: int) -> Tensor:
-            return _start(model, count, generator)
+            return start(model, count, generator)
 
         if self.buffer is None:
-            position, figures = self._moved(fresh(n))
+            position, figures = moved(self.training, fresh(n), self.sampler)
         else:
-            start = self.buffer.draw(n, self.replay_prob * ramp(iteration, 0, self.ramp_iterations), fresh, generator)
-            position, figures = self._moved(start.position)
-            self.buffer.put(position, start.slots)
-        return Negatives(decoded(model, position), figures)
-
-    def _moved(self, position: Tensor) -> tuple[Tensor, dict[str, float]]:
-        model = self.training.model
-        try:
-            chains = model.chains(position, self.training.engine.generator, self.sampler)
-        except ValueError:
-            if _can_start(model, position):
-                raise
-            return position, STUCK
-        figures = {
-            "acceptance": float(chains.acceptance.mean()),
-            "stuck_fraction": float(chains.diverged.float().mean()),
-        }
-        return chains.position, figures
+            replay_prob = self.replay_prob * ramp(iteration, 0, self.ramp_iterations)
+            begun = self.buffer.draw(n, replay_prob, fresh, generator)
+            position, figures = moved(self.training, begun.position, self.sampler)
+            self.buffer.put(position, begun.slots)
+        return decoded(model, position), figures
 
     def state_dict(self) -> Tree:
         """The waiting positions."""
@@ -168,7 +148,7 @@ class Pool:
     Args:
         chains: how many.
         sampler: the kernel; its `steps` are what every chain moves on between rounds.
-        restart_fraction: share of the chains that begin anew each round.
+        restart_fraction: fraction of the chains that begin anew each round.
         restart_steps: steps of those, and of all in the first round.
     """
 
@@ -186,18 +166,18 @@ class Pool:
         self.restart_steps = restart_steps
         self.position: Tensor | None = None
 
-    def equilibrate(self) -> dict[str, float]:
+    def equilibrate(self) -> Figures:
         """Moves the chains on under the model as it is now."""
         model, generator = self.training.model, self.training.engine.generator
         if self.position is None:
-            self.position, figures = self._run(_start(model, self.chains, generator), self.restart_steps)
+            self.position, figures = self._run(start(model, self.chains, generator), self.restart_steps)
         else:
             order = torch.randperm(self.chains, generator=generator, device=self.position.device)
             kept = self.position[order[self.restarts :]]
-            fresh, figures = self._run(_start(model, self.restarts, generator), self.restart_steps)
+            fresh, figures = self._run(start(model, self.restarts, generator), self.restart_steps)
             if len(kept):
-                kept, moved = self._run(kept, self.sampler.steps)
-                figures = moved if figures["stuck_fraction"] < 1.0 else figures
+                kept, of_kept = self._run(kept, self.sampler.steps)
+                figures = of_kept if figures["stuck_fraction"] < 1.0 else figures
             self.position = torch.cat([fresh, kept])
         with model.frozen():
             first, *rest = (decoded(model, part) for part in self.position.split(CHAINS_AT_ONCE))
@@ -222,17 +202,7 @@ class Pool:
             parts = state["samples"]
             self.samples = Pair(*(None if parts[name] is None else parts[name].to(device) for name in Pair._fields))
 
-    def _run(self, position: Tensor, steps: int) -> tuple[Tensor, dict[str, float]]:
-        model, generator = self.training.model, self.training.engine.generator
+    def _run(self, position: Tensor, steps: int) -> tuple[Tensor, Figures]:
         sampler = self.sampler.model_copy(update={"steps": steps})
         with self.training.progress.task("chains", len(position) * (steps + sampler.warmup), "chain steps") as task:
-            try:
-                runs = list(model.chains_in_batches(position, generator, sampler, task.advance))
-            except ValueError:
-                if _can_start(model, position):
-                    raise
-                return position, STUCK
-        acceptance = torch.cat([run.acceptance for run in runs])
-        diverged = torch.cat([run.diverged for run in runs])
-        figures = {"acceptance": float(acceptance.mean()), "stuck_fraction": float(diverged.float().mean())}
-        return torch.cat([run.position for run in runs]), figures
+            return moved(self.training, position, sampler, task.advance)

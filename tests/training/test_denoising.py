@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.distributions.likelihood import GaussianLikelihood, NoisyLikelihood
 from vaebm.energy import DataEnergy, TotalEnergy
-from vaebm.training.estimators.score_matching import denoising_loss
+from vaebm.training.estimators.denoising import denoising_loss
 
 V, S, SIGMA = 0.7, 0.5, 0.9  # variance of the data about 0, noise, decoder's scale
 ROWS = 100_000
