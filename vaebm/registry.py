@@ -89,8 +89,8 @@ class Registry(dict[str, PartT]):
         return self._adapter
 
     def _validated(self, value: object) -> Any:
-        if self.default is not None and isinstance(value, dict):
-            value = {"kind": self.default, **value}
+        if self.default is not None and isinstance(value, dict) and "kind" not in value:
+            return self.settings(self[self.default]).model_validate(value)
         return self.adapter.validate_python(value)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -21,10 +21,12 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, standard_log_prob
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
+from vaebm.registry import Registry
 
 
 class Inference(NamedTuple):
@@ -146,3 +148,23 @@ class FlatVAE(VAE):
 
     def log_prior(self, z: Tensor) -> Tensor:
         return standard_log_prob(z)
+
+
+class VAESettings(BaseModel, ABC):
+    """A VAE as a recipe describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(description="which VAE")
+
+    @abstractmethod
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
+        """A VAE for data of this shape, weights drawn from `generator`.
+
+        Raises:
+            InputError: it cannot have data of this shape.
+        """
+
+
+VAES: Registry[type[VAESettings]] = Registry("VAE")
+"""VAEs by the `kind` of their settings."""
