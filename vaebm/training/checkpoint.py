@@ -25,14 +25,7 @@ from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
-DAMAGE = (
-    OSError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ValueError,
-    SafetensorError,
-)  # what reading a broken file raises
+DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise
 
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -104,8 +97,7 @@ class Checkpoints:
             draft.rename(final)
             for name in self.names()[: -self.keep]:
                 (self.folder / name).rename(self._aside(name))
-            self._sweep()
-        self._engine.wait()
+        self.sweep()
 
     def _aside(self, name: str) -> Path:
         return self.folder / f".draft-dropped-{name}"
@@ -113,12 +105,9 @@ class Checkpoints:
     def sweep(self) -> None:
         """Removes what a killed process left half-written."""
         if self._engine.is_main:
-            self._sweep()
+            for draft in self.folder.glob(".draft-*"):
+                shutil.rmtree(draft)
         self._engine.wait()
-
-    def _sweep(self) -> None:
-        for draft in self.folder.glob(".draft-*"):
-            shutil.rmtree(draft)
 
     def load_newest(self) -> Tree | None:
         """The newest checkpoint's state, or None where there is none.

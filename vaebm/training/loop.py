@@ -125,12 +125,7 @@ class Loop:
         self.checkpoints, self.log, self.monitor = checkpoints, log, monitor
         self.every_seconds = every_seconds
         self._stage, self._iteration, self._begun = 0, 0, False
-        self._total, self._seconds = 0, 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on iterations so far, all sessions together."""
-        return self._seconds
+        self._total, self.seconds = 0, 0.0  # iterations, and their time in all sessions together
 
     def run(self) -> None:
         """Goes on from the newest checkpoint, or from the beginning, to the end.
@@ -169,11 +164,11 @@ class Loop:
                 task.advance(1, **figures)
                 if self._iteration % self.log.every == 0 or self._iteration == stage.iterations:
                     row = engine.average(self.log.means())
-                    seconds = self._seconds + time.perf_counter() - started
+                    seconds = self.seconds + time.perf_counter() - started
                     self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
                     engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total)
                 if engine.any(stop.reason is not None):
-                    self._seconds += time.perf_counter() - started
+                    self.seconds += time.perf_counter() - started
                     self._save()
                     reason = stop.reason or Preempted
                     raise reason(
@@ -184,7 +179,7 @@ class Loop:
                     self._save(started)
                     saved = time.perf_counter()
         stage.end()
-        self._seconds += time.perf_counter() - started
+        self.seconds += time.perf_counter() - started
         self._stage, self._iteration, self._begun = self._stage + 1, 0, False
         if self._stage == len(self.stages):
             self._save()
@@ -206,7 +201,7 @@ class Loop:
                 "stage": self._stage,
                 "iteration": self._iteration,
                 "total": self._total,
-                "seconds": self._seconds + (time.perf_counter() - started if started is not None else 0.0),
+                "seconds": self.seconds + (time.perf_counter() - started if started is not None else 0.0),
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
                 "rows": self.training.shuffled_sampler.position,
@@ -223,7 +218,7 @@ class Loop:
             self.log.begin()
             return
         self._stage, self._iteration = state["stage"], state["iteration"]
-        self._total, self._seconds = state["total"], state["seconds"]
+        self._total, self.seconds = state["total"], state["seconds"]
         self.training.model.load_state_dict(state["model"])
         self.training.engine.generator.set_state(state["generator"])
         self.training.shuffled_sampler.position = state["rows"]

@@ -74,6 +74,9 @@ class Estimator(LearningStage):
         energy: the terms that are learned together.
         settings: the phase's, of `settings_type`.
         defaults: the stage's.
+
+    Raises:
+        InputError: the settings do not suit the model.
     """
 
     settings_type: ClassVar[type[EstimatorSettings]]
@@ -91,6 +94,10 @@ class Estimator(LearningStage):
         self.batch_size = settings.batch_size or defaults.batch_size
         self.learning_rate = settings.learning_rate or defaults.learning_rate
         self.iterations = self.settings.iterations
+        self.check()
+
+    def check(self) -> None:  # most settings suit every model
+        """Raises an InputError where the settings do not suit the model."""
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]: ...

@@ -12,12 +12,10 @@ from typing import NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaebm.energy import TotalEnergy
 from vaebm.energy.penalties import energy_square
-from vaebm.training.estimators.base import Estimator, EstimatorSettings, PhaseDefaults
+from vaebm.training.estimators.base import Estimator, EstimatorSettings
 from vaebm.training.estimators.denoising import batch_denoising_loss, check_noise
 from vaebm.training.estimators.negatives import Pair
-from vaebm.training.loop import Training
 
 INDISTINGUISHABLE = math.log(4.0)  # a logistic loss where data and samples cannot be told apart
 
@@ -57,15 +55,7 @@ class ContrastEstimator(Estimator):
 
     settings: ContrastSettings
 
-    def __init__(
-        self,
-        name: str,
-        training: Training,
-        energy: TotalEnergy,
-        settings: EstimatorSettings,
-        defaults: PhaseDefaults,
-    ) -> None:
-        super().__init__(name, training, energy, settings, defaults)
+    def check(self) -> None:
         if self.settings.denoising:
             check_noise(self)
 

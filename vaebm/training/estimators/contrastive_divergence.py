@@ -12,19 +12,19 @@ https://doi.org/10.1162/089976602760128018; replay buffers: Du & Mordatch 2019, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from vaebm import sampling
-from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
 from vaebm.training.checkpoint import Tree
-from vaebm.training.estimators.base import EstimatorSettings, IteratedSettings, PhaseDefaults
+from vaebm.training.estimators.base import IteratedSettings
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
-from vaebm.training.estimators.negatives import ChainSamples
-from vaebm.training.loop import Training
+from vaebm.training.estimators.negatives import decoded, moved, start
+from vaebm.training.schedule import ramp
 
 
 def contrastive_divergence(positive: Tensor, negative: Tensor) -> Contrast:
@@ -50,37 +50,41 @@ class ContrastiveDivergence(ContrastEstimator):
     settings_type = ContrastiveDivergenceSettings
     settings: ContrastiveDivergenceSettings
 
-    def __init__(
-        self,
-        name: str,
-        training: Training,
-        energy: TotalEnergy,
-        settings: EstimatorSettings,
-        defaults: PhaseDefaults,
-    ) -> None:
-        super().__init__(name, training, energy, settings, defaults)
+    def check(self) -> None:
+        super().check()
         if 0 < self.settings.buffer < self.batch_size:
             raise InputError(
-                f"energy_stage.phases.{name}.buffer is {self.settings.buffer}, less than a batch of {self.batch_size}:"
-                " raise it, or set it to 0 for chains that start afresh"
+                f"energy_stage.phases.{self.name}.buffer is {self.settings.buffer}, less than a batch of"
+                f" {self.batch_size}: raise it, or set it to 0 for chains that start afresh"
             )
 
     def prepare(self) -> None:
         super().prepare()
-        s = self.settings
-        sampler = s.sampler or self.training.model.settings.sampler
-        self.negatives = ChainSamples(self.training, sampler, s.buffer, s.replay_prob, s.replay_ramp_iterations)
+        self.buffer = sampling.ReplayBuffer(self.settings.buffer) if self.settings.buffer else None
 
     def step(self, iteration: int) -> dict[str, float]:
         data = self.data()
-        samples, chain_figures = self.negatives.draw(data.rows, iteration)
-        positive, negative = self.energies(data, samples)
+        position, chain_figures = self._chains(data.rows, iteration)
+        positive, negative = self.energies(data, decoded(self.training.model, position))
         figures = self.learn_from(contrastive_divergence(positive, negative), positive, negative, iteration)
         return {**figures, **chain_figures}
 
+    def _chains(self, n: int, iteration: int) -> tuple[Tensor, dict[str, float]]:
+        """Where n chains end, and their figures."""
+        s, t = self.settings, self.training
+        if self.buffer is None:
+            return moved(t, start(t, n), s.sampler)
+        replay_prob = s.replay_prob * ramp(iteration, 0, s.replay_ramp_iterations)
+        begun = self.buffer.draw(n, replay_prob, partial(start, t), t.engine.generator)
+        position, figures = moved(t, begun.position, s.sampler)
+        self.buffer.put(position, begun.slots)
+        return position, figures
+
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "negatives": self.negatives.state_dict()}
+        return {**super().state_dict(), "buffer": {} if self.buffer is None else self.buffer.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
-        self.negatives.load_state_dict(state["negatives"])
+        if self.buffer is not None:
+            device = self.training.engine.device
+            self.buffer.load_state_dict({name: value.to(device) for name, value in state["buffer"].items()})

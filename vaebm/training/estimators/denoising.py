@@ -24,8 +24,7 @@ from torch import Tensor
 from vaebm.distributions.likelihood import NoisyLikelihood
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
-from vaebm.training.estimators.base import Estimator, EstimatorSettings, IteratedSettings, PhaseDefaults
-from vaebm.training.loop import Training
+from vaebm.training.estimators.base import Estimator, IteratedSettings
 
 
 def denoising_loss(energy: TotalEnergy, x: Tensor, noisy: Tensor, z: Tensor, likelihood: NoisyLikelihood) -> Tensor:
@@ -73,15 +72,7 @@ class Denoising(Estimator):
     settings_type = DenoisingSettings
     settings: DenoisingSettings
 
-    def __init__(
-        self,
-        name: str,
-        training: Training,
-        energy: TotalEnergy,
-        settings: EstimatorSettings,
-        defaults: PhaseDefaults,
-    ) -> None:
-        super().__init__(name, training, energy, settings, defaults)
+    def check(self) -> None:
         check_noise(self)
 
     def step(self, iteration: int) -> dict[str, float]:

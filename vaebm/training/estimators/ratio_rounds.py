@@ -15,6 +15,7 @@ samples.
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -23,9 +24,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaebm import sampling
+from vaebm.models import CHAINS_AT_ONCE
 from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
-from vaebm.training.estimators.negatives import Pool
+from vaebm.training.estimators.negatives import Pair, decoded, moved, start
 from vaebm.training.schedule import rise_and_fall
 
 
@@ -66,17 +68,21 @@ class RatioRounds(ContrastEstimator):
 
     def prepare(self) -> None:
         super().prepare()
-        s = self.settings
-        sampler = s.sampler or self.training.model.settings.sampler
-        self.pool = Pool(self.training, s.chains, sampler, s.restart_fraction, s.restart_steps)
+        self.chains = self.training.engine.share(self.settings.chains)
         self.old = self.energy.frozen_copy()
+        self.position: Tensor | None = None  # (chains, dim), in equilibrium under the old model
+        self.samples = Pair(None, None)  # what the energy reads of them
         self.chain_figures: dict[str, float] = {}
 
     def step(self, iteration: int) -> dict[str, float]:
         if iteration % self.settings.iterations_per_round == 0:
-            self._new_round(iteration)
+            if iteration:
+                self.optimizer.ema.replace_weights()
+            self.old.load_state_dict(self.energy.state_dict())
+            self._equilibrate()
         data = self.data()
-        samples = self.pool.draw(data.rows)
+        generator, device = self.training.engine.generator, self.training.engine.device
+        samples = self.samples.chosen(torch.randperm(self.chains, generator=generator, device=device)[: data.rows])
         positive, negative = self.energies(data, samples)
         with torch.no_grad():
             old = self.energies(data, samples, self.old)
@@ -87,18 +93,35 @@ class RatioRounds(ContrastEstimator):
         length = self.settings.iterations_per_round
         return rise_and_fall(iteration % length, length, self.settings.warmup_iterations)
 
-    def _new_round(self, iteration: int) -> None:
-        if iteration:
-            self.optimizer.ema.replace_weights()
-        self.old.load_state_dict(self.energy.state_dict())
-        self.chain_figures = self.pool.equilibrate()
+    def _equilibrate(self) -> None:
+        """Moves the chains on under the model as it is now; some begin anew, in the first round all."""
+        s, t = self.settings, self.training
+        sampler = s.sampler or t.model.settings.sampler
+        first = sampler.model_copy(update={"steps": s.restart_steps})
+        if self.position is None:
+            self.position, self.chain_figures = moved(t, start(t, self.chains), first, task="chains")
+        else:
+            restarts = max(1, round(s.restart_fraction * self.chains))
+            order = torch.randperm(self.chains, generator=t.engine.generator, device=self.position.device)
+            kept = self.position[order[restarts:]]
+            fresh, figures = moved(t, start(t, restarts), first, task="chains")
+            if len(kept):
+                kept, of_kept = moved(t, kept, sampler, task="chains")
+                figures = of_kept if figures["stuck_fraction"] < 1.0 else figures
+            self.position, self.chain_figures = torch.cat([fresh, kept]), figures
+        with t.model.frozen():
+            head, *rest = (decoded(t.model, part) for part in self.position.split(CHAINS_AT_ONCE))
+        self.samples = functools.reduce(Pair.joined, rest, head)
 
     def state_dict(self) -> Tree:
-        more = {"old": self.old.state_dict(), "pool": self.pool.state_dict(), "chain_figures": self.chain_figures}
-        return {**super().state_dict(), **more}
+        pool = {"position": self.position, "samples": list(self.samples), "chain_figures": self.chain_figures}
+        return {**super().state_dict(), "old": self.old.state_dict(), **pool}
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
         self.old.load_state_dict(state["old"])
-        self.pool.load_state_dict(state["pool"])
-        self.chain_figures = state["chain_figures"]
+        self.position, x, z = (
+            None if value is None else value.to(self.training.engine.device)
+            for value in (state["position"], *state["samples"])
+        )
+        self.samples, self.chain_figures = Pair(x, z), state["chain_figures"]
