@@ -16,7 +16,7 @@ from vaebm.experiment.run_directory import METRICS, RECIPE, Run
 from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
-from vaebm.training.engine import Engine, fastest_device
+from vaebm.training.engine import Engine, fastest_device, threads
 from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
@@ -61,8 +61,18 @@ def train_recipe(
     Raises:
         InputError, Diverged, Preempted, Interrupted: as in `train`.
     """
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+    with threads(recipe.threads):
+        return _train_recipe(path, recipe, data, device, progress, parts)
+
+
+def _train_recipe(
+    path: Path,
+    recipe: Recipe,
+    data: DataSet | None,
+    device: str | None,
+    progress: Progress,
+    parts: Mapping[str, nn.Module] | None,
+) -> Run:
     engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
     try:
         training: Training | None = None
