@@ -141,7 +141,7 @@ def test_what_it_cannot_learn_is_refused(digits: DataSet, classifier: Classifier
         Classifier((1, 7, 8), 10)
     with pytest.raises(InputError, match="train one for these"):
         classifier_features(classifier)(torch.zeros(4, 3, 32, 32))
-    with pytest.raises(InputError, match="features need images"):
+    with pytest.raises(InputError, match="images have shape"):
         pixel_features()(torch.zeros(4, 2))
 
 

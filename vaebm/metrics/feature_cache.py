@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import safetensors
@@ -22,7 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from vaebm.data.splits import Split
-from vaebm.files import cache_folder
+from vaebm.files import cache_folder, write_atomically
 from vaebm.metrics.features import Features
 
 IMAGES_AT_ONCE = 1024
@@ -65,12 +63,8 @@ def _read(path: Path, count: int) -> Tensor | None:
 
 
 def _write(path: Path, rows: Tensor) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(safetensors.torch.save({"rows": rows.contiguous()}))
-        unfinished.replace(path)
+        write_atomically(path, safetensors.torch.save({"rows": rows.contiguous()}))
     except OSError as reason:
-        with suppress(OSError):
-            unfinished.unlink()
         warnings.warn(f"features are not kept, {path.parent} cannot be written ({reason.strerror})", stacklevel=2)

@@ -20,20 +20,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from vaebm.data.transforms import to_model, to_uint8
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Array, as_images, as_tensor
 from vaebm.metrics.classifier import Classifier
 from vaebm.metrics.inception import Inception, Layer
 from vaebm.metrics.inception_weights import find_weights, read_weights
 from vaebm.metrics.stacked_classifier import StackedClassifier
+from vaebm.wording import did_you_mean
 
 IMAGES_AT_ONCE = 1024
 INCEPTION_IMAGES_AT_ONCE = {"cpu": 8}  # its first layers then stay in the processor's cache; elsewhere 128
@@ -61,7 +61,7 @@ class Features:
     further: dict[str, str] = field(default_factory=dict)
     slow: bool = False
 
-    def __call__(self, images: Tensor, advance: Callable[[int], None] | None = None) -> Tensor:
+    def __call__(self, images: Array, advance: Callable[[int], None] | None = None) -> Tensor:
         """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks, on the CPU.
 
         Args:
@@ -70,9 +70,7 @@ class Features:
         Raises:
             InputError: these are not images of the shape that the network was made for.
         """
-        if images.ndim != 4:
-            raise InputError(f"features need images (n, C, H, W), not an array of shape {tuple(images.shape)}")
-        return self.of_batches(torch.split(images.detach(), self.images_at_once), advance)
+        return self.of_batches([as_images(images)], advance)
 
     def of_batches(self, batches: Iterable[Tensor], advance: Callable[[int], None] | None = None) -> Tensor:
         """The same of images that come in batches, of any size."""
@@ -107,8 +105,14 @@ def inception_layer(
         device: where to compute.
 
     Raises:
-        InputError: no weights, or not those that the layer needs.
+        InputError: no weights, not those that the layer needs, or no such precision or device.
     """
+    if precision not in get_args(Precision):
+        raise InputError(f"there is no precision {precision!r}: {did_you_mean(str(precision), get_args(Precision))}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"there is no device {device!r} on this machine: compute on cpu") from None
     network, sha256 = _network(layer, find_weights(weights).resolve(), precision, torch.device(device))
 
     def rows(images: Tensor) -> Tensor:
@@ -127,7 +131,7 @@ def inception_layer(
 
 
 def inception_features(
-    images: Tensor | NDArray[np.uint8],
+    images: Array,
     weights: str | Path | None = None,
     layer: Layer = 768,
     precision: Precision = "float32",
@@ -138,7 +142,7 @@ def inception_features(
     Raises:
         InputError: images of another kind (repeat grey ones to three channels), or no weights.
     """
-    values = torch.as_tensor(images)
+    values = as_tensor(images, "images")
     if values.dtype != torch.uint8 or values.ndim != 4 or values.shape[1] != 3:
         raise InputError(
             f"inception_features needs images (N, 3, H, W) of uint8, not {tuple(values.shape)} {values.dtype}: "

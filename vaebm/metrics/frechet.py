@@ -16,6 +16,13 @@ differentiable in (m1, C1), so to first order each sample x contributes its infl
 with a pseudo-inverse where C1 is singular (no sample leaves its range). What it leaves out: F is biased upwards, the
 more the smaller n is against dim^2, so distances compare only at equal n; below n = 2 dim a warning says so.
 
+Means and covariances are gathered chunk by chunk, the scatter about the mean throughout, so that nothing cancels and
+any way to cut the data gives the same to rounding (Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm
+for computing sample variances, 1979):
+
+    n = n_a + n_b,   delta = mean_b - mean_a,   mean = mean_a + delta n_b / n
+    scatter = scatter_a + scatter_b + delta delta^T n_a n_b / n,   covariance = scatter / (n - 1)
+
 References: Dowson & Landau, The Frechet distance between multivariate normal distributions, 1982; Heusel et al., GANs
 trained by a two time-scale update rule, 2017.
 """
@@ -25,16 +32,63 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_rows, same_dim
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.moments import Features, Moments, as_rows, same_dim
 
 
-def frechet_distance(generated: Features, reference: Features) -> Measurement:
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean (dim,) and scatter (dim, dim) of what was seen."""
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def empty(cls, dim: int) -> Moments:
+        """Nothing seen yet."""
+        return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
+
+    def update(self, chunk: Tensor) -> Moments:
+        """With the rows of `chunk` (n, dim) added; n may be 0."""
+        if len(chunk) == 0:
+            return self
+        rows = chunk.detach().cpu().to(torch.float64)
+        mean = rows.mean(0)
+        centred = rows - mean
+        return self.merge(Moments(len(rows), mean, centred.T @ centred))
+
+    def merge(self, other: Moments) -> Moments:
+        """Of both together."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + delta * (other.count / count),
+            self.scatter + other.scatter + torch.outer(delta, delta) * (self.count * other.count / count),
+        )
+
+    @property
+    def covariance(self) -> Tensor:
+        """(dim, dim), unbiased.
+
+        Raises:
+            InputError: fewer than two rows were seen.
+        """
+        if self.count < 2:
+            raise InputError(f"a covariance needs at least 2 samples, not {self.count}: draw more")
+        return self.scatter / (self.count - 1)
+
+
+def frechet_distance(generated: Rows, reference: Rows) -> Measurement:
     """Frechet distance of generated to reference features, (n, dim) and (m, dim), numpy or torch.
 
     Raises:
@@ -57,7 +111,7 @@ def frechet_distance(generated: Features, reference: Features) -> Measurement:
     )
 
 
-def repeated_frechet(draws: Sequence[Features], reference: Features) -> Measurement:
+def repeated_frechet(draws: Sequence[Rows], reference: Rows) -> Measurement:
     """Mean of the Frechet distances of several draws to one reference held fixed, with its standard error over draws.
 
     Args:
@@ -124,7 +178,7 @@ def _root(covariance: Tensor) -> Tensor:
     return root
 
 
-def _moments(features: Features) -> Moments:
+def _moments(features: Rows) -> Moments:
     rows = as_rows(features, "reference")
     return Moments.empty(rows.shape[1]).update(rows)
 
