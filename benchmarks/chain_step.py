@@ -40,8 +40,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from results import hardware, version
-from vaebm.models import VAEBM
-from vaebm.models.settings import ModelSettings
+from vaebm.models import VAEBMSettings
 from vaebm.sampling.langevin import Langevin
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +51,7 @@ class Ours:
     """The same with the library's parts, as `model.chains` runs them."""
 
     def __init__(self, batch: int, precision: str, compiled: bool) -> None:
-        settings = ModelSettings.model_validate(
+        settings = VAEBMSettings.model_validate(
             {
                 "vae": {
                     "kind": "nvae",
@@ -71,7 +70,7 @@ class Ours:
             }
         )
         self.generator = torch.Generator().manual_seed(0)
-        self.model = VAEBM(settings, IMAGE, self.generator)
+        self.model = settings.build(IMAGE, self.generator)
         self.model.vae.tower = nn.Identity()  # chains do not need the encoder
         energy = self.model.energy_net.image
         nn.init.normal_(energy.out.weight, generator=self.generator)

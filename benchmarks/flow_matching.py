@@ -134,7 +134,7 @@ class Training:
 
     def step(self, done: float) -> Tensor:
         rows = torch.randint(len(self.data.train), (BATCH,), generator=self.generator)
-        x = functional.pad(self.data.train.batch(rows), self.padding, value=-1.0)
+        x = functional.pad(self.data.train.batch(rows).x, self.padding, value=-1.0)
         eps = torch.randn(x.shape, generator=self.generator)
         t = torch.rand(BATCH, generator=self.generator)
         share = t[:, None, None, None]

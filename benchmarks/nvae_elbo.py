@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from results import hardware, version
-from vaebm.data import DataSet
+from vaebm.data import Batch, DataSet
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.experiment.train import build_model
@@ -73,8 +73,9 @@ LIKELIHOODS: dict[str, dict[str, Any]] = {
 class Binarised(Training):
     """Every batch black or white, by its grey values."""
 
-    def batch(self, size: int) -> Tensor:
-        return binarised(super().batch(size), self.engine.generator)
+    def batch(self, size: int) -> Batch:
+        x, y = super().batch(size)
+        return Batch(binarised(x, self.engine.generator), y)
 
 
 def binarised(x: Tensor, generator: torch.Generator) -> Tensor:

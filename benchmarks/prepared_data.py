@@ -63,7 +63,7 @@ def from_shards(prepared: Path, as_models_see: bool) -> dict[str, float]:
     split = FolderSettings(root=str(prepared)).load().train
     started, total = time.perf_counter(), 0
     for rows in shuffled(len(split)):
-        batch = split.batch(rows) if as_models_see else split.values[rows]
+        batch = split.batch(rows).x if as_models_see else split.values[rows]
         total += len(batch)
     return {"seconds": time.perf_counter() - started, "images": total}
 

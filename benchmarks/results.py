@@ -60,7 +60,7 @@ def version() -> str:
 def shows(run: Run) -> list[str]:
     """Overrides for an evaluation: the recipe's shows, else, of images, its own and the usual two."""
     recipe = run.recipe
-    if recipe.evaluation.shows is not None or run.data().kind != "image":
+    if recipe.evaluation.shows is not None or run.data().modality.name != "image":
         return []
     return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'mean')))}]"]
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from vaebm.experiment.run_directory import Run
     from vaebm.experiment.sample import write_samples
     from vaebm.metrics.measurement import Measurement
-    from vaebm.models.vaebm import VAEBM
+    from vaebm.models import VAEBM, Model
     from vaebm.report.page import write_report
 
 __version__ = "0.1.0"
@@ -111,11 +111,15 @@ def train(
     return run_training(recipe, out, overrides=_as_words(overrides), device=device, progress=on_terminal(quiet))
 
 
-def load(run: str | Path) -> VAEBM:
-    """The trained model of a run, ready to sample."""
-    from vaebm.experiment.run_directory import Run
+def load(run: str | Path) -> Model:
+    """The trained model of a run, or of the folder `model` in one, ready to sample.
 
-    return Run.open(run).model()
+    Raises:
+        InputError: there is no model; the message says why.
+    """
+    from vaebm.experiment.run_directory import load as load_run
+
+    return load_run(run)
 
 
 def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:

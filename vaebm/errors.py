@@ -8,6 +8,12 @@
 | `Interrupted` | 130 | Ctrl-C; all is saved |
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vaebm.wording import did_you_mean
+
 
 class InputError(ValueError):
     """Wrong input or environment, said in one line that also says what to do."""
@@ -31,3 +37,18 @@ class Interrupted(RuntimeError):
     """The user pressed Ctrl-C; everything is saved."""
 
     exit_status = 130
+
+
+def check_choice(what: str, given: object, choices: Iterable[str]) -> None:
+    """Passes where `given` is one of the choices.
+
+    Raises:
+        InputError: it is none; the message names them.
+    """
+    choices = list(choices)
+    if given not in choices:
+        raise InputError(
+            f"{what} is {given!r}: {did_you_mean(str(given), choices)}"
+            if isinstance(given, str)
+            else f"{what} is {given!r}: it is one of {', '.join(choices)}"
+        )

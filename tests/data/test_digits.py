@@ -1,11 +1,11 @@
 import torch
 
-from vaebm.data import DigitsSettings
+from vaebm.data import IMAGES, DigitsSettings
 
 
 def test_the_digits() -> None:
     data = DigitsSettings().load()
-    assert (data.name, data.kind, data.shape) == ("digits", "image", (1, 8, 8))
+    assert (data.name, data.modality, data.shape) == ("digits", IMAGES, (1, 8, 8))
     assert (len(data.train), len(data.test)) == (1437, 360)
     assert data.class_names == tuple("0123456789")
     assert data.train.values.dtype == torch.uint8

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vaebm.data import FolderSettings
+from vaebm.data import IMAGES, FolderSettings
 from vaebm.errors import InputError
 
 # The four of "000.png" ... "039.png" whose names have the smallest SHA-256, on every machine.
@@ -34,7 +34,7 @@ def message(root: Path, size: int | None = None) -> str:
 
 def test_uniform_colour_images_are_read_as_they_are(tmp_path: Path) -> None:
     data = FolderSettings(root=str(fill(tmp_path / "cats", 30))).load()
-    assert (data.name, data.kind, data.shape, data.class_names) == ("cats", "image", (3, 16, 16), None)
+    assert (data.name, data.modality, data.shape, data.class_names) == ("cats", IMAGES, (3, 16, 16), None)
     assert (len(data.train), len(data.test)) == (27, 3)
     originals = {np.asarray(picture(i)).transpose(2, 0, 1).tobytes() for i in range(30)}
     read = {row.numpy().tobytes() for row in torch.cat([data.train.values, data.test.values])}

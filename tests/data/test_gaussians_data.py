@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vaebm.data import DataSet, GaussiansSettings
+from vaebm.data import POINTS, DataSet, GaussiansSettings
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def data() -> DataSet:
 
 
 def test_shapes_and_sentence(data: DataSet) -> None:
-    assert (data.kind, data.shape, len(data.train), len(data.test)) == ("points", (2,), 100_000, 10_000)
+    assert (data.modality, data.shape, len(data.train), len(data.test)) == (POINTS, (2,), 100_000, 10_000)
     assert data.saturated_share == 0.0
     assert data.class_names is not None
     assert len(data.class_names) == 25

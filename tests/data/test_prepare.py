@@ -64,7 +64,7 @@ def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: 
         assert torch.equal(there.labels, here.labels)
         assert torch.equal(there.counts(), here.counts())
         rows = torch.tensor([len(here) - 1, 0, 0])
-        assert torch.equal(there.batch(rows), here.batch(rows))
+        assert all(torch.equal(*both) for both in zip(there.batch(rows), here.batch(rows), strict=True))
         assert torch.equal(torch.cat(list(there.chunks(7))), here.all())
     assert (disk.shape, disk.class_names, disk.saturated_share) == (
         memory.shape,

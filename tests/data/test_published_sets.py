@@ -254,7 +254,7 @@ def test_noise_stands_in_for_what_is_not_there(kind: str) -> None:
     data = settings.stand_in(40)
     assert (data.name, data.shape, data.class_names) == (kind, settings.shape, settings.class_names)
     assert (len(data.train), len(data.test)) == (40, 20)
-    assert data.train.batch(torch.arange(2)).shape == (2, *settings.shape)
+    assert data.train.batch(torch.arange(2)).x.shape == (2, *settings.shape)
 
 
 def test_the_shapes_are_those_of_the_sets(real: Real) -> None:

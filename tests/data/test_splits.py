@@ -12,13 +12,13 @@ def test_images_come_out_in_model_range() -> None:
     split = Split(torch.tensor([[[[0, 8, 16]]], [[[16, 16, 0]]]], dtype=torch.uint8), levels=16)
     assert len(split) == 2
     assert split.all().flatten().tolist() == [-1.0, 0.0, 1.0, 1.0, 1.0, -1.0]
-    assert torch.equal(split.batch(torch.tensor([1, 1, 0])), split.all()[[1, 1, 0]])
+    assert torch.equal(split.batch(torch.tensor([1, 1, 0])).x, split.all()[[1, 1, 0]])
 
 
 def test_points_come_out_as_they_are() -> None:
     points = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Split(points).all(), points)
-    assert torch.equal(Split(points).batch(torch.tensor([4, 0])), points[[4, 0]])
+    assert torch.equal(Split(points).batch(torch.tensor([4, 0])).x, points[[4, 0]])
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_dequantised_batches_round_to_what_was_stored() -> None:
     values = torch.arange(17, dtype=torch.uint8).repeat(500).reshape(500, 1, 1, 17)
     split = Split(values, levels=16, dequantise=True)
     rows = torch.arange(500)
-    noisy = split.batch(rows, torch.Generator().manual_seed(0)) - split.batch(rows)
+    noisy = split.batch(rows, torch.Generator().manual_seed(0)).x - split.batch(rows).x
     assert float(noisy.abs().max()) <= 1 / 16
     n = noisy.numel()
     assert abs(float(noisy.mean())) < 4 * (1 / 16) / (3 * n) ** 0.5
     assert abs(float(noisy.square().mean()) * 3 * 16**2 - 1) < 4 / n**0.5
-    assert torch.equal(split.batch(rows), split.all())
-    assert torch.equal(Split(values, levels=16).batch(rows, torch.Generator().manual_seed(0)), split.all())
-    again = split.batch(rows, torch.Generator().manual_seed(0))
-    assert torch.equal(again, split.batch(rows, torch.Generator().manual_seed(0)))
+    assert torch.equal(split.batch(rows).x, split.all())
+    assert torch.equal(Split(values, levels=16).batch(rows, torch.Generator().manual_seed(0)).x, split.all())
+    again = split.batch(rows, torch.Generator().manual_seed(0)).x
+    assert torch.equal(again, split.batch(rows, torch.Generator().manual_seed(0)).x)
 
 
 def test_counts_and_chunks() -> None:
@@ -69,3 +69,10 @@ def test_counts_and_chunks() -> None:
     split = Split(values, levels=255)
     assert split.counts().tolist() == [int((values == value).sum()) for value in range(256)]
     assert torch.equal(torch.cat(list(split.chunks(7))), split.all())
+
+
+def test_labels_travel_with_their_values() -> None:
+    labels = torch.tensor([3, 1, 2])
+    split = Split(torch.zeros(3, 1, 1, 1, dtype=torch.uint8), labels, levels=255)
+    assert split.batch(torch.tensor([2, 0])).y.tolist() == [2, 3]
+    assert Split(torch.zeros(3, 2)).batch(torch.tensor([2, 0])).y is None

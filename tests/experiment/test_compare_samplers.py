@@ -201,7 +201,7 @@ def test_noise_beyond_an_end_has_the_truncated_distribution() -> None:
     x = torch.full((400, *data.shape), -1.0)
     eps = data_noise(model, x, generator())
     with torch.no_grad():
-        gaussian = model.vae.pixels(model.vae.latent(eps[:, : model.vae.latent_dim])).gaussian
+        gaussian = model.vae.decode(model.vae.latent(eps[:, : model.vae.latent_dim])).gaussian
     limit = ((-1.0 - gaussian.mean) / gaussian.scale).flatten(1).double()
     share = torch.special.ndtr(eps[:, model.vae.latent_dim :].double()) / torch.special.ndtr(limit)
     assert float(share.max()) <= 1 + 1e-5

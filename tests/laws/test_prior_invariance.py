@@ -16,7 +16,7 @@ from vaebm import sampling
 from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
 from vaebm.distributions.likelihood import GaussianHead, Likelihood
 from vaebm.energy.base import DataEnergy
-from vaebm.models import VAEBM, ModelSettings, Noise
+from vaebm.models import VAEBM, Noise, VAEBMSettings
 from vaebm.vae import VAE
 from vaebm.vae.base import Inference
 from vaebm.vae.nvae.model import NVAE
@@ -67,8 +67,8 @@ class Wavy(DataEnergy):
         return torch.sin(2 * x).sum(1) + 0.5 * x.square().sum(1)
 
 
-def settings(target: str, likelihood: dict[str, str], **more: object) -> ModelSettings:
-    return ModelSettings.model_validate(
+def settings(target: str, likelihood: dict[str, str], **more: object) -> VAEBMSettings:
+    return VAEBMSettings.model_validate(
         {
             "vae": {"kind": "mlp", "latent_dim": 4, "hidden": [16], "likelihood": likelihood},
             "sampler": {"kind": "mala"},
@@ -81,7 +81,7 @@ def settings(target: str, likelihood: dict[str, str], **more: object) -> ModelSe
 def two_level(target: str = "exact", energy: DataEnergy | None = None) -> VAEBM:
     """With a net on x whose last layer is 0, so that T is in the loop although E = 0."""
     more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
-    model = VAEBM(settings(target, {"kind": "gaussian"}, **more), (3,), torch.Generator().manual_seed(1))
+    model = settings(target, {"kind": "gaussian"}, **more).build((3,), torch.Generator().manual_seed(1))
     model.vae, model.noise = TwoLevelVAE(), Noise(4, (3,))
     if energy is not None:
         model.energy_net.image = energy
@@ -93,10 +93,10 @@ def three_scales(target: str = "exact") -> VAEBM:
     vae = {"kind": "nvae", "widths": [4, 4, 4], "groups": [1, 1, 1], "latents": 1, "expansion": 1}
     more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}, "code_mixture": {"components": 1}}
     likelihood = {"kind": "gaussian", "scale": "pixel"}
-    settings = ModelSettings.model_validate(
+    settings = VAEBMSettings.model_validate(
         {"vae": {**vae, "likelihood": likelihood}, "sampler": {"kind": "mala"}, "target": target, **more}
     )
-    model = VAEBM(settings, (1, 4, 4), torch.Generator().manual_seed(1))
+    model = settings.build((1, 4, 4), torch.Generator().manual_seed(1))
     assert isinstance(model.vae, NVAE)
     with torch.no_grad():
         for group in model.vae.hierarchy.groups:
@@ -110,7 +110,7 @@ def flat(likelihood: str, target: str = "exact", **options: str) -> VAEBM:
     more: dict[str, object] = {}
     if likelihood in ("gaussian", "censored"):
         more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
-    return VAEBM(settings(target, {"kind": likelihood, **options}, **more), (3,), torch.Generator().manual_seed(1))
+    return settings(target, {"kind": likelihood, **options}, **more).build((3,), torch.Generator().manual_seed(1))
 
 
 MODELS = {
@@ -224,7 +224,7 @@ def test_the_release_target_keeps_every_log_scale() -> None:
     model = two_level("release")
     eps = model.noise.standard(50, torch.Generator().manual_seed(3), model.device)
     z = model.vae.latent(eps[:, :4])
-    log_scales = 0.7 * torch.tanh(z[:, :2]).sum(1) + model.vae.pixels(z).gaussian.log_scale.sum(1)
+    log_scales = 0.7 * torch.tanh(z[:, :2]).sum(1) + model.vae.decode(z).gaussian.log_scale.sum(1)
     torch.testing.assert_close(model.noise_log_density(eps), standard_log_prob(eps) - log_scales, rtol=1e-4, atol=1e-4)
 
 

@@ -78,10 +78,10 @@ def test_its_contract(kind: str, shape: tuple[int, ...], likelihood: str) -> Non
         eps_x = torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
         generated, code = vae.generate(eps_x, eps_z)
         torch.testing.assert_close(code, vae.latent(eps_z))
-        torch.testing.assert_close(generated, vae.pixels(code).transport(eps_x))
+        torch.testing.assert_close(generated, vae.decode(code).transport(eps_x))
     else:
         with pytest.raises(AssertionError):
-            vae.pixels(z)
+            vae.decode(z)
     assert torch.equal(before, torch.random.get_rng_state())
 
 

@@ -51,7 +51,7 @@ def blurred(images: Tensor, share: float) -> Tensor:
 def without_classes_below(digits: DataSet, first: int) -> Tensor:
     assert digits.test.labels is not None
     kept = (digits.test.labels >= first).nonzero()[:, 0]
-    return digits.test.batch(kept.repeat(2)[: len(digits.test)])
+    return digits.test.batch(kept.repeat(2)[: len(digits.test)]).x
 
 
 def test_it_knows_held_out_digits(digits: DataSet, classifier: Classifier) -> None:

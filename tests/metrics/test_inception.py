@@ -268,7 +268,7 @@ def test_rows_of_real_images_are_computed_once(weights: Path, tmp_path: Path, mo
     split, indices, done = Split(random_images(9), None, 255), torch.tensor([5, 1, 8]), []
     features = inception_layer(64, weights)
     rows = real_features(features, split, indices, done.append)
-    assert torch.equal(rows, features(split.batch(indices)))
+    assert torch.equal(rows, features(split.batch(indices).x))
     (kept,) = (tmp_path / "vaebm" / "features").iterdir()
 
     def never(_: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.errors import InputError
 from vaebm.experiment.train import train
-from vaebm.models import VAEBM, ModelSettings
+from vaebm.models import VAEBM, VAEBMSettings
 
 LIKELIHOODS = ["gaussian", "censored", "bernoulli", "logistic_mixture"]
 RECIPE = """\
@@ -30,8 +30,8 @@ threads: 1
 """
 
 
-def settings(likelihood: str, **more: object) -> ModelSettings:
-    return ModelSettings.model_validate(
+def settings(likelihood: str, **more: object) -> VAEBMSettings:
+    return VAEBMSettings.model_validate(
         {
             "vae": {"kind": "conv", "widths": [8, 8], "latent_dim": 4, "likelihood": {"kind": likelihood}},
             "energy": {"image": {"kind": "residual", "stem": 4, "widths": [4, 8], "halve": [0]}, "input": "mean"},
@@ -42,7 +42,7 @@ def settings(likelihood: str, **more: object) -> ModelSettings:
 
 
 def build(likelihood: str) -> VAEBM:
-    model = VAEBM(settings(likelihood), (1, 8, 8), torch.Generator().manual_seed(0)).eval()
+    model = settings(likelihood).build((1, 8, 8), torch.Generator().manual_seed(0)).eval()
     assert model.energy_net.image is not None
     with torch.no_grad():
         model.energy_net.image.out.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
@@ -73,7 +73,7 @@ def test_x_alone_has_no_such_energy() -> None:
 
 def test_the_released_target_needs_pixel_noise() -> None:
     with pytest.raises(InputError, match=r"energy\.input=mean has none: set target=exact"):
-        VAEBM(settings("gaussian", target="release"), (1, 8, 8), torch.Generator())
+        settings("gaussian", target="release").build((1, 8, 8), torch.Generator())
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])

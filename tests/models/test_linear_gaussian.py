@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vaebm import sampling
 from vaebm.distributions import GaussianMixture
 from vaebm.energy.base import DataEnergy
-from vaebm.models import VAEBM, ModelSettings
+from vaebm.models import VAEBMSettings
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
 DIM, LATENT = 3, 2
@@ -51,7 +51,7 @@ class Case:
     """The model, and what is true of it."""
 
     def __init__(self, **more: object) -> None:
-        settings = ModelSettings.model_validate(
+        settings = VAEBMSettings.model_validate(
             {
                 "vae": {"kind": "mlp", "latent_dim": LATENT, "hidden": [4]},
                 "energy": {"image": {"kind": "mlp", "hidden": [4]}},
@@ -61,7 +61,7 @@ class Case:
             }
         )
         generator = torch.Generator().manual_seed(0)
-        self.model = VAEBM(settings, (DIM,), generator)
+        self.model = settings.build((DIM,), generator)
         decoder = nn.Linear(LATENT, DIM)
         root = torch.randn(DIM, DIM, generator=generator)
         curvature, centre = root @ root.T / 2 + 0.2 * torch.eye(DIM), torch.randn(DIM, generator=generator)
@@ -71,7 +71,7 @@ class Case:
         self.model.vae.decoder = decoder
         self.model.energy_net.image = Quadratic(curvature, centre)
         self.weight, self.offset = decoder.weight.detach().double(), decoder.bias.detach().double()
-        self.sigma = float(self.model.vae.pixels(torch.zeros(1, LATENT)).gaussian.scale.detach())
+        self.sigma = float(self.model.vae.decode(torch.zeros(1, LATENT)).gaussian.scale.detach())
         self.jacobian = torch.cat([self.weight, self.sigma * torch.eye(DIM)], 1)
         self.curvature, self.centre = curvature.double(), centre.double()
         self.precision = torch.eye(LATENT + DIM) + self.jacobian.T @ self.curvature @ self.jacobian

@@ -14,7 +14,7 @@ from vaebm.distributions.likelihood import GaussianLikelihood, NoisyLikelihood
 from vaebm.errors import InputError
 from vaebm.experiment.data_noise import data_noise
 from vaebm.experiment.train import train
-from vaebm.models import VAEBM, ModelSettings
+from vaebm.models import VAEBM, VAEBMSettings
 
 RECIPE = """\
 summary: an energy on digits with noise
@@ -37,9 +37,9 @@ threads: 1
 NOISE = 0.4
 
 
-def settings(likelihood: str = "gaussian", sees: str = "sample") -> ModelSettings:
+def settings(likelihood: str = "gaussian", sees: str = "sample") -> VAEBMSettings:
     energy = {"image": {"kind": "residual", "stem": 4, "widths": [4, 8], "halve": [0]}, "input": sees}
-    return ModelSettings.model_validate(
+    return VAEBMSettings.model_validate(
         {
             "vae": {"kind": "conv", "widths": [8, 8], "latent_dim": 4, "likelihood": {"kind": likelihood}},
             "energy": {**energy, "noise_std": NOISE},
@@ -50,7 +50,7 @@ def settings(likelihood: str = "gaussian", sees: str = "sample") -> ModelSetting
 
 @pytest.fixture
 def model() -> VAEBM:
-    model = VAEBM(settings(), (1, 8, 8), torch.Generator().manual_seed(0)).eval()
+    model = settings().build((1, 8, 8), torch.Generator().manual_seed(0)).eval()
     assert model.energy_net.image is not None
     with torch.no_grad():
         model.energy_net.image.out.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
@@ -105,13 +105,13 @@ def test_pixels_of_codes_are_smoothed(model: VAEBM) -> None:
 @pytest.mark.parametrize(("likelihood", "sees"), [("censored", "sample"), ("gaussian", "mean")])
 def test_what_cannot_be_smoothed_is_refused(likelihood: str, sees: str) -> None:
     with pytest.raises(InputError, match=r"vae\.likelihood\.kind=gaussian: set those, or energy\.noise_std=0"):
-        VAEBM(settings(likelihood, sees), (1, 8, 8), torch.Generator())
+        settings(likelihood, sees).build((1, 8, 8), torch.Generator())
 
 
 def test_points_cannot_be_smoothed() -> None:
     more = {"vae": {"kind": "mlp", "latent_dim": 2}, "energy": {"image": {"kind": "mlp"}, "noise_std": 0.1}}
     with pytest.raises(InputError, match=r"energy\.noise_std needs images"):
-        VAEBM(ModelSettings.model_validate({"sampler": {"kind": "langevin"}, **more}), (2,), torch.Generator())
+        VAEBMSettings.model_validate({"sampler": {"kind": "langevin"}, **more}).build((2,), torch.Generator())
 
 
 def test_a_recipe_trains_and_shows_denoised_samples(tmp_path: Path) -> None:

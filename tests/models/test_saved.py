@@ -10,7 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from vaebm.distributions import GaussianMixture
 from vaebm.errors import InputError
-from vaebm.models import VAEBM, ModelSettings
+from vaebm.models import VAEBM, VAEBMSettings
 from vaebm.models import saved as saved_module
 from vaebm.models.saved import load_model
 from vaebm.nn.weight_norm import initialise_from_data
@@ -58,7 +58,7 @@ def build(name: str) -> VAEBM:
     """As training leaves it: every weight and buffer moved from where it starts."""
     shape, settings = MODELS[name]
     common = {"sampler": {"kind": "langevin", "steps": 2, "step_size": 0.01}, "code_mixture": {"components": 3}}
-    model = VAEBM(ModelSettings.model_validate({**common, **settings}), shape, torch.Generator().manual_seed(0))
+    model = VAEBMSettings.model_validate({**common, **settings}).build(shape, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     if model.energy_net.image is not None:
         initialise_from_data(model.energy_net.image, torch.randn(8, *shape, generator=generator))

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaebm.distributions import GaussianMixture
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.errors import InputError
-from vaebm.models import VAEBM, ModelSettings, Show, Subject, vaebm
+from vaebm.models import VAEBM, Show, Subject, VAEBMSettings, vaebm
 from vaebm.nn.weight_norm import initialise_from_data, weight_norm_layers
 
 SHAPES: dict[str, tuple[int, ...]] = {"points": (3,), "images": (1, 8, 8), "colours": (3, 9, 8)}
@@ -45,7 +45,7 @@ def build(data: str, likelihood: str, **more: object) -> VAEBM:
         "sampler": {"kind": "langevin", "steps": 3, "step_size": 0.01},
         **more,
     }
-    model = VAEBM(ModelSettings.model_validate(settings), shape, torch.Generator().manual_seed(0))
+    model = VAEBMSettings.model_validate(settings).build(shape, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     if model.energy_net.image is not None:
         initialise_from_data(model.energy_net.image, (torch.randn(16, *shape, generator=generator)).clamp(-1, 1))
@@ -68,7 +68,7 @@ def test_its_target_is_the_prior_less_the_energy_of_what_the_noise_becomes(data:
     energy = standard_log_prob(z) - model.mixture.log_prob(z)
     if model.energy_net.image is not None:
         assert eps_x is not None
-        energy = energy + model.energy_net.image(model.vae.pixels(z).transport(eps_x))
+        energy = energy + model.energy_net.image(model.vae.decode(z).transport(eps_x))
     value = model.noise_log_density(eps)
     torch.testing.assert_close(value, standard_log_prob(eps) - energy, rtol=1e-4, atol=1e-4)
     (score,) = torch.autograd.grad(value.sum(), eps)
@@ -137,7 +137,7 @@ def test_what_is_shown(data: str, likelihood: str) -> None:
     model = build(data, likelihood)
     eps, generator = noise(model), torch.Generator()
     eps_x, eps_z = model.noise.unpack(eps)
-    pixels = model.vae.pixels(model.vae.latent(eps_z))
+    pixels = model.vae.decode(model.vae.latent(eps_z))
     assert eps_x is not None
     torch.testing.assert_close(model.render(eps, "sample", generator), model.decode(eps))
     torch.testing.assert_close(model.render(eps, "mean", generator), pixels.center)

@@ -152,7 +152,7 @@ def test_it_builds_at_full_width(name: str, recipe_of: Any, data_of: Any) -> Non
     data = data_of(recipe)
     model = build_model(recipe, data, torch.device("cpu"))
     assert isinstance(model.energy_net, TotalEnergy)
-    x = data.test.batch(torch.arange(2))
+    x = data.test.batch(torch.arange(2)).x
     with torch.no_grad():
         assert model.log_density(x, model.encode(x)).shape == (2,)
 

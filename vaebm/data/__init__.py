@@ -13,7 +13,8 @@ from vaebm.data.gaussians import GaussiansSettings
 from vaebm.data.image_source import ARCHIVES
 from vaebm.data.lsun import LSUNChurch64Settings
 from vaebm.data.mnist import FashionMNISTSettings, MNISTSettings
-from vaebm.data.splits import SATURATED, DataSet, DataSettings, Split, Truth
+from vaebm.data.modality import IMAGES, POINTS, Modality, modality_of
+from vaebm.data.splits import SATURATED, Batch, DataSet, DataSettings, Split, Truth
 from vaebm.data.sprites import SpritesSettings
 from vaebm.data.stacked_mnist import StackedMNISTSettings
 from vaebm.data.stored import StoredSettings
@@ -45,8 +46,11 @@ KINDS: dict[str, type[DataSettings]] = {
 
 __all__ = [
     "ARCHIVES",
+    "IMAGES",
     "KINDS",
+    "POINTS",
     "SATURATED",
+    "Batch",
     "CIFAR10Settings",
     "CIFAR100Settings",
     "CelebA64Settings",
@@ -61,12 +65,14 @@ __all__ = [
     "GaussiansSettings",
     "LSUNChurch64Settings",
     "MNISTSettings",
+    "Modality",
     "SVHNSettings",
     "Split",
     "SpritesSettings",
     "StackedMNISTSettings",
     "StoredSettings",
     "Truth",
+    "modality_of",
     "name_of",
     "to_display",
     "to_model",

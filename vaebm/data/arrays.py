@@ -101,7 +101,6 @@ class ArraySet:
         }
         return DataSet(
             name=self.name,
-            kind="image",
             shape=self.shape,
             train=parts["train"],
             test=parts["test"],

@@ -91,7 +91,6 @@ class CIFARSettings(StoredSettings):
             parts["validation"] = self._split(pixels[rows:], labels[rows:])
         return DataSet(
             name=self.kind,
-            kind="image",
             shape=(3, SIDE, SIDE),
             train=parts["train"],
             test=parts["test"],

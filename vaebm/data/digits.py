@@ -39,7 +39,6 @@ class DigitsSettings(DataSettings):
         )
         return DataSet(
             name="digits",
-            kind="image",
             shape=(1, 8, 8),
             train=train,
             test=test,

@@ -79,7 +79,6 @@ class FolderSettings(ImageSettings):
         headers = [found.headers[name] for name in names]
         return DataSet(
             name=name_of(root),
-            kind="image",
             shape=tuple(pictures.pixels.shape[1:]),
             train=train,
             test=test,

@@ -39,7 +39,6 @@ class GaussiansSettings(DataSettings):
         low, high = points.min().item(), points.max().item()
         return DataSet(
             name=f"gaussians{self.side**2}",
-            kind="points",
             shape=(2,),
             train=train,
             test=test,

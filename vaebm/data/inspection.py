@@ -118,7 +118,7 @@ def _inspect_splits(data: DataSet, picture: Path | None, progress: Progress) -> 
     if data.class_names is not None and data.train.labels is not None:
         labels = torch.bincount(data.train.labels, minlength=len(data.class_names)).tolist()
         found.classes = dict(zip(data.class_names, labels, strict=False))
-    if data.kind == "points":
+    if not data.modality.pictured:
         points = data.train.all()
         found.lowest, found.highest = float(points.min()), float(points.max())
         if picture is not None:
@@ -186,7 +186,7 @@ def _values(found: Inspection, counts: torch.Tensor, levels: int) -> None:
 
 def _some(split: Split) -> Iterator[Pixels]:
     rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:SHOWN]
-    for image in split.batch(rows):
+    for image in split.batch(rows).x:
         yield ((image + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 

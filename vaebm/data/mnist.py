@@ -59,7 +59,6 @@ class IDXSettings(StoredSettings):
         }
         return DataSet(
             name=self.kind,
-            kind="image",
             shape=(1, self.size, self.size),
             train=parts["train"],
             test=parts["test"],

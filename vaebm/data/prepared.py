@@ -112,7 +112,6 @@ def prepared_set(folder: Path, settings: ImageSettings) -> DataSet:
     parts = {name: _split(folder, name, index, settings) for name in index.parts}
     return DataSet(
         name=index.name,
-        kind="image",
         shape=index.shape,
         train=parts["train"],
         test=parts["test"],

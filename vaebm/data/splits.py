@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from vaebm.data.modality import Modality, modality_of
 from vaebm.data.transforms import to_model
 from vaebm.errors import InputError
 from vaebm.progress import Progress
@@ -65,6 +66,18 @@ class LazyImages(Protocol):
         """(256,) int64: how often each value is stored, known without reading the images."""
 
 
+class Batch(NamedTuple):
+    """Values of a split.
+
+    Args:
+        x: as models see them, (B, *data_shape) float32.
+        y: their labels (B,) int64, on the same device; None where the split has none.
+    """
+
+    x: Tensor
+    y: Tensor | None
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set.
@@ -102,22 +115,23 @@ class Split:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The values at `indices` (B,) int64 as models see them: (B, C, H, W) in [-1, 1] or (B, dim), float32.
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The values at `indices` (B,) int64 as models see them, (B, C, H, W) in [-1, 1] or (B, dim), and their labels.
 
         They come out on the device of `indices`. With a generator, and where the split says `dequantise`, with noise.
         """
+        y = None if self.labels is None else self.labels[indices.to(self.labels.device)].to(indices.device)
         on_disk = not isinstance(self.values, Tensor)
         values = self.values[indices.cpu()].to(indices.device) if on_disk else self.values[indices]
         x = self._to_model(values)
         if not self.dequantise or self.levels is None or generator is None:
-            return x
-        return x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels)
+            return Batch(x, y)
+        return Batch(x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels), y)
 
     def chunks(self, size: int = IMAGES_AT_ONCE) -> Iterator[Tensor]:
         """The whole split in order, `size` values at a time, as models see them."""
         for rows in torch.arange(len(self), device="cpu").split(size):
-            yield self.batch(rows.to(self.values.device) if isinstance(self.values, Tensor) else rows)
+            yield self.batch(rows.to(self.values.device) if isinstance(self.values, Tensor) else rows).x
 
     def all(self) -> Tensor:
         """The whole split as models see it: (N, C, H, W) in [-1, 1] or (N, dim), float32."""
@@ -144,7 +158,6 @@ class DataSet:
 
     Args:
         name: how tables and reports call it.
-        kind: "image" or "points".
         shape: of one value, (C, H, W) or (dim,).
         train: what models are fitted to.
         test: held out.
@@ -156,7 +169,6 @@ class DataSet:
     """
 
     name: str
-    kind: Literal["image", "points"]
     shape: tuple[int, ...]
     train: Split
     test: Split
@@ -165,6 +177,11 @@ class DataSet:
     truth: Truth | None = None
     validation: Split | None = None
     factor_names: tuple[str, ...] | None = None
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of thing a value is."""
+        return modality_of(self.shape)
 
     @cached_property
     def saturated_share(self) -> float:

@@ -56,7 +56,6 @@ class StackedMNISTSettings(StoredSettings):
             )
         return DataSet(
             name=self.kind,
-            kind="image",
             shape=(CHANNELS, self.size, self.size),
             train=parts["train"],
             test=parts["test"],

@@ -59,7 +59,6 @@ class StoredSettings(ImageSettings):
 
         return DataSet(
             name=self.kind,
-            kind="image",
             shape=self.shape,
             train=noise(images),
             test=noise(images // 2),

@@ -66,7 +66,6 @@ class SVHNSettings(StoredSettings):
             parts["validation"] = self.split(images[rows:], labels[rows:])
         return DataSet(
             name=self.kind,
-            kind="image",
             shape=(3, 32, 32),
             train=parts["train"],
             test=parts["test"],

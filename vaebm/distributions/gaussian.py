@@ -20,6 +20,11 @@ from torch import Tensor
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is: densities and energies are never left to half precision."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def sum_over_values(terms: Tensor) -> Tensor:
     """Sums (B, ...) over everything but the first axis, to (B,)."""
     return terms.flatten(1).sum(1)

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions.gaussian import DiagonalGaussian, log_normal_cdf, sum_over_values
+from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
 
 MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
 MAX_OFFSET = 4.0  # of log sigma from its base
@@ -51,7 +51,25 @@ class Likelihood(ABC):
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One image per z."""
+        """One data point per z."""
+
+    def transport(self, eps: Tensor) -> Tensor:
+        """T_x(z, eps): the sample that noise `eps` (B, C, ...) gives; only of a head that is `reparameterised`."""
+        raise TypeError(f"{type(self).__name__} has no differentiable generator T_x(z, eps)")
+
+    def transported_log_prob(self, eps: Tensor) -> Tensor:
+        """log p(T_x(z, eps) | z) before any clamp, (B,): a point mass would be flat in eps; else as `transport`."""
+        raise TypeError(f"{type(self).__name__} has no differentiable generator T_x(z, eps)")
+
+    def with_noise(self, std: float) -> Likelihood:
+        """The law of x + std n with n ~ N(0, I); for std 0 itself, beyond that only of a head that `takes_noise`."""
+        if std:
+            raise TypeError(f"{type(self).__name__} with noise added has no density in closed form")
+        return self
+
+    def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
+        """An estimate of the clean sample under p(x | z) exp(-E(x)), of x and dE/dx; here the center."""
+        return self.center
 
 
 @dataclass(frozen=True)
@@ -65,24 +83,27 @@ class GaussianLikelihood(Likelihood):
         return self.gaussian.mean
 
     def transport(self, eps: Tensor) -> Tensor:
-        """T_x(z, eps): the sample that noise `eps` gives."""
         return self.gaussian.transport(eps)
+
+    def transported_log_prob(self, eps: Tensor) -> Tensor:
+        return self.gaussian.log_prob(self.gaussian.transport(eps))
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.gaussian.log_prob(x)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        eps = torch.randn(self.center.shape, generator=generator, device=self.center.device)
+        eps = torch.randn(self.center.shape, generator=generator, dtype=self.center.dtype, device=self.center.device)
         return self.transport(eps)
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
         """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
 
-    def smoothed(self, noise: float) -> NoisyLikelihood:
-        """The law of x + noise n with n ~ N(0, I)."""
-        scale = (self.gaussian.scale.square() + noise**2).sqrt()
-        return NoisyLikelihood(DiagonalGaussian(self.gaussian.mean, scale.log()), noise)
+    def with_noise(self, std: float) -> GaussianLikelihood:
+        if not std:
+            return self
+        scale = (self.gaussian.scale.square() + std**2).sqrt()
+        return NoisyLikelihood(DiagonalGaussian(self.gaussian.mean, scale.log()), std)
 
 
 @dataclass(frozen=True)
@@ -100,6 +121,11 @@ class NoisyLikelihood(GaussianLikelihood):
 @dataclass(frozen=True)
 class CensoredLikelihood(GaussianLikelihood):
     """clamp(N(mu, sigma^2), -1, 1): Gaussian between the ends, a point mass at each."""
+
+    def with_noise(self, std: float) -> GaussianLikelihood:
+        if std:
+            raise TypeError("a clamped Gaussian with noise added has no density in closed form")
+        return self
 
     @property
     def center(self) -> Tensor:
@@ -168,7 +194,8 @@ class LogisticMixtureLikelihood(Likelihood):
 
     def sample(self, generator: torch.Generator) -> Tensor:
         def uniform(shape: torch.Size) -> Tensor:
-            return torch.rand(shape, generator=generator, device=self.means.device).clamp(1e-6, 1.0 - 1e-6)
+            uniforms = torch.rand(shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
+            return uniforms.clamp(1e-6, 1.0 - 1e-6)
 
         gumbel = -torch.log(-torch.log(uniform(self.means.shape)))
         component = (self.log_weights + gumbel).argmax(1, keepdim=True)
@@ -183,6 +210,7 @@ class LikelihoodHead(nn.Module, ABC):
 
     outputs_per_value: int
     reparameterised: bool = False  # whether x is a differentiable function T_x(z, eps_x)
+    takes_noise: bool = False  # whether x with Gaussian noise added has a density in closed form
 
     @abstractmethod
     def forward(self, raw: Tensor) -> Likelihood:
@@ -205,10 +233,11 @@ class GaussianHead(LikelihoodHead):
         self.per_value = scale == "pixel"
         self.outputs_per_value = 2 if self.per_value else 1
         self.distribution = CensoredLikelihood if censored else GaussianLikelihood
+        self.takes_noise = not censored
         self.base_log_scale = nn.Parameter(torch.tensor(initial_scale).log())
 
     def forward(self, raw: Tensor) -> GaussianLikelihood:
-        raw = raw.float()  # a likelihood is never left to half precision
+        raw = at_least_float32(raw)
         log_scale: Tensor = self.base_log_scale
         mu = raw
         if self.per_value:
@@ -224,7 +253,7 @@ class BernoulliHead(LikelihoodHead):
     outputs_per_value = 1
 
     def forward(self, raw: Tensor) -> BernoulliLikelihood:
-        return BernoulliLikelihood(raw.float())
+        return BernoulliLikelihood(at_least_float32(raw))
 
 
 class LogisticMixtureHead(LikelihoodHead):
@@ -237,7 +266,7 @@ class LogisticMixtureHead(LikelihoodHead):
 
     def forward(self, raw: Tensor) -> LogisticMixtureLikelihood:
         batch, channels, *space = raw.shape
-        parts = raw.float().reshape(batch, 3, self.components, channels // self.outputs_per_value, *space)
+        parts = at_least_float32(raw).reshape(batch, 3, self.components, channels // self.outputs_per_value, *space)
         logits, means, log_scales = parts.unbind(1)
         return LogisticMixtureLikelihood(
             functional.log_softmax(logits, dim=1), means, log_scales.clamp(-7.0, 3.0) - 1.0, self.levels

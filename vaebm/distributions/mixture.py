@@ -76,7 +76,9 @@ class GaussianMixture(nn.Module):
 
     def sample_of(self, component: Tensor, generator: torch.Generator) -> Tensor:
         """A draw (n, d) of each of these components (n,)."""
-        eps = torch.randn(len(component), self.means.shape[1], generator=generator, device=self.means.device)
+        eps = torch.randn(
+            len(component), self.means.shape[1], generator=generator, dtype=self.means.dtype, device=self.means.device
+        )
         z = torch.empty_like(eps)
         for k in component.unique().tolist():  # a factor per draw would be n matrices of d x d
             drawn = component == k

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vaebm.energy.base import DataEnergy, Energy, LatentEnergy
+from vaebm.energy.decoded import DecodedEnergy
 from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
@@ -18,6 +19,7 @@ __all__ = [
     "CorrectionSettings",
     "DataEnergy",
     "DataEnergySettings",
+    "DecodedEnergy",
     "Energy",
     "FlowEnergy",
     "FlowSettings",

@@ -2,17 +2,21 @@
 
     h(x, z) = p(x, z) exp(-E(x, z)) / Z,      low energy = likely, everywhere
 
-A term reads what it needs: E_x only x, E_z only z. Every net ends in a linear layer that starts at zero, so an
+The energy is a sum of terms (energy/total.py). A term reads what it needs: E_x only x, E_z only z, a joint one both. A
+term on z may know exact samples of p(z) exp(-E_z(z)). Every net ends in a linear layer that starts at zero, so an
 untrained energy is exactly 0 and the model is the VAE.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from vaebm.distributions.gaussian import at_least_float32
 from vaebm.distributions.mixture import GaussianMixture
 
 
@@ -23,8 +27,15 @@ class Energy(nn.Module, ABC):
     reads_z: bool = False
 
     @abstractmethod
-    def forward(self, x: Tensor | None, z: Tensor | None) -> Tensor:
-        """(B,), in nats, up to a constant."""
+    def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats, up to a constant."""
+
+    def frozen_copy(self) -> Self:
+        """A copy whose weights take no gradient: the energy as it is now, while the original goes on learning."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def set_mixture(self, mixture: GaussianMixture) -> None:
+        """Takes the mixture fitted to the codes; only a term that is built on one has a use for it."""
 
 
 class DataEnergy(Energy):
@@ -39,13 +50,14 @@ class DataEnergy(Energy):
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         if x is None:
             raise ValueError("this energy reads x: pass the data points, not only their codes")
-        return self.of_x(x).float()
+        return at_least_float32(self.of_x(x))
 
 
 class LatentEnergy(Energy):
     """A term E_z(z), with exact samples of p(z) exp(-E_z(z)); it is built on the mixture fitted to the codes."""
 
     reads_z = True
+    slow_density = False  # whether E_z costs far more than a sample of it
     mixture: GaussianMixture
 
     @abstractmethod
@@ -59,7 +71,10 @@ class LatentEnergy(Energy):
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         if z is None:
             raise ValueError("this energy has a term on z: pass z, for example z = model.encode(x)")
-        return self.of_z(z).float()
+        return at_least_float32(self.of_z(z))
+
+    def set_mixture(self, mixture: GaussianMixture) -> None:
+        self.mixture.load_state_dict(mixture.state_dict())
 
 
 class _ToEnergy(nn.Linear):

@@ -8,7 +8,7 @@ So q is normalised and its samples are draws of the mixture, carried. v is a net
 carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
 back, so they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a
 vector: it makes E_z(z) some hundred times as costly as a sample, and its gradient in z, at 64 dimensions, takes 70 MB a
-code. So recipes for images leave codes where they are (`latent_step_scale: 0`): training and sampling then never ask for it.
+code. So recipes for images leave codes where they are (`fix_codes: true`): training and sampling then never need it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 from torch.nn import functional
 
-from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.gaussian import at_least_float32, standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.base import LatentEnergy
 from vaebm.nn.initialise import initialise
@@ -52,7 +52,7 @@ class Velocity(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """(B, dim) and (B,) to (B, dim)."""
-        steps = torch.linspace(0.0, 1.0, self.features // 2, device=z.device)
+        steps = torch.linspace(0.0, 1.0, self.features // 2, dtype=t.dtype, device=z.device)
         angles = t[:, None] * FASTEST**steps
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
         h = self.first(z).to(z.dtype)  # an autocast rounds the blocks, not the sum that runs through them
@@ -66,7 +66,7 @@ class Velocity(nn.Module):
 def _normalised(h: Tensor) -> Tensor:
     """(B, width), each row divided by its root mean square (Zhang & Sennrich, NeurIPS 2019).
 
-    Not functional.layer_norm: of its forward derivative PyTorch takes a wrong gradient, without a word.
+    Not functional.layer_norm: PyTorch silently returns wrong gradients of its forward-mode derivative.
     """
     return h * (h.square().mean(dim=1, keepdim=True) + 1e-5).rsqrt()
 
@@ -79,6 +79,8 @@ class FlowEnergy(LatentEnergy):
         velocity: v, (B, d) and (B,) to (B, d).
         steps: Heun steps from t = 0 to 1, two evaluations of v each.
     """
+
+    slow_density = True
 
     def __init__(self, mixture: GaussianMixture, velocity: nn.Module, steps: int) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class FlowEnergy(LatentEnergy):
     def log_prob(self, codes: Tensor) -> Tensor:
         """log q of (B, d), to (B,), in nats."""
         with torch.autocast(codes.device.type, enabled=False):  # a density is never left to half precision
-            return torch.cat([self._log_prob(part.float()) for part in codes.split(DIVERGENCES_AT_ONCE)])
+            return torch.cat([self._log_prob(at_least_float32(part)) for part in codes.split(DIVERGENCES_AT_ONCE)])
 
     def _log_prob(self, z: Tensor) -> Tensor:
         h, volume = 1.0 / self.steps, z.new_zeros(len(z))

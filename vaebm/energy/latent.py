@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.gaussian import at_least_float32, standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.base import LatentEnergy, linear_from_zero
 from vaebm.errors import Diverged
@@ -96,8 +96,8 @@ class MixtureEnergy(LatentEnergy):
             candidates = min(math.ceil(wanted * math.exp(-self.least)), CODES_AT_ONCE)
             component = torch.multinomial(weights, candidates, replacement=True, generator=generator)
             codes = self.mixture.sample_of(component, generator)
-            uniform = torch.rand(len(codes), generator=generator, device=codes.device)
-            keep = uniform.log() < self.least - self.net(codes).float()
+            uniform = torch.rand(len(codes), generator=generator, dtype=codes.dtype, device=codes.device)
+            keep = uniform.log() < self.least - at_least_float32(self.net(codes))
             kept.append((codes[keep], component[keep]))
             wanted, drawn = wanted - int(keep.sum()), drawn + len(codes)
         codes, component = (torch.cat(parts)[:n] for parts in zip(*kept, strict=True))
@@ -111,7 +111,9 @@ class MixtureEnergy(LatentEnergy):
         """
         codes = self.mixture.sample(n, generator)
         log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
-        log_weighted = log_shares - torch.cat([self.net(part).float() for part in codes.split(CODES_AT_ONCE)])[:, None]
+        log_weighted = (
+            log_shares - torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])[:, None]
+        )
         log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)
         self.mixture.log_weights.copy_((self.mixture.log_weights - log_z).log_softmax(0))
 
@@ -125,8 +127,9 @@ class _BoundedBelow(nn.Module):
         self.least = -(bound + math.log1p(math.exp(-bound)))
 
     def forward(self, x: Tensor) -> Tensor:
-        bound = x.new_tensor(self.bound, dtype=torch.float32)
-        return functional.softplus(x.float() + bound) - functional.softplus(bound)
+        x = at_least_float32(x)
+        bound = x.new_tensor(self.bound)
+        return functional.softplus(x + bound) - functional.softplus(bound)
 
 
 class MixtureEnergySettings(BaseModel):

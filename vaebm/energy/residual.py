@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from vaebm.data.modality import IMAGES, modality_of
 from vaebm.energy.base import DataEnergy, linear_from_zero
 from vaebm.errors import InputError
 from vaebm.nn.activations import LipschitzSwish
@@ -64,7 +65,7 @@ class ResidualEnergySettings(BaseModel):
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         """E_x for images (C, H, W), weights drawn from `generator`."""
-        if len(data_shape) != 3:
+        if modality_of(data_shape) is not IMAGES:
             raise InputError(
                 f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp"
             )

@@ -61,7 +61,7 @@ class Census:
 
     def of_held_out(self, names: Sequence[str]) -> list[Measurement]:
         """Of held-out images."""
-        return self.of_draws([self.data.test.batch(self.held_out)], names)
+        return self.of_draws([self.data.test.batch(self.held_out).x], names)
 
     def of_draws(self, draws: Sequence[Tensor], names: Sequence[str]) -> list[Measurement]:
         """Of draws of equally many images in the model's range; of `names`, those that apply."""

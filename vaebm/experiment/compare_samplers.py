@@ -31,7 +31,7 @@ from vaebm.experiment.populations import ImportanceContender, SMCContender, mean
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress, silent
 from vaebm.sampling import KERNELS
 
@@ -54,7 +54,7 @@ NAMES = {
 """What sentences call them."""
 
 
-def contenders(model: VAEBM) -> dict[str, Contender]:
+def contenders(model: NoiseSpaceModel) -> dict[str, Contender]:
     """All samplers by name; `recipe` where it differs from all others."""
     found: dict[str, Contender] = {}
     sampler = model.settings.sampler
@@ -92,19 +92,19 @@ def compare_samplers(
     """
     progress = progress or silent()
     recipe, data = run.with_overrides(overrides), run.data()
-    model = run.model(device)
+    model = in_noise_space(run.model(device))
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     model.update_settings(recipe.model_settings())
-    if model.settings.latent_step_scale == 0:
+    if not model.moves.follows_h:
         raise InputError(
-            f"the chains of {run.path} leave codes alone (latent_step_scale is 0), and the samplers compared here move them:"
-            " there is nothing to compare"
+            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there is"
+            " nothing to compare"
         )
     every = contenders(model)
     names = _known(only, list(every))
     evaluation = kind_of(data)(run, recipe, data, model, None, progress)
-    n = n or (min(2 * evaluation.n, MAX_IMAGES) if data.kind == "image" else POINTS)
+    n = n or {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
     protocol = {
@@ -117,6 +117,7 @@ def compare_samplers(
         "recipe": {
             "sampler": recipe.sampler.model_dump(mode="json"),
             "latent_step_scale": recipe.latent_step_scale,
+            "fix_codes": recipe.fix_codes,
             "init": recipe.init.model_dump(mode="json"),
         },
         "model_sha256": hashlib.sha256((run.path / "model" / "model.safetensors").read_bytes()).hexdigest(),
@@ -130,7 +131,9 @@ def compare_samplers(
 class _Contest:
     """One comparison under way."""
 
-    def __init__(self, shelf: Shelf, model: VAEBM, data: DataSet, evaluation: Evaluation, progress: Progress) -> None:
+    def __init__(
+        self, shelf: Shelf, model: NoiseSpaceModel, data: DataSet, evaluation: Evaluation, progress: Progress
+    ) -> None:
         self.shelf, self.model, self.data, self.evaluation, self.progress = shelf, model, data, evaluation, progress
         self.protocol = shelf.protocol
         self.energy: tuple[float, float] | None = None
@@ -165,7 +168,7 @@ class _Contest:
         return Comparison(self.shelf.folder, rows, judge.key, start, references, masses, self.protocol)
 
     def _held_out(self) -> torch.Tensor:
-        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test))))
+        return self.data.test.batch(torch.arange(min(self.n, len(self.data.test)))).x
 
     def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
         model, masses = self.model, None
@@ -180,7 +183,7 @@ class _Contest:
         start = model.sample_base(self.n, generator)
         probes = max(4, min(PROBES, self.n // 20))
         rows = torch.randint(len(self.data.test), (probes,), generator=torch.Generator().manual_seed(self.seed))
-        from_data = data_noise(model, self.data.test.batch(rows).to(model.device), generator)
+        from_data = data_noise(model, self.data.test.batch(rows).x.to(model.device), generator)
         watch = Watch(
             model.noise.dim,
             lambda eps: judge.features(model.render(eps, "sample", torch.Generator(model.device).manual_seed(0)).cpu()),

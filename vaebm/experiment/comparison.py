@@ -21,15 +21,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vaebm.data import DataSet
-from vaebm.data.transforms import to_uint8
+from vaebm.data import DataSet, modality_of
 from vaebm.errors import InputError
 from vaebm.experiment.contender import Course
 from vaebm.experiment.judge import Masses
 from vaebm.experiment.run_directory import RECIPE
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 
 ROWS, REFERENCE, SAMPLES = "samplers.json", "reference.json", "samples"
@@ -114,16 +113,14 @@ class Shelf:
 
     def save_samples(self, name: str, x: Tensor) -> None:
         """Writes samples x (n, *data_shape), in the model's range."""
+        arrays: dict[str, Any] = modality_of(x.shape[1:]).arrays(x)
         path = self.folder / SAMPLES / f"{name}.npz"
         draft = path.with_name(f".{path.name}")
         with draft.open("wb") as file:
-            if x.ndim == 4:
-                np.savez_compressed(file, images=to_uint8(x).permute(0, 2, 3, 1).numpy())
-            else:
-                np.savez_compressed(file, points=x.float().numpy())
+            np.savez_compressed(file, **arrays)
         draft.replace(path)
 
-    def masses(self, model: VAEBM, data: DataSet, progress: Progress) -> Masses:
+    def masses(self, model: NoiseSpaceModel, data: DataSet, progress: Progress) -> Masses:
         """Of the model, computed once."""
         path, sha = self.folder / REFERENCE, self.protocol["model_sha256"]
         if path.exists():

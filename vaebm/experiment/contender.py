@@ -21,8 +21,7 @@ from torch import Tensor
 from vaebm import sampling
 from vaebm.experiment.mixing import Mixing, Watch, between_starts
 from vaebm.experiment.spending import Advance, Trace, learn, spend, with_room
-from vaebm.models import VAEBM
-from vaebm.models.vaebm import CHAINS_AT_ONCE
+from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
 from vaebm.sampling.kernel import Kernel, LogDensity
 from vaebm.sampling.tempering import TemperingSettings
 
@@ -46,7 +45,7 @@ class Terms:
         seed: of all draws.
     """
 
-    model: VAEBM
+    model: NoiseSpaceModel
     start: Tensor
     probes: Tensor
     gradients: int
@@ -191,10 +190,10 @@ class KernelContender:
         return kernel, spent * chains / n, {"pilot_chains": chains, "pilot_gradients": spent}
 
 
-def start_cost(model: VAEBM) -> int:
+def start_cost(model: NoiseSpaceModel) -> int:
     """Energies that the recipe's own start evaluates for a chain."""
     proposals = model.settings.init.importance_samples
-    return proposals if proposals > 1 and model.energy_net.image is not None else 0
+    return proposals if proposals > 1 and model.corrects else 0
 
 
 def _looks(traces: list[Trace], overhead: int) -> list[tuple[int, Tensor]]:

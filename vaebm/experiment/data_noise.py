@@ -12,21 +12,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vaebm.distributions.likelihood import CensoredLikelihood
-from vaebm.models import VAEBM
+from vaebm.distributions.likelihood import CensoredLikelihood, GaussianLikelihood
+from vaebm.models import NoiseSpaceModel
 
 MIN_PROBABILITY = 1e-300
 
 
 @torch.no_grad()
-def data_noise(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
+def data_noise(model: NoiseSpaceModel, x: Tensor, generator: torch.Generator) -> Tensor:
     """(B, dim) positions that give x (B, *data_shape), on the model's device."""
     with model.autocast():  # as the generator runs: otherwise x would come back only roughly
         z, x = model.vae.infer(x, generator).z, model.add_noise(x, generator)
         eps_z = model.vae.latent_noise(z)
-        if model.noise.pixel_shape is None:
+        if model.noise.data_shape is None:
             return eps_z
-        pixels = model.pixels(model.vae.latent(eps_z))
+        pixels, _ = model.decode_noise(eps_z)
+    assert isinstance(pixels, GaussianLikelihood)
     mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
     eps_x = (x - mu) / sigma
     if isinstance(pixels, CensoredLikelihood):

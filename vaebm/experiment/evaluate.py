@@ -51,7 +51,7 @@ def evaluate(
     recipe, data = run.with_overrides(overrides), run.data()
     kind = kind_of(data)
     names = _known_names(only, kind.names)
-    model = run.model(device)
+    model = in_noise_space(run.model(device))
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     model.update_settings(recipe.model_settings())
@@ -77,9 +77,12 @@ def evaluate(
     return done
 
 
+EVALUATIONS: dict[str, type[Evaluation]] = {"image": ImageEvaluation, "points": PointEvaluation}
+
+
 def kind_of(data: DataSet) -> type[Evaluation]:
     """What evaluates such data."""
-    return ImageEvaluation if data.kind == "image" else PointEvaluation
+    return EVALUATIONS[data.modality.name]
 
 
 def _known_names(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

@@ -22,11 +22,9 @@ from torch import Tensor
 from vaebm.data import DataSet
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.sample import draw_noise
 from vaebm.experiment.unfinished import Unfinished, request_of
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
-from vaebm.models.settings import Show, Subject
+from vaebm.models import NoiseSpaceModel, Show
 from vaebm.progress import Progress
 from vaebm.vae import elbo
 
@@ -34,7 +32,7 @@ MAX_DRAW = 10_000
 TIMED_DRAWS = 1_000
 ELBO_DRAWS = 20
 ROWS_AT_ONCE = 1000  # of images that a VAE sees together
-SAMPLED: tuple[Subject, ...] = ("vae", "vae_mixture", "vaebm")
+SAMPLED: tuple[str, ...] = ("vae", "vae_mixture", "vaebm")
 OF_NO_SHOW = ("elbo", "log_likelihood", "log_z", "seconds_per_thousand")  # what is shown of samples is nothing to them
 
 
@@ -61,7 +59,7 @@ class Evaluation(ABC):
     names: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, run: Run, recipe: Recipe, data: DataSet, model: VAEBM, n: int | None, progress: Progress
+        self, run: Run, recipe: Recipe, data: DataSet, model: NoiseSpaceModel, n: int | None, progress: Progress
     ) -> None:
         self.run, self.recipe, self.data, self.model, self.progress = run, recipe, data, model, progress
         self.n = n or recipe.evaluation.n or min(len(data.test), MAX_DRAW)
@@ -85,6 +83,7 @@ class Evaluation(ABC):
         if subject == "vaebm":
             protocol["sampler"] = self.model.settings.sampler.model_dump(mode="json")
             protocol["latent_step_scale"] = self.model.settings.latent_step_scale
+            protocol["fix_codes"] = self.model.settings.fix_codes
             protocol["start"] = self.model.settings.init.model_dump(mode="json")
         return protocol
 
@@ -93,14 +92,14 @@ class Evaluation(ABC):
         if self._unfinished is not None:
             self._unfinished.discard()
 
-    def _presented(self, subject: Subject, wanted: Iterable[Wanted]) -> dict[Show, list[Show]]:
+    def _presented(self, subject: str, wanted: Iterable[Wanted]) -> dict[Show, list[Show]]:
         """What has to be made of samples, and the shows that it serves: without an energy, `denoised` is the mean."""
         serves: dict[Show, list[Show]] = {}
         for show in dict.fromkeys(w.show for w in wanted if w.show is not None):
             serves.setdefault(self.model.show_of(subject, show), []).append(show)
         return serves
 
-    def _draw(self, subject: Subject, n: int, presented: Iterable[Show]) -> tuple[dict[Show, Tensor], Measurement]:
+    def _draw(self, subject: str, n: int, presented: Iterable[Show]) -> tuple[dict[Show, Tensor], Measurement]:
         """Of one draw of noise the samples (n, *data_shape), on the CPU, as they are presented; and the time it took.
 
         That is of the draw itself and of what the first of `shows` makes of it.
@@ -109,7 +108,7 @@ class Evaluation(ABC):
         out = self.run.path / "samples" / f"evaluation-{subject}"
         self._unfinished = Unfinished(out, request_of(self.run, self.model, n, self.seed))
         started = time.perf_counter()
-        eps = draw_noise(self.model, n, subject, generator, self.progress, self._unfinished)
+        eps = self.model.draw(n, generator, subject, self.progress, self._unfinished)
         first = self.model.show_of(subject, self.shows[0])
         shown = {first: self.model.render(eps, first, generator).cpu()}
         seconds = (time.perf_counter() - started) * TIMED_DRAWS / n
@@ -125,7 +124,7 @@ class Evaluation(ABC):
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         test = self.data.test
         rows = torch.arange(min(len(test), MAX_DRAW)).split(ROWS_AT_ONCE)
-        batches = [test.batch(part).to(self.model.device) for part in rows]
+        batches = [test.batch(part).x.to(self.model.device) for part in rows]
         draws = [[elbo(self.model.vae, x, generator).value for _ in range(ELBO_DRAWS)] for x in batches]
         values = torch.cat([torch.stack(bounds).mean(0) for bounds in draws]).double()
         stderr = float(values.std() / len(values) ** 0.5)

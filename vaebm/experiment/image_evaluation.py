@@ -25,8 +25,7 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.yardstick import AnyClassifier, FeaturesName, Yardstick, YardstickSettings
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.stacked_classifier import is_stacked
-from vaebm.models import VAEBM
-from vaebm.models.settings import Show, Subject
+from vaebm.models import NoiseSpaceModel, Show
 from vaebm.progress import Progress
 
 
@@ -36,7 +35,7 @@ class ImageEvaluation(Evaluation):
     names = (*yardstick.NAMES, *census.NAMES, "elbo", "seconds_per_thousand")
 
     def __init__(
-        self, run: Run, recipe: Recipe, data: DataSet, model: VAEBM, n: int | None, progress: Progress
+        self, run: Run, recipe: Recipe, data: DataSet, model: NoiseSpaceModel, n: int | None, progress: Progress
     ) -> None:
         super().__init__(run, recipe, data, model, n, progress)
         self.yardsticks = self._yardsticks(n)
@@ -123,7 +122,7 @@ class ImageEvaluation(Evaluation):
         whole = {show: torch.cat(images) for show, images in shown.items()}
         return self._look("reconstruction", whole, presented, wanted)
 
-    def _sampled(self, subject: Subject, wanted: Sequence[Wanted]) -> list[Measurement]:
+    def _sampled(self, subject: str, wanted: Sequence[Wanted]) -> list[Measurement]:
         found = [self._elbo()] if Wanted("elbo") in wanted else []
         if not set(wanted) - {Wanted("elbo")}:
             return found

@@ -90,7 +90,7 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     recipe = recipe.for_device(engine.device)
     data = recipe.data.stand_in() if isinstance(recipe.data, StoredSettings) else recipe.data.load()
     training = Training(
-        build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed
+        in_noise_space(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed
     )
     model = training.model
     chain_step = _chain_step(training)

@@ -36,7 +36,7 @@ from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.quadrature import plane_quadrature
 from vaebm.experiment.yardstick import AnyClassifier
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 
 
 class Judge(ABC):
@@ -113,7 +113,7 @@ class Masses:
     log_z_error: float | None = None
 
     @classmethod
-    def find(cls, model: VAEBM, data: DataSet) -> Masses:
+    def find(cls, model: NoiseSpaceModel, data: DataSet) -> Masses:
         """By quadrature, or of the truth."""
         assert data.truth is not None
         centres, std = data.truth.modes, data.truth.scale

@@ -15,7 +15,7 @@ from vaebm import metrics
 from vaebm.experiment.evaluation import SAMPLED, Evaluation, Job, Wanted
 from vaebm.experiment.quadrature import plane_quadrature
 from vaebm.metrics.measurement import Measurement
-from vaebm.models.settings import Show, Subject
+from vaebm.models import Show
 
 MODE_NAMES = ("modes_covered", "within_three_sigma", "mode_kl")
 
@@ -37,7 +37,7 @@ class PointEvaluation(Evaluation):
     @property
     def has_quadrature(self) -> bool:
         """Whether the model's density can be integrated."""
-        vae, moves_codes = self.model.vae, self.model.settings.latent_step_scale > 0  # else samples are not of h
+        vae, moves_codes = self.model.vae, self.model.moves.follows_h  # else samples are not of h
         return self.model.data_shape == (2,) and vae.latent_dim <= 2 and vae.likelihood.reparameterised and moves_codes
 
     def jobs(self) -> list[tuple[str, Job]]:
@@ -52,7 +52,7 @@ class PointEvaluation(Evaluation):
         likelihood = Measurement("log_likelihood", float(log_prob.mean()), stderr, len(points), settings, "truth")
         return [likelihood, *self._modes("truth", points)]
 
-    def _sampled(self, subject: Subject, wanted: Sequence[Wanted]) -> list[Measurement]:
+    def _sampled(self, subject: str, wanted: Sequence[Wanted]) -> list[Measurement]:
         found: list[Measurement] = []
         names = {w.name for w in wanted}
         if names & {"log_likelihood", "log_z"}:

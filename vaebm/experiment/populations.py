@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
-from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.experiment.contender import MARKS, Course, LogZ, Terms
 from vaebm.experiment.mixing import POPULATIONS, between_populations
 from vaebm.experiment.spending import Advance
-from vaebm.models import VAEBM
-from vaebm.models.vaebm import CHAINS_AT_ONCE
+from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
@@ -35,16 +33,12 @@ MIN_EFFECTIVE = 100
 class Reference:
     """The model without E_x, in noise: normalised where E_z is the mixture or there is none."""
 
-    def __init__(self, model: VAEBM, generator: torch.Generator) -> None:
+    def __init__(self, model: NoiseSpaceModel, generator: torch.Generator) -> None:
         self.model, self.generator = model, generator
 
     def log_prob(self, eps: Tensor) -> Tensor:
         """(n, dim) to (n,), in nats."""
-        latent = self.model.energy_net.latent
-        if latent is None:
-            return standard_log_prob(eps)
-        energy: Tensor = latent(None, self.model.vae.latent(self.model.noise.unpack(eps)[1]))
-        return standard_log_prob(eps) - energy
+        return self.model.base_log_density(eps)
 
     def sample(self, shape: tuple[int]) -> Tensor:
         """(n,) to (n, dim)."""
@@ -152,13 +146,12 @@ def _turns(particles: int, moves: int) -> float:
     return (moves + 1) * (2 + max(0.25, 100 / particles))
 
 
-def mean_energy(model: VAEBM, proposals: int, generator: torch.Generator) -> tuple[float, float] | None:
+def mean_energy(model: NoiseSpaceModel, proposals: int, generator: torch.Generator) -> tuple[float, float] | None:
     """Mean of E_x over the model, and its standard error, by weighted proposals of the model without E_x.
 
     None where there is no E_x, or too few of the proposals count.
     """
-    image = model.energy_net.image
-    if image is None:
+    if not model.corrects:
         return None
     reference = Reference(model, generator)
     energies, log_weights = [], []
@@ -176,16 +169,9 @@ def mean_energy(model: VAEBM, proposals: int, generator: torch.Generator) -> tup
 
 
 @torch.no_grad()
-def model_energies(model: VAEBM, eps: Tensor) -> Tensor:
+def model_energies(model: NoiseSpaceModel, eps: Tensor) -> Tensor:
     """E_x of positions (n, dim), (n,) float64."""
-    image = model.energy_net.image
-    assert image is not None
-    parts = []
-    for part in eps.split(CHAINS_AT_ONCE):
-        x = model.decode(part)
-        with model.autocast():
-            parts.append(image(x).double())
-    return torch.cat(parts)
+    return torch.cat([model.energy_over_base(*model.generate(part)).double() for part in eps.split(CHAINS_AT_ONCE)])
 
 
 def _energies(terms: Terms, position: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from vaebm import metrics
+from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.errors import InputError
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 
 
-def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature:
+def plane_quadrature(model: NoiseSpaceModel, with_energy: bool) -> metrics.PlaneQuadrature:
     """Quadrature for a model of points in the plane: its VAE, or the VAE with its energy.
 
     Raises:
@@ -26,18 +27,19 @@ def plane_quadrature(model: VAEBM, with_energy: bool) -> metrics.PlaneQuadrature
     device = model.device
 
     def decode(z: Tensor) -> tuple[Tensor, Tensor]:
-        gaussian = vae.pixels(z.to(device)).gaussian
+        likelihood = vae.decode(z.to(device))
+        assert isinstance(likelihood, GaussianLikelihood)
+        gaussian = likelihood.gaussian
         return gaussian.mean.cpu(), gaussian.scale.cpu()
 
     def log_latent_weight(z: Tensor) -> Tensor:
         z = z.to(device)
         log_prior = vae.log_prior(z)
-        return (log_prior - energy.latent(None, z) if with_energy and energy.latent is not None else log_prior).cpu()
+        return (log_prior - energy.base(None, z) if with_energy and energy.base is not None else log_prior).cpu()
 
     def image(x: Tensor) -> Tensor:
-        assert energy.image is not None
-        of_x: Tensor = energy.image(x.to(device))
+        of_x: Tensor = energy.correction(x.to(device), None)
         return of_x.cpu()
 
-    has_energy = with_energy and energy.image is not None
+    has_energy = with_energy and model.corrects
     return metrics.PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, image if has_energy else None)

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from vaebm.data import Data
-from vaebm.errors import InputError
+from vaebm.errors import InputError, check_choice
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
 from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
-from vaebm.models.settings import ModelSettings, Show
+from vaebm.models import MODELS, ModelSettings, Show
 from vaebm.nn.bfloat16 import has_bfloat16
-from vaebm.training.estimators.settings import EnergyStageSettings
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.monitor import DivergenceMonitorSettings
-from vaebm.training.vae import VAEStageSettings
+from vaebm.training.stages import TRAININGS, TrainingSettings
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 __all__ = ["Recipe", "RecipeSummary", "list_recipes", "load_recipe", "validate"]
 
@@ -79,29 +81,44 @@ class EvaluationSettings(BaseModel):
         return {name: what for name, what in names.items() if what is not None} if isinstance(names, dict) else names
 
 
-class Recipe(ModelSettings):
-    """One experiment, whole."""
+class Recipe(BaseModel):
+    """One experiment, whole: this, and what the model's family has to say of the model and of its training."""
 
-    name: str = ""
-    summary: str = ""
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("", description="the recipe's name; runs are called by it")
+    summary: str = Field("", description="what it is, in a line of `vaebm recipes`")
     published: str = Field("", description="what the paper reports, in a sentence, for comparison")
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="of all that is random")
     threads: int | None = Field(None, ge=1, description="of the CPU; null: as PyTorch and OMP_NUM_THREADS say")
-    data: Data
-    vae_stage: VAEStageSettings = VAEStageSettings()
-    energy_stage: EnergyStageSettings = EnergyStageSettings()
-    divergence_monitor: DivergenceMonitorSettings = DivergenceMonitorSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    logging: LoggingSettings = LoggingSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    kind: str = Field("vaebm", description="the model family")
+    data: Data = Field(description="the data set")
+    divergence_monitor: DivergenceMonitorSettings = Field(
+        DivergenceMonitorSettings(), description="the limits of a healthy run"
+    )
+    checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="when a run is saved")
+    logging: LoggingSettings = Field(LoggingSettings(), description="what is written while training")
+    evaluation: EvaluationSettings = Field(EvaluationSettings(), description="how a run is measured")
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What the family's settings add (`recipe_of`)."""
 
     def model_settings(self) -> ModelSettings:
         """The part that is saved with the weights."""
-        return ModelSettings.model_validate({name: getattr(self, name) for name in ModelSettings.model_fields})
+        return self._part(_family(self.kind)[0])
+
+    def training_settings(self) -> TrainingSettings:
+        """The part that says how the model is trained."""
+        return self._part(_family(self.kind)[1])
+
+    def _part(self, settings: type[SettingsT]) -> SettingsT:
+        return settings.model_validate({name: getattr(self, name) for name in settings.model_fields})
 
     def for_device(self, device: torch.device) -> Recipe:
         """The recipe with `precision: auto` settled: bfloat16 where `device` multiplies it natively, else float32."""
-        if self.precision != "auto":
+        if getattr(self, "precision", None) != "auto":
             return self
         return self.model_copy(update={"precision": "bfloat16" if has_bfloat16(device) else "float32"})
 
@@ -109,6 +126,24 @@ class Recipe(ModelSettings):
         """All of it, as `recipe.yaml` holds it."""
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
         return text
+
+
+def _family(kind: str) -> tuple[type[ModelSettings], type[TrainingSettings]]:
+    """How a family's models are described, and how they are trained."""
+    model: Any = MODELS[kind]
+    return model, TRAININGS.get(kind, model)
+
+
+@cache
+def recipe_of(kind: str) -> type[Recipe]:
+    """The recipes of a model family.
+
+    Raises:
+        InputError: there is no such family.
+    """
+    check_choice("kind", kind, MODELS)
+    recipe: type[Recipe] = create_model(f"{kind}Recipe", __base__=cast(Any, (*dict.fromkeys(_family(kind)), Recipe)))
+    return recipe
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -128,7 +163,7 @@ def validate(tree: Tree, source: str) -> Recipe:
         InputError: as in `load_recipe`.
     """
     try:
-        return Recipe.model_validate(tree)
+        return recipe_of(str(tree.get("kind", "vaebm"))).model_validate(tree)
     except ValidationError as error:
         raise InputError(f"recipe {source}: {_first_problem(error, tree)}") from None
 
@@ -138,7 +173,11 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
     keys, parent = _keys_in_tree(problem["loc"], tree)
     path = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(keys[-1], sorted(_fields(Recipe.model_json_schema(), keys[:-1], parent)), n=1)
+        near = get_close_matches(
+            keys[-1],
+            sorted(_fields(recipe_of(str(tree.get("kind", "vaebm"))).model_json_schema(), keys[:-1], parent)),
+            n=1,
+        )
         hint = f"did you mean {'.'.join([*keys[:-1], near[0]])}?" if near else "remove it"
         return f"there is no key {path}: {hint}"
     if problem["type"] == "missing":

@@ -26,14 +26,10 @@ from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
-from vaebm.models.saved import load_model
-from vaebm.training.engine import check_device
+from vaebm.models import Model, load_model
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
-# What sampling and measuring may change after training.
-CHANGEABLE = {"sampler", "latent_step_scale", "init", "show", "target", "precision", "compile", "evaluation"}
 
 
 class Run:
@@ -105,24 +101,24 @@ class Run:
             self._data = self.recipe.data.load()
         return self._data
 
-    def model(self, device: str | None = None) -> VAEBM:
+    def model(self, device: str | None = None) -> Model:
         """The trained model.
 
         Raises:
             InputError: there is none yet, or it is damaged, or there is no such device.
         """
-        check_device(device)
         if not self.is_complete:
             raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
         try:
-            return load_model(self.path / "model", device or "cpu")
+            model: Model = load_model(self.path / "model", device or "cpu")
+            return model
         except InputError as damage:
             if not str(damage).endswith("save the model again"):
                 raise
             again = f"as `vaebm train {self.path}` does once {self.path / 'model'} is deleted"
             raise InputError(f"{damage}, {again}") from None
 
-    def save_model(self, model: VAEBM) -> None:
+    def save_model(self, model: Model) -> None:
         """Writes `model/`, whole or not at all."""
         draft, final = self.path / ".model-draft", self.path / "model"
         shutil.rmtree(draft, ignore_errors=True)
@@ -167,9 +163,10 @@ class Run:
             InputError: an override of something that is fixed since training.
         """
         for override in overrides:
-            if not override_tree(override).keys() <= CHANGEABLE:
+            changeable = {*self.recipe.model_settings().changeable, "evaluation"}
+            if not override_tree(override).keys() <= changeable:
                 raise InputError(
-                    f"{override!r} cannot change a trained run: override {', '.join(sorted(CHANGEABLE))}, or train anew"
+                    f"{override!r} cannot change a trained run: override {', '.join(sorted(changeable))}, or train anew"
                 )
         tree = merge(self.recipe.model_dump(mode="json"), overrides_tree(overrides))
         return validate(tree, f"{self.path / RECIPE} with overrides")

@@ -17,90 +17,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.data.transforms import to_uint8
+from vaebm.data import Modality
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.unfinished import Unfinished, request_of
-from vaebm.models import VAEBM
-from vaebm.models.settings import Show, Subject
-from vaebm.models.vaebm import CHAINS_AT_ONCE
+from vaebm.models import Model, Show
 from vaebm.progress import Progress, silent
-from vaebm.sampling.settings import SamplerSettings
 
 MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
 
 
 def draw_samples(
-    model: VAEBM,
+    model: Model,
     n: int,
-    *,
-    subject: Subject,
+    subject: str,
     show: Show | None,
     seed: int,
     progress: Progress,
-    unfinished: Unfinished | None = None,
+    batches: Unfinished | None = None,
 ) -> Tensor:
     """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given.
 
-    Batches of chains are kept in `unfinished` as they end, and those that it holds already are not run again.
+    Batches of chains are kept in `batches` as they end, and those that it holds already are not run again.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
-    eps = draw_noise(model, n, subject, generator, progress, unfinished)
-    return model.render(eps, model.show_of(subject, show), generator)
-
-
-def draw_noise(
-    model: VAEBM,
-    n: int,
-    subject: Subject,
-    generator: torch.Generator,
-    progress: Progress,
-    unfinished: Unfinished | None = None,
-) -> Tensor:
-    """The noise (n, dim) of n samples of a subject, as `draw_samples` shows it."""
-    if subject == "vaebm":
-        return _draw_chains(model, n, generator, progress, unfinished)
-    with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
-        eps = model.draw(n, generator, subject)
-        task.advance(n)
-    return eps
-
-
-def _draw_chains(
-    model: VAEBM, n: int, generator: torch.Generator, progress: Progress, unfinished: Unfinished | None
-) -> Tensor:
-    steps = model.settings.sampler.steps + model.settings.sampler.warmup
-    batches = model.start(n, generator).split(CHAINS_AT_ONCE)
-    ended = [] if unfinished is None else unfinished.load(generator)
-    before = sum(len(eps) for eps in ended)
-    if before:
-        progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
-    stopped, acceptance = 0, 0.0
-    with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
-        for eps in batches[len(ended) :]:
-
-            def advance(_: int, __: int, rows: int = eps.shape[0]) -> None:
-                task.advance(rows)
-
-            chains = model.chains(eps, generator, progress=advance)
-            stopped += int(chains.diverged.sum())
-            acceptance += float(chains.acceptance.sum()) / (n - before)
-            ended.append(chains.position)
-            if unfinished is not None and len(ended) < len(batches):
-                unfinished.keep(len(ended) - 1, ended[-1], generator)
-    if not model.settings.sampler.build().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
-        progress.say(_too_large(model.settings.sampler, stopped, n - before, acceptance))
-    return torch.cat(ended)
-
-
-def _too_large(sampler: SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
-    problem = (
-        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
-        if stopped
-        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
-    )
-    kind = getattr(sampler, "kind", "sampler")
-    return f"The step size is too large for {kind}: {problem}. Lower sampler.step_size, or use sampler.kind=mala."
+    more = {} if batches is None else {"batches": batches}
+    draws = model.draw(n, generator, subject, progress, **more)
+    rendered: Tensor = model.render(draws, model.show_of(subject, show), generator)
+    return rendered
 
 
 def write_samples(
@@ -108,7 +52,7 @@ def write_samples(
     n: int,
     out: Path,
     *,
-    subject: Subject = "vaebm",
+    subject: str = "vaebm",
     show: Show | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
@@ -124,32 +68,31 @@ def write_samples(
     """
     if n < 1:
         raise InputError(f"n={n}: ask for at least one sample")
-    points = len(run.data().shape) != 3
-    _check_target(out, points)
+    modality = run.data().modality
+    _check_target(out, modality)
     model = run.model(device)
     model.update_settings(run.with_overrides(overrides).model_settings())
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     x = draw_samples(
-        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), unfinished=unfinished
+        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), batches=unfinished
     ).cpu()
-    if points:
-        _write_npz(out, points=x.float().numpy())
+    arrays = modality.arrays(x)
+    if out.suffix == ".npz":
+        _write_npz(out, **arrays)
     else:
-        write_images(to_uint8(x).permute(0, 2, 3, 1).numpy(), out)
+        write_images(arrays["images"], out)
     unfinished.discard()
     return out
 
 
 def write_images(images: np.ndarray, out: Path) -> None:
-    """Images (n, height, width, channels) uint8 into an npz, a grid, or a folder."""
+    """Images (n, height, width, channels) uint8 into a grid, or a folder."""
     from PIL import Image
 
     def picture(pixels: np.ndarray) -> Image.Image:
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    if out.suffix == ".npz":
-        _write_npz(out, images=images)
-    elif out.suffix == ".png":
+    if out.suffix == ".png":
         draft = out.with_name(f".{out.name}")
         picture(grid(images)).save(draft, format="png")
         draft.replace(out)
@@ -179,9 +122,9 @@ def _write_npz(out: Path, **arrays: np.ndarray) -> None:
     draft.replace(out)
 
 
-def _check_target(out: Path, points: bool) -> None:
-    if points and out.suffix != ".npz":
-        raise InputError(f"{out}: points go into an .npz file, as in --out {out.with_suffix('.npz')}")
+def _check_target(out: Path, modality: Modality) -> None:
+    if not modality.pictured and out.suffix != ".npz":
+        raise InputError(f"{out}: {modality.noun}s go into an .npz file, as in --out {out.with_suffix('.npz')}")
     if out.suffix in (".npz", ".png"):
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")

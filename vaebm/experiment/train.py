@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from vaebm.data import ARCHIVES, DataSet
-from vaebm.energy import FlowSettings
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, Run
-from vaebm.models import VAEBM
+from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine, fastest_device
-from vaebm.training.estimators.energy import build_phases
-from vaebm.training.estimators.latent import latent_stage
 from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
-from vaebm.training.vae import VAEStage
 
 
 def train(
@@ -58,7 +53,7 @@ def train(
         run = Run(path, recipe, data)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
             training = _training(run, engine, progress)
-            stages = build_stages(training, recipe)
+            stages = recipe.training_settings().stages(training)
         run = engine.first(lambda: Run.create(path, recipe, data))
         if run.diverged is not None:
             raise Diverged(
@@ -84,11 +79,8 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
     progress.say(run.data().found)
-    if recipe.latent_step_scale > 0 and isinstance(recipe.energy.latent, FlowSettings):
-        progress.say(
-            "Chains that move codes ask the flow for its density at every step, which is slow and takes much memory:"
-            " latent_step_scale=0 leaves codes as the flow draws them."
-        )
+    for warning in training.model.warnings():
+        progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     loop = Loop(
@@ -100,8 +92,7 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
         recipe.checkpoint.every_seconds,
     )
     try:
-        if recipe.compile:
-            _compile(training, progress)
+        training.model.prepare(progress)
         loop.run()
     except Diverged:
         _save(run, training)
@@ -111,17 +102,10 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     _save(run, training)
 
 
-def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> VAEBM:
+def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> Model:
     """An untrained model for a recipe's data; its weights follow from the recipe's seed."""
-    return VAEBM(recipe.model_settings(), data.shape, torch.Generator().manual_seed(recipe.seed)).to(device)
-
-
-def build_stages(training: Training, recipe: Recipe) -> list[Stage]:
-    """VAE, then E_z where it has something to learn, then the phases of E_x."""
-    stages: list[Stage] = [VAEStage(training, recipe.vae_stage, recipe.code_mixture)]
-    latent = latent_stage(training, recipe.energy_stage.latent)
-    stages += [] if latent is None else [latent]
-    return [*stages, *build_phases(training, recipe.energy_stage)]
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return recipe.model_settings().build(data.shape, generator).to(device)
 
 
 def _read(
@@ -147,12 +131,3 @@ def _save(run: Run, training: Training) -> None:
     if training.engine.is_main:
         run.save_model(training.model)
     training.engine.wait()
-
-
-def _compile(training: Training, progress: Progress) -> None:
-    started = time.perf_counter()
-    model, device = training.model, training.engine.device
-    model.compile_nets()
-    generator = torch.Generator(device).manual_seed(0)  # of its own: compiling must not change what is trained
-    model.chains(model.noise.standard(2, generator, device), generator)
-    progress.say(f"torch.compile took {time.perf_counter() - started:.0f} s to start.")

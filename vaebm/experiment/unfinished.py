@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vaebm.experiment.run_directory import Run
 from vaebm.files import sha256, write_atomically
-from vaebm.models import VAEBM
+from vaebm.models import Model
 
 
 class Unfinished:
@@ -66,7 +66,7 @@ class Unfinished:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def request_of(run: Run, model: VAEBM, n: int, seed: int) -> dict[str, Any]:
+def request_of(run: Run, model: Model, n: int, seed: int) -> dict[str, Any]:
     """What the noise of n samples depends on."""
     return {
         "version": version("vaebm"),

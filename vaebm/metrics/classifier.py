@@ -175,14 +175,14 @@ def train_classifier(split: Split, classes: int) -> Classifier:
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, iterations)
     for _ in range(iterations):
         rows = torch.randint(len(split), (BATCH,), generator=generator)
-        loss = functional.cross_entropy(classifier(split.batch(rows)), labels[rows], label_smoothing=SMOOTHING)
+        loss = functional.cross_entropy(classifier(split.batch(rows).x), labels[rows], label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         decay.step()
     classifier.eval().requires_grad_(False)
     chunks = torch.split(torch.arange(len(split)), IMAGES_AT_ONCE)
-    mean_square = sum(float(classifier.features(split.batch(rows)).square().sum()) for rows in chunks)
+    mean_square = sum(float(classifier.features(split.batch(rows).x).square().sum()) for rows in chunks)
     classifier.scale.fill_(math.sqrt(mean_square / (len(split) * FEATURES)))
     return classifier
 

@@ -36,7 +36,7 @@ def real_features(
     """
 
     def batches() -> Iterator[Tensor]:
-        return (split.batch(some) for some in indices.split(IMAGES_AT_ONCE))
+        return (split.batch(some).x for some in indices.split(IMAGES_AT_ONCE))
 
     if not features.slow:
         return features.of_batches(batches(), advance)

@@ -1,7 +1,26 @@
-"""The product of VAE and energy: what is the corrected density, and how is its energy learned?"""
+"""Models: what is the density of VAE and energy together, and how is it pulled back to noise, drawn and saved?"""
 
-from vaebm.models.noise import Noise
-from vaebm.models.settings import EnergySettings, InitSettings, ModelSettings, Show, Subject
+from vaebm.models.base import SHOWS, Model, ModelSettings, Show
+from vaebm.models.draws import CHAINS_AT_ONCE, DrawSettings, InitSettings, NoiseSpaceModel, in_noise_space
+from vaebm.models.noise_space import Noise
+from vaebm.models.saved import MODELS, load_model
+from vaebm.models.settings import EnergySettings, VAEBMSettings
 from vaebm.models.vaebm import VAEBM
 
-__all__ = ["VAEBM", "EnergySettings", "InitSettings", "ModelSettings", "Noise", "Show", "Subject"]
+__all__ = [
+    "CHAINS_AT_ONCE",
+    "MODELS",
+    "SHOWS",
+    "VAEBM",
+    "DrawSettings",
+    "EnergySettings",
+    "InitSettings",
+    "Model",
+    "ModelSettings",
+    "Noise",
+    "NoiseSpaceModel",
+    "Show",
+    "VAEBMSettings",
+    "in_noise_space",
+    "load_model",
+]

@@ -1,102 +1,208 @@
-"""Where chains run: noise space, or the pixels' noise alone.
+"""Noise space: what chains move, and their target.
 
-    latent_step_scale > 0    eps = (eps_z, eps_x) moves, target h(eps)
-    latent_step_scale = 0    eps_x moves, eps_z stays, target h(eps_x | eps_z) = exp(-E_x(T(eps))) N(eps_x; 0, I) / Z(eps_z)
+    eps = (eps_z, eps_x), flat: the first latent_dim coordinates are the codes' noise, the rest the pixels' noise
 
-The second leaves h invariant too, but a chain never leaves its code. Started from p(z) exp(-E_z(z)) it samples
+Samplers, mass adaptation, replay buffers and diagnostics see positions (chain, dim) only. Without a term on x, or with a
+likelihood that has no differentiable generator, there is no pixel noise and dim = latent_dim.
 
-    p(z) exp(-E_z(z)) h(x | z),    in proportion to h(x, z) / Z(z)
+    all noise      eps moves                     target h(eps)
+    fixed codes    eps_x moves, eps_z stays      target h(eps_x | eps_z) = exp(-E(T(eps))) N(eps_x; 0, I) / Z(eps_z)
 
-so that E_x shapes images and does not weigh codes against each other. `VAEBM.log_density` stays that of h, and differs
-from the law of such samples by log Z(z). An E_x that learns from them is not held to account for the shares of codes:
-where E_z has these wrong, each round of contrasts adds the same difference to E_x again, so rounds should be few. The
-decoder runs once a chain instead of forwards and backwards at each step, and E_z is not asked for.
+Fixed codes leave h invariant too, but a chain never leaves its code. Started from the base they sample
+
+    p(z) exp(-E_base(z)) h(x | z),     in proportion to h(x, z) / Z(z)
+
+so the energy shapes x and never corrects the distribution of codes; an error in E_base is added again in every round of
+training, so use few rounds. The decoder runs once a chain instead of forwards and backwards at each step.
+
+A target is exact, or the one that the published code differentiates (`release`): it keeps the decoder's -log sigma,
+that is, it leaves out the Jacobian of T, and does not leave the prior invariant.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from vaebm import sampling
 from vaebm.distributions.gaussian import standard_log_prob
-from vaebm.heap import keep_freed_memory
+from vaebm.distributions.likelihood import Likelihood
+from vaebm.energy import TotalEnergy
+from vaebm.errors import InputError
+from vaebm.vae import VAE
 
-if TYPE_CHECKING:
-    from vaebm.models.vaebm import VAEBM
+Target = Literal["exact", "release"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The shapes behind a flat position; `data_shape` is None where there is no pixel noise."""
+
+    latent_dim: int
+    data_shape: tuple[int, ...] | None
+
+    @property
+    def dim(self) -> int:
+        """Length of a position."""
+        return self.latent_dim + (torch.Size(self.data_shape).numel() if self.data_shape else 0)
+
+    def unpack(self, eps: Tensor) -> tuple[Tensor | None, Tensor]:
+        """(B, dim) to views (eps_x, eps_z)."""
+        eps_z = eps[:, : self.latent_dim]
+        return (eps[:, self.latent_dim :].unflatten(1, self.data_shape) if self.data_shape else None), eps_z
+
+    def standard(self, n: int, generator: torch.Generator, like: Tensor) -> Tensor:
+        """(n, dim) draws from N(0, I), the VAE's own noise, on the device and of the type of `like`."""
+        return torch.randn(n, self.dim, generator=generator, device=like.device, dtype=like.dtype)
+
+    def step_scales(self, latent_step_scale: float, like: Tensor) -> Tensor:
+        """(dim,): the codes' noise moves `latent_step_scale` times as far as the pixels'."""
+        scales = torch.ones(self.dim, device=like.device, dtype=like.dtype)
+        scales[: self.latent_dim] = latent_step_scale
+        return scales
+
+    def with_latent(self, eps: Tensor, eps_z: Tensor) -> Tensor:
+        """`eps` with its first d coordinates replaced by `eps_z` (B, d)."""
+        return torch.cat([eps_z, eps[:, eps_z.shape[1] :]], dim=1)
+
+    def with_scaled_pixels(self, eps: Tensor, scale: float) -> Tensor:
+        """`eps` with its pixel noise multiplied by `scale`."""
+        if scale == 1.0:
+            return eps
+        return torch.cat([eps[:, : self.latent_dim], scale * eps[:, self.latent_dim :]], dim=1)
+
+
+class PulledBack(Protocol):
+    """What this file needs of a model in noise space."""
+
+    vae: VAE
+    energy_net: TotalEnergy
+    noise: Noise
+    data_shape: tuple[int, ...]
+
+    def noise_log_density(self, eps: Tensor) -> Tensor:
+        """log h(eps), (B,)."""
+        ...
+
+    def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
+        """p(x | z), with noise where the model adds it, and z."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of the nets."""
+        ...
+
+
+def release_log_density(model: PulledBack) -> sampling.LogDensity:
+    """The published target: log p(z) + log N(mu + sigma eps_x; mu, sigma) - E, the clamp left out of the density."""
+    _check_generator(model, "target=release")
+
+    def target(eps: Tensor) -> Tensor:
+        eps_x, eps_z = model.noise.unpack(eps)
+        assert eps_x is not None
+        with model.autocast():
+            likelihood, z = model.decode_noise(eps_z)
+            energy: Tensor = model.energy_net(likelihood.transport(eps_x), z)
+        return model.vae.log_prior(z) + likelihood.transported_log_prob(eps_x) - energy
+
+    return target
 
 
 @dataclass(frozen=True, eq=False)
-class ChainSpace:
-    """The coordinates that chains move, and their target.
+class Coordinates:
+    """What a batch of chains moves, and its target.
 
     Args:
         start: (chain, moved), where the chains begin.
         target: (chain, moved) to (chain,).
-        kept: (chain, dim - moved), the coordinates of a position before those, which stay.
+        fixed: (chain, dim - moved), the coordinates of a position before those.
     """
 
     start: Tensor
     target: sampling.LogDensity
-    kept: Tensor
+    fixed: Tensor
 
     def position(self, moved: Tensor) -> Tensor:
         """(chain, moved) to (chain, dim)."""
-        return torch.cat([self.kept, moved], dim=1)
+        return torch.cat([self.fixed, moved], dim=1)
 
-    def whole(self, state: sampling.ChainState) -> sampling.ChainState:
-        """A state of these chains as one of whole positions; no score pulls at what stays."""
-        score = torch.cat([torch.zeros_like(self.kept), state.score], dim=1)
+    def full(self, state: sampling.ChainState) -> sampling.ChainState:
+        """The state over full positions; fixed coordinates have score zero."""
+        score = torch.cat([torch.zeros_like(self.fixed), state.score], dim=1)
         return state._replace(position=self.position(state.position), score=score)
 
 
-def chain_space(model: VAEBM, eps: Tensor) -> ChainSpace:
-    """For chains that begin at positions (chain, dim); to be used within `model.frozen()`."""
-    if model.settings.latent_step_scale > 0:
-        return ChainSpace(eps, model.noise_log_density, eps[:, :0])
-    image, codes = model.energy_net.image, model.noise.latent_dim
-    assert image is not None  # models/parts.py
-    with torch.no_grad():
-        pixels = model.pixels_of_noise(eps)
+class Moves(ABC):
+    """Which noise chains move."""
 
-    def target(eps_x: Tensor) -> Tensor:
-        with model.autocast():
-            energy: Tensor = image(pixels.transport(eps_x.unflatten(1, model.data_shape)))
-        return standard_log_prob(eps_x) - energy
+    follows_h: bool  # whether chains that run long enough sample h(x, z)
 
-    return ChainSpace(eps[:, codes:], target, eps[:, :codes])
+    @abstractmethod
+    def coordinates(self, eps: Tensor) -> Coordinates:
+        """For chains that begin at (chain, dim); to be used while the model's weights are frozen."""
+
+    @abstractmethod
+    def inverse_mass(self) -> float | Tensor:
+        """Of the moved coordinates, until a warm-up learns another: one number, or (moved,)."""
 
 
-def run_chains(
-    model: VAEBM,
-    eps: Tensor,
-    generator: torch.Generator,
-    sampler: sampling.SamplerSettings,
-    progress: Callable[[int, int], None] | None,
-    watched: Callable[[sampling.Kernel, ChainSpace], sampling.Kernel] = lambda kernel, _: kernel,
-) -> sampling.Chains:
-    """Runs a sampler from positions (chain, dim); `watched` may wrap its kernel.
+class AllNoise(Moves):
+    """Chains move all noise; `latent_step_scale` is how far the codes' moves, relative to the pixels'."""
 
-    Raises:
-        KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
-    """
-    keep_freed_memory()
-    with model.frozen():
-        space = chain_space(model, eps)
-        chains = sampling.sample_chains(
-            space.target,
-            space.start,
-            watched(model.kernel(sampler), space),
-            steps=sampler.steps,
-            warmup=sampler.warmup,
-            generator=generator,
-            keep_history=False,
-            progress=progress,
+    follows_h = True
+
+    def __init__(self, model: PulledBack, target: Target, latent_step_scale: float) -> None:
+        self.model, self.latent_step_scale = model, latent_step_scale
+        self.target: Callable[[Tensor], Tensor] = (
+            release_log_density(model) if target == "release" else model.noise_log_density
         )
-    if chains.interrupted:
-        raise KeyboardInterrupt
-    return replace(chains, state=space.whole(chains.state))
+
+    def coordinates(self, eps: Tensor) -> Coordinates:
+        return Coordinates(eps, self.target, eps[:, :0])
+
+    def inverse_mass(self) -> float | Tensor:
+        if self.latent_step_scale == 1.0:
+            return 1.0
+        return self.model.noise.step_scales(self.latent_step_scale, next(self.model.vae.parameters())).square()
+
+
+class FixedCodes(Moves):
+    """Chains move the pixels' noise; codes stay as they were drawn."""
+
+    follows_h = False
+
+    def __init__(self, model: PulledBack, target: Target) -> None:
+        _check_generator(model, "fix_codes=true")
+        self.model, self.target = model, target
+
+    def coordinates(self, eps: Tensor) -> Coordinates:
+        model, codes, released = self.model, self.model.noise.latent_dim, self.target == "release"
+        energy = model.energy_net.on_data
+        with torch.no_grad(), model.autocast():
+            likelihood, z = model.decode_noise(model.noise.unpack(eps)[1])
+
+        def target(flat: Tensor) -> Tensor:
+            eps_x = flat.unflatten(1, model.data_shape)
+            with model.autocast():
+                value: Tensor = energy(likelihood.transport(eps_x), z)
+            return (likelihood.transported_log_prob(eps_x) if released else standard_log_prob(flat)) - value
+
+        return Coordinates(eps[:, codes:], target, eps[:, :codes])
+
+    def inverse_mass(self) -> float | Tensor:
+        return 1.0
+
+
+def _check_generator(model: PulledBack, setting: str) -> None:
+    if model.noise.data_shape is None:
+        raise InputError(
+            f"{setting} moves pixel noise, and this model has none: it needs a term of the energy on x that sees samples"
+            " (energy.image, energy.input=sample) and a likelihood with a differentiable generator"
+            " (vae.likelihood.kind=censored or gaussian)"
+        )

@@ -1,14 +1,14 @@
 """Saved models: a folder with config.json and model.safetensors, or a name on the Hugging Face hub.
 
-config.json holds `data_shape` and the model's settings as a recipe writes them. Nothing is unpickled.
-`save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
+config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. Nothing is
+unpickled. `save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
@@ -18,34 +18,64 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vaebm.errors import InputError
-from vaebm.models.settings import ModelSettings
-
-if TYPE_CHECKING:
-    from vaebm.models.vaebm import VAEBM
+from vaebm.files import write_atomically
+from vaebm.wording import did_you_mean
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 2  # of config.json; 1 is that of version 0.1, whose settings had other names
 
 
-class Pretrained(ModelHubMixin):
-    """Saving and loading of a VAEBM."""
+class Family(Protocol):
+    """The settings of a model family, as `ModelSettings` (models/base.py) has them."""
 
-    settings: ModelSettings
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any:
+        """The settings that a tree of plain values describes."""
+        ...
+
+
+MODELS: dict[str, type[Family]] = {}
+"""Families by their `kind`: what recipes and config.json are read by."""
+
+
+class Saved(ModelHubMixin):
+    """Saving and loading of a model."""
+
+    settings: Any
     data_shape: tuple[int, ...]
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
-        config = {"data_shape": self.data_shape, **self.settings.model_dump(mode="json")}
-        (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        if not hasattr(self.settings, "build"):
+            raise InputError(
+                "this model was put together by hand and has no settings to be built from again: save its state_dict(),"
+                " or build it from VAEBMSettings"
+            )
+        config = {"format": FORMAT, "data_shape": self.data_shape, **self.settings.model_dump(mode="json")}
+        write_atomically(save_directory / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: str = "cpu", **download: Any) -> VAEBM:  # type: ignore[override]
-        """The model saved in a folder, or under a name on the hub; `download` is what `hf_hub_download` takes.
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        parts: dict[str, nn.Module] | None = None,
+        **download: Any,
+    ) -> Self:
+        """The model saved in a folder or a run, or under a name on the hub.
+
+        Args:
+            name: a folder, or a name on the hub.
+            device: where the weights go.
+            parts: modules by name that the folder cannot make, such as {"vae": a VAE trained elsewhere}.
+            **download: what `hf_hub_download` takes.
 
         Raises:
             InputError: there is no such folder, and the hub has no such name or cannot be reached; a file is damaged.
         """
-        folder = Path(name)
+        folder = Path(name).expanduser()
         if not folder.is_dir():
             try:
                 files = [hf_hub_download(str(name), file, **download) for file in (CONFIG, WEIGHTS)]
@@ -55,34 +85,75 @@ class Pretrained(ModelHubMixin):
                     " check the name and the connection"
                 ) from None
             folder = Path(files[0]).parent
-        return load_model(folder, device)
+        model = load_model(folder, device, parts)
+        if not isinstance(model, cls):
+            raise InputError(f"{name} holds a {type(model).__name__}, not a {cls.__name__}: load it with vaebm.load")
+        return model
 
 
-def load_model(folder: Path, device: str = "cpu") -> VAEBM:
-    """The model saved in `folder`.
+def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str, nn.Module] | None = None) -> Any:
+    """The model saved in `folder`, or in the folder `model` in it, as a run has one.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, or the device does not exist.
     """
-    from vaebm.models.vaebm import VAEBM
-
+    if not (folder / CONFIG).is_file() and (folder / "model" / CONFIG).is_file():
+        folder = folder / "model"
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is no saved model: {folder / name} is missing")
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        data_shape = tuple(config.pop("data_shape"))
-        settings = ModelSettings.model_validate(config)
-        weights = load_file(folder / WEIGHTS, device=device)
-    except (ValueError, KeyError, TypeError, AttributeError) as damage:  # no JSON, or another shape than `config` has
-        raise InputError(f"{folder / CONFIG} is damaged ({type(damage).__name__}): save the model again") from None
-    except SafetensorError as damage:
-        raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
-    model = VAEBM(settings, data_shape, torch.Generator().manual_seed(0)).to(device)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError(
-            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: the two are of different models"
-        ) from None
+    device = checked_device(device)
+    data_shape, settings = _read_config(folder / CONFIG)
+    with torch.inference_mode(False):
+        try:
+            weights = load_file(folder / WEIGHTS, device=str(device))
+        except SafetensorError as damage:
+            raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
+        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {})).to(device)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError:
+            raise InputError(
+                f"{folder / WEIGHTS} does not fit {folder / CONFIG}: the two are of different models"
+            ) from None
     return model.eval()
+
+
+def checked_device(name: str | torch.device) -> torch.device:
+    """A device that this machine has.
+
+    Raises:
+        InputError: it has no such device.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        has = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+        raise InputError(
+            f"there is no device {str(name)!r} on this machine: use cpu{f' or {has}' if has else ''}"
+        ) from None
+    return device
+
+
+def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
+    """The data's shape, and the settings."""
+    damaged = f"{path} is damaged"
+    try:
+        config = json.loads(path.read_text())
+        version, kind = config.pop("format", 1), config.get("kind", "")
+        data_shape = tuple(config.pop("data_shape"))
+    except (ValueError, KeyError, TypeError, AttributeError) as damage:  # no JSON, or no mapping
+        raise InputError(f"{damaged} ({type(damage).__name__}): save the model again") from None
+    if version != FORMAT:
+        raise InputError(
+            f"{path} is of format {version}, this vaebm reads {FORMAT}: load it with the version that wrote it, or train again"
+        )
+    if kind not in MODELS:
+        raise InputError(
+            f"{path} is of a model {kind!r} that is not registered here: {did_you_mean(str(kind), MODELS)}"
+        )
+    try:
+        return data_shape, MODELS[kind].model_validate(config)
+    except ValueError as damage:
+        raise InputError(f"{damaged} ({type(damage).__name__}): save the model again") from None

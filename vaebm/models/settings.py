@@ -1,18 +1,19 @@
-"""What a VAEBM consists of, as a validated configuration: the part of a recipe that is saved with the weights."""
+"""Settings of a VAEBM: the part of a recipe that is saved with the weights."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from vaebm.energy import DataEnergySettings, LatentEnergySettings
-from vaebm.sampling import Sampler
-from vaebm.vae import CodeMixtureSettings, VAESettings
-
-Show = Literal["sample", "mean", "denoised"]
-Sees = Literal["sample", "mean"]
-Subject = Literal["vaebm", "vae", "vae_mixture"]
+from vaebm.distributions.mixture import GaussianMixture
+from vaebm.energy import DataEnergySettings, DecodedEnergy, Energy, LatentEnergySettings, TotalEnergy
+from vaebm.models.base import ModelSettings
+from vaebm.models.draws import DrawSettings
+from vaebm.models.saved import MODELS
+from vaebm.models.vaebm import VAEBM
+from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
 
 
 class _Settings(BaseModel):
@@ -22,58 +23,50 @@ class _Settings(BaseModel):
 class EnergySettings(_Settings):
     """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
 
-    image: DataEnergySettings | None = None
-    input: Sees = Field(
+    image: DataEnergySettings | None = Field(None, description="the term on x, of images or of points")
+    input: Literal["sample", "mean"] = Field(
         "sample",
         description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
     )
     noise_std: float = Field(
         0.0,
         ge=0,
-        description="standard deviation of noise that data and decoder both carry where the term on x looks at them;"
-        " show such samples denoised. 0 for none",
+        description="standard deviation of the noise that data and decoder both carry where the energy looks at them;"
+        " show such samples denoised; 0 adds none",
     )
-    latent: LatentEnergySettings | None = None
-    joint: None = None
+    latent: LatentEnergySettings | None = Field(None, description="the term on z, with exact samples of the codes")
+    joint: None = Field(None, description="the place of a term on x and z, which does not exist yet")
 
-    @property
-    def sees_means(self) -> bool:
-        """Whether E_x looks at the decoder's means, so that E is a function of z and chains move codes only."""
-        return self.image is not None and self.input == "mean"
+    def build(self, data_shape: tuple[int, ...], vae: VAE, components: int, generator: torch.Generator) -> TotalEnergy:
+        """The terms for data of this shape and this VAE, weights drawn from `generator` in this order."""
+        terms: dict[str, Energy] = {}
+        if self.image is not None:
+            on_data = self.image.build(data_shape, generator)
+            terms["image"] = DecodedEnergy(on_data, vae) if self.input == "mean" else on_data
+        if self.latent is not None:
+            terms["latent"] = self.latent.build(vae.code_dim, components, generator)
+        return TotalEnergy(terms)
 
 
-class InitSettings(_Settings):
-    """Chains start from samples of the model without E_x, of which E_x may choose."""
+class VAEBMSettings(DrawSettings, ModelSettings):
+    """A VAE, an energy on top, and the sampler of their product."""
 
-    importance_samples: int = Field(
-        1, ge=1, description="draws per chain among which the energy's weights choose; 1 takes them all"
+    changeable: ClassVar[frozenset[str]] = frozenset(DrawSettings.model_fields)
+
+    kind: Literal["vaebm"] = Field("vaebm", description="the model family")
+    vae: VAESettings = Field(description="the variational autoencoder")
+    energy: EnergySettings = Field(EnergySettings(), description="the terms of the energy")
+    code_mixture: CodeMixtureSettings = Field(
+        CodeMixtureSettings(), description="the mixture fitted to the codes, the baseline"
     )
-    noise_scale: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="standard deviation of the pixel noise at the start; 0 starts from the decoder's means",
-    )
+
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> VAEBM:
+        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`."""
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
+            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator)
+            mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim)
+            energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator)
+        return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)
 
 
-class ModelSettings(_Settings):
-    """Everything that decides what a saved model computes."""
-
-    vae: VAESettings
-    energy: EnergySettings = EnergySettings()
-    code_mixture: CodeMixtureSettings = CodeMixtureSettings()
-    sampler: Sampler
-    latent_step_scale: float = Field(
-        1.0,
-        ge=0,
-        description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
-        " warm-up has learned a mass; with 0 codes stay as E_z draws them and chains move pixels alone, so samples"
-        " follow E_z's codes and h(x | z) instead of h(x, z)",
-    )
-    init: InitSettings = InitSettings()
-    target: Literal["exact", "release"] = "exact"
-    show: Show = "sample"
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
-        "float32", description="of convolutions and products; auto is settled when a run is made, by its device"
-    )
-    compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
+MODELS["vaebm"] = VAEBMSettings

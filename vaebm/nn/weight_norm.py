@@ -101,7 +101,7 @@ def initialising_from_data(module: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def initialise_from_data(module: nn.Module, *inputs: Tensor) -> None:
+def initialise_from_data(module: nn.Module, *inputs: Tensor | None) -> None:
     """Sets gains and biases from one forward pass over `inputs`."""
     with initialising_from_data(module):
         module(*inputs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.models.noise_space import ChainSpace, run_chains
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, WarmUp
 
@@ -54,7 +54,7 @@ class WatchedChains:
 
 
 def watch(
-    model: VAEBM,
+    model: NoiseSpaceModel,
     start: Tensor,
     generator: torch.Generator,
     wanted: Collection[int],

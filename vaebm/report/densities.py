@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from vaebm.data import DataSet
+from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.errors import InputError
 from vaebm.metrics import Measurement, PlaneQuadrature
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 
 X_POINTS, LATENT_POINTS = 301, 301
 
@@ -45,7 +46,7 @@ class Densities:
 
 
 def densities(
-    model: VAEBM, data: DataSet, extent: tuple[float, float], points: Tensor, measured: Collection[str]
+    model: NoiseSpaceModel, data: DataSet, extent: tuple[float, float], points: Tensor, measured: Collection[str]
 ) -> Densities:
     """Everything that can be mapped, and the log-likelihood of points (n, 2) where it is not `measured` yet.
 
@@ -53,32 +54,31 @@ def densities(
         InputError: the model is not one whose density quadrature can give, or it has diverged; the message says which.
     """
     vae, energy = model.vae, model.energy_net
-    if model.data_shape != (2,) or vae.latent_dim > 2 or model.settings.vae.likelihood.kind != "gaussian":
+    if model.data_shape != (2,) or vae.latent_dim > 2 or not vae.likelihood.takes_noise:
         raise InputError(
             "exact densities need points in the plane, one or two latents and a Gaussian decoder; this model has"
-            f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a"
-            f" {model.settings.vae.likelihood.kind} decoder"
+            f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a {type(vae.likelihood).__name__}"
         )
-    if model.settings.latent_step_scale == 0:
+    if not model.moves.follows_h:
         raise InputError(
-            "exact densities are of h(x, z), and samples whose chains leave codes alone (latent_step_scale is 0) are of"
-            " another law"
+            "exact densities are of h(x, z), and samples whose chains leave codes alone (fix_codes) are of another law"
         )
 
     def decode(z: Tensor) -> tuple[Tensor, Tensor]:
-        gaussian = vae.pixels(z.to(model.device)).gaussian
-        return gaussian.mean, gaussian.scale
+        likelihood = vae.decode(z.to(model.device))
+        assert isinstance(likelihood, GaussianLikelihood)
+        return likelihood.gaussian.mean, likelihood.gaussian.scale
 
     def log_corrected_prior(z: Tensor) -> Tensor:
         log_prior = vae.log_prior(z)
-        return log_prior if energy.latent is None else log_prior - energy.latent(None, z)
+        return log_prior if energy.base is None else log_prior - energy.base(None, z)
 
-    def quadrature(log_weight: Callable[[Tensor], Tensor], image: torch.nn.Module | None = None) -> PlaneQuadrature:
+    def quadrature(log_weight: Callable[[Tensor], Tensor], corrected: bool = False) -> PlaneQuadrature:
         return PlaneQuadrature(
             decode,
             vae.latent_dim,
             lambda z: log_weight(z.to(model.device)),
-            None if image is None else lambda x: image(x.to(model.device)),
+            (lambda x: energy.correction(x.to(model.device), None)) if corrected else None,
             latent_points=LATENT_POINTS,
             x_range=extent,
             x_points=X_POINTS,
@@ -88,7 +88,7 @@ def densities(
         found = {
             "vae": quadrature(vae.log_prior),
             "vae_mixture": quadrature(model.mixture.log_prob),
-            "vaebm": quadrature(log_corrected_prior, energy.image),
+            "vaebm": quadrature(log_corrected_prior, model.corrects),
         }
         log_likelihoods = [
             q.log_likelihood(points).with_subject(key) for key, q in found.items() if key not in measured
@@ -98,5 +98,5 @@ def densities(
     if data.truth is not None:
         grid = torch.cartesian_prod(full.axis, full.axis)
         maps = {"truth": data.truth.log_prob(grid).reshape(len(full.axis), -1), **maps}
-    tilt = None if energy.image is None else full.log_vae - full.log_model
+    tilt = None if not model.corrects else full.log_vae - full.log_model
     return Densities(extent, maps, tilt, max(q.error for q in found.values()), log_likelihoods)

@@ -15,10 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaebm.data import DataSet
+from vaebm.data import POINTS, DataSet
 from vaebm.energy import MixtureEnergy
-from vaebm.models import VAEBM, Show, Subject
-from vaebm.models.vaebm import CHAINS_AT_ONCE
+from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel, Show
 from vaebm.progress import Progress
 from vaebm.report.chains import WatchedChains, film_steps, milestones, watch
 
@@ -47,16 +46,16 @@ class Exhibits:
         broken: by subject, the share of energies that are not finite, where there are any.
     """
 
-    model: VAEBM
+    model: NoiseSpaceModel
     held_out: Tensor
-    noise: dict[Subject, Tensor]
+    noise: dict[str, Tensor]
     begin: Start
     chains: WatchedChains | None
     refusal: str
     energies: dict[str, Tensor]
     broken: dict[str, float]
 
-    def shown(self, eps: Tensor, subject: Subject = "vaebm", show: Show | None = None) -> Tensor:
+    def shown(self, eps: Tensor, subject: str = "vaebm", show: Show | None = None) -> Tensor:
         """What positions (n, dim) of a subject look like, on the CPU, (n, *data_shape); as the recipe says."""
         device = self.model.device
         generator = torch.Generator(device).manual_seed(SEED)  # the same pixel noise each time, where it is not in eps
@@ -73,7 +72,7 @@ class Exhibits:
     @property
     def codes_stay(self) -> bool:
         """Whether chains move pixels alone (models/noise_space.py)."""
-        return self.model.settings.latent_step_scale == 0
+        return not self.model.moves.follows_h
 
     @property
     def total_steps(self) -> int:
@@ -81,16 +80,16 @@ class Exhibits:
         return self.model.settings.sampler.steps + self.model.settings.sampler.warmup
 
 
-def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
+def draw_exhibits(model: NoiseSpaceModel, data: DataSet, progress: Progress) -> Exhibits:
     """Draws them; a few seconds for small images."""
     generator = torch.Generator(model.device).manual_seed(SEED)
     n = _how_many(data)
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(SEED))[:n]
-    held_out = data.test.batch(order)
+    held_out = data.test.batch(order).x
     # Resampled starts stand in the order of their proposals, copies of one side by side: shuffled, a sheet is fair.
     start = model.start(n, generator)[torch.randperm(n, generator=generator, device=model.device)]
     begin = _start_of(model)
-    noise: dict[Subject, Tensor] = {}
+    noise: dict[str, Tensor] = {}
     with torch.no_grad():
         prior = torch.randn(n, model.noise.latent_dim, generator=generator, device=model.device)
         codes = model.mixture.sample(n, generator)
@@ -105,22 +104,22 @@ def draw_exhibits(model: VAEBM, data: DataSet, progress: Progress) -> Exhibits:
 
 
 def _how_many(data: DataSet) -> int:
-    if data.kind == "points":
+    if data.modality is POINTS:
         return POINT_CHAINS
     return max(MIN_IMAGES, min(MAX_IMAGES, IMAGE_VALUES // torch.Size(data.shape).numel()))
 
 
-def _start_of(model: VAEBM) -> Start:
-    latent, image = model.energy_net.latent, model.energy_net.image
-    if model.settings.init.importance_samples > 1 and image is not None:
+def _start_of(model: NoiseSpaceModel) -> Start:
+    base = model.energy_net.base
+    if model.settings.init.importance_samples > 1 and model.corrects:
         return "chosen"
-    if latent is None:
+    if base is None:
         return "prior"
-    return "mixture" if isinstance(latent, MixtureEnergy) and latent.correction is None else "latent_energy"
+    return "mixture" if isinstance(base, MixtureEnergy) and base.correction is None else "latent_energy"
 
 
 def _run(
-    model: VAEBM, start: Tensor, generator: torch.Generator, progress: Progress
+    model: NoiseSpaceModel, start: Tensor, generator: torch.Generator, progress: Progress
 ) -> tuple[WatchedChains | None, str]:
     sampler = model.settings.sampler
     total = sampler.steps + sampler.warmup
@@ -133,19 +132,19 @@ def _run(
 
 
 def _energies(
-    model: VAEBM, held_out: Tensor, noise: dict[Subject, Tensor]
+    model: NoiseSpaceModel, held_out: Tensor, noise: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    image = model.energy_net.image
-    if image is None:
+    if not model.corrects:
         return {}, {}
 
-    def of(rows: Tensor, to_x: Callable[[Tensor], Tensor]) -> Tensor:
+    def of(rows: Tensor, to_pair: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Tensor:
         parts = rows.split(CHAINS_AT_ONCE)
-        return torch.cat([image(to_x(part.to(model.device))).float().cpu() for part in parts])
+        return torch.cat([model.energy_over_base(*to_pair(part.to(model.device))).float().cpu() for part in parts])
 
     with torch.no_grad(), model.frozen(), model.autocast():
-        energies = {"held_out": of(held_out, lambda x: x)}
-        energies |= {str(key): of(eps, model.decode) for key, eps in noise.items()}
+        reads_z = model.energy_net.correction.reads_z
+        energies = {"held_out": of(held_out, lambda x: (x, model.vae.encode(x) if reads_z else None))}
+        energies |= {str(key): of(eps, model.generate) for key, eps in noise.items()}
     finite = {key: e[e.isfinite()] for key, e in energies.items()}
     broken = {key: 1.0 - len(finite[key]) / len(e) for key, e in energies.items() if len(finite[key]) < len(e)}
     if not len(finite["held_out"]):

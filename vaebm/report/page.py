@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vaebm.data import DataSet
+from vaebm.data import POINTS, DataSet
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
@@ -50,11 +50,11 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
         InputError: the run has no model yet.
     """
     progress = progress or silent()
-    model, data, measured = run.model(device), run.data(), run.measurements()
+    model, data, measured = in_noise_space(run.model(device), run.data(), run.measurements()
     with progress.task("report", 4, "parts") as task:
         exhibits = draw_exhibits(model, data, progress)
         task.advance()
-        found = densities_or_reason(data, exhibits, measured) if data.kind == "points" else None
+        found = densities_or_reason(data, exhibits, measured) if data.modality is POINTS else None
         task.advance()
         top = opening(run, model)
         chapters = _chapters(run, data, exhibits, top, found, measured)

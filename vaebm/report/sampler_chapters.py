@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebm.data import DataSet
+from vaebm.data import POINTS, DataSet
 from vaebm.data.splits import Truth
 from vaebm.experiment.comparison import Comparison
 from vaebm.report.chapter import Chapter, Plate, Plates
@@ -173,7 +173,7 @@ def drawn_chapter(data: DataSet, comparison: Comparison) -> Chapter:
     looks = {"held_out": (subject("held_out").label, subject("held_out").colour)}
     looks |= {"start": ("start: without E(x)", "#9ca3af")}
     looks |= {row["sampler"]: (label(row["sampler"]), colour(row["sampler"])) for row in comparison.rows}
-    extent = plane.extent_of(data.test.all()) if data.kind == "points" else None
+    extent = plane.extent_of(data.test.all()) if data.modality is POINTS else None
     plates = []
     for name, (words, paint) in looks.items():
         x = torch.from_numpy(comparison.samples(name))
@@ -182,7 +182,7 @@ def drawn_chapter(data: DataSet, comparison: Comparison) -> Chapter:
     sentence = (
         "The first images of each, not chosen. Image i of chains of learned kernels began at image i of the start."
     )
-    if data.kind == "points":
+    if data.modality is POINTS:
         sentence = (
             f"The first {min(POINTS_SHOWN, comparison.protocol['n']):,} points of each; those beyond three standard"
             f" deviations of every mode are {plane.STRAY_NAME}."

@@ -19,6 +19,6 @@ def codes_of_data(training: Training, n: int, generator: torch.Generator) -> Ten
     codes = []
     with training.progress.task("codes of data", n, "codes") as task, model.frozen(), model.autocast():
         for part in order.split(ROWS_AT_ONCE):
-            codes.append(model.vae.infer(data.batch(part, generator), generator).z[:, : model.vae.code_dim])
+            codes.append(model.vae.infer(data.batch(part, generator).x, generator).z[:, : model.vae.code_dim])
             task.advance(len(part))
     return torch.cat(codes)

@@ -20,24 +20,9 @@ from torch import Tensor, nn
 
 from vaebm.errors import InputError
 from vaebm.heap import keep_freed_memory
+from vaebm.models.saved import checked_device
 
 Made = TypeVar("Made")
-
-
-def check_device(name: str | None) -> None:
-    """Refuses a device that this machine does not have, before anything is built for it.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if name is None:
-        return
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        has = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
-        others = f" or --device {has}" if has else ""
-        raise InputError(f"there is no device {name!r} on this machine: use --device cpu{others}") from None
 
 
 def fastest_device(name: str | None) -> torch.device:
@@ -46,9 +31,8 @@ def fastest_device(name: str | None) -> torch.device:
     Raises:
         InputError: no such device here.
     """
-    check_device(name)
     if name is not None:
-        return torch.device(name)
+        return checked_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -66,7 +50,7 @@ class Engine:
     """
 
     def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
-        check_device(device)
+        fastest_device(device)
         keep_freed_memory()
         if tracker is not None and tracker not in {str(known) for known in get_available_trackers()}:
             raise InputError(

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from vaebm.data import Split
+from vaebm.data import Batch, Split
 from vaebm.errors import Diverged, Interrupted, Preempted
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
@@ -43,7 +43,7 @@ class CheckpointSettings(BaseModel):
 class Training:
     """What every stage works with."""
 
-    model: VAEBM
+    model: Any  # a Model; each stage knows of which family
     data: Split
     engine: Engine
     progress: Progress
@@ -53,8 +53,8 @@ class Training:
     def __post_init__(self) -> None:
         self.epochs = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
 
-    def batch(self, size: int) -> torch.Tensor:
-        """This process's part of the next batch of training data, as models see it."""
+    def batch(self, size: int) -> Batch:
+        """This process's part of the next batch of training data, as models see it, with its labels."""
         indices = self.epochs.take(self.engine.share(size))
         return self.data.batch(indices.to(self.engine.device), self.engine.generator)
 

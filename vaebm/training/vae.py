@@ -23,7 +23,7 @@ from vaebm.training.codes import codes_of_data
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer, OptimizerKind
 from vaebm.training.schedule import ramp, rise_and_fall
-from vaebm.vae import CodeMixtureSettings, elbo, fit_code_mixture
+from vaebm.vae import elbo, fit_code_mixture
 
 RECALIBRATION_BATCHES = 50
 
@@ -52,8 +52,8 @@ class VAEStage(Stage):
 
     name = "vae"
 
-    def __init__(self, training: Training, settings: VAEStageSettings, mixture: CodeMixtureSettings) -> None:
-        self.training, self.settings, self.mixture = training, settings, mixture
+    def __init__(self, training: Training, settings: VAEStageSettings) -> None:
+        self.training, self.settings, self.mixture = training, settings, training.model.settings.code_mixture
         self.iterations = settings.iterations
         self._values = torch.Size(training.model.data_shape).numel()
 
@@ -76,7 +76,7 @@ class VAEStage(Stage):
         s, t = self.settings, self.training
         risen = ramp(iteration, s.kl_zero_iterations, s.kl_warmup_iterations)
         kl_weight = s.kl_weight * risen
-        x = t.batch(s.batch_size)
+        x = t.batch(s.batch_size).x
         with t.model.autocast():
             bound = elbo(t.model.vae, x, t.engine.generator, kl_weight, balanced=s.kl_balancing and risen < 1.0)
         loss = -bound.value.mean() / self._values
@@ -118,4 +118,4 @@ class VAEStage(Stage):
 
     def _reconstruct(self) -> object:
         t = self.training
-        return t.model.vae.reconstruct(t.batch(self.settings.batch_size), t.engine.generator)
+        return t.model.vae.reconstruct(t.batch(self.settings.batch_size).x, t.engine.generator)

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
-from vaebm.distributions.likelihood import GaussianLikelihood, Likelihood, LikelihoodHead
+from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, standard_log_prob
+from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
 
 
 class Inference(NamedTuple):
@@ -76,21 +76,15 @@ class VAE(nn.Module, ABC):
         """Parts that are worth compiling."""
         return [net for net in self.children() if net is not self.likelihood]
 
-    def pixels(self, z: Tensor) -> GaussianLikelihood:
-        """p(x | z) as a differentiable generator; only for likelihoods with `reparameterised`."""
-        distribution = self.decode(z)
-        assert isinstance(distribution, GaussianLikelihood), "this likelihood has no differentiable generator"
-        return distribution
-
-    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianLikelihood, Tensor]:
+    def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
         """p(x | z) and z of noise (B, latent_dim)."""
         z = self.latent(eps_z)
-        return self.pixels(z), z
+        return self.decode(z), z
 
     def generate(self, eps_x: Tensor, eps_z: Tensor) -> tuple[Tensor, Tensor]:
         """T: noise (B, *data_shape) and (B, latent_dim) to (x, z)."""
-        pixels, z = self.pixels_of_noise(eps_z)
-        return pixels.transport(eps_x), z
+        likelihood, z = self.decode_noise(eps_z)
+        return likelihood.transport(eps_x), z
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z), (B,), in nats."""
@@ -120,7 +114,7 @@ class FlatVAE(VAE):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q(z | x)."""
-        mean, log_scale = self.encoder(x).float().chunk(2, dim=1)
+        mean, log_scale = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         # A scale of e^3 is already no information, one of e^-7 all of it.
         return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))
 

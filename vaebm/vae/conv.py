@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaebm.data.modality import IMAGES, modality_of
 from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.errors import InputError
 from vaebm.nn.initialise import initialise
@@ -85,7 +86,7 @@ class ConvSettings(BaseModel):
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for images (C, H, W), weights drawn from `generator`."""
-        if len(data_shape) != 3 or min(data_shape[1:]) < MIN_SIDE:
+        if modality_of(data_shape) is not IMAGES or min(data_shape[1:]) < MIN_SIDE:
             raise InputError(
                 f"vae.kind=conv needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, but the data have"
                 f" shape {data_shape}: use vae.kind=mlp"

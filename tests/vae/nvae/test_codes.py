@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.models import VAEBM, ModelSettings
+from vaebm.models import VAEBM, VAEBMSettings
 from vaebm.vae.nvae.model import NVAE
 
 LEVEL = 1e-4
@@ -21,7 +21,7 @@ DRAWS = 4000
 @pytest.fixture
 def model() -> VAEBM:
     """E_z is the mixture; eight codes of the top, 72 latents below."""
-    settings = ModelSettings.model_validate(
+    settings = VAEBMSettings.model_validate(
         {
             "vae": {"kind": "nvae", "widths": [4, 6], "groups": [1, 2], "latents": 2},
             "code_mixture": {"components": 3},
@@ -29,7 +29,7 @@ def model() -> VAEBM:
             "sampler": {"kind": "langevin"},
         }
     )
-    model = VAEBM(settings, (1, 4, 4), torch.Generator().manual_seed(0))
+    model = settings.build((1, 4, 4), torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     means = 2 * torch.randn(3, 8, generator=generator)
     factors = torch.randn(3, 8, 8, generator=generator).tril(-1) * 0.2 + 0.5 * torch.eye(8)

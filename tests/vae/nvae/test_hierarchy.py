@@ -54,7 +54,7 @@ def test_noise_of_the_prior_gives_ancestral_samples(nvae: Build) -> None:
     eps_x = torch.randn(4, *vae.data_shape, generator=torch.Generator().manual_seed(3))
     x, z = vae.generate(eps_x, eps_z)
     assert torch.equal(z, vae.latent(eps_z))
-    torch.testing.assert_close(x, vae.pixels(expected).transport(eps_x))
+    torch.testing.assert_close(x, vae.decode(expected).transport(eps_x))
 
 
 def test_log_prior_is_the_chain_rule(nvae: Build) -> None:

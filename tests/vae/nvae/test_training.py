@@ -62,7 +62,7 @@ def test_it_trains_in_both_stages_and_serves_every_command(recipe: Path, tmp_pat
     assert isinstance(model.vae, NVAE)
     assert not any(module.training for module in model.modules())
     assert model.mixture.means.shape == (2, model.vae.code_dim)
-    x = run.data().test.batch(torch.arange(5))
+    x = run.data().test.batch(torch.arange(5)).x
     z = model.encode(x)
     assert z.shape == (5, model.vae.latent_dim)
     assert model.log_density(x, z).isfinite().all()

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vaebm.data import DataSet
+from vaebm.data import IMAGES, POINTS, DataSet
 from vaebm.report.chains import WatchedChains, film_steps, milestones
 from vaebm.report.chapter import Chapter, Film, Plate, Plates
 from vaebm.report.exhibits import FRAMES, Exhibits
@@ -29,7 +29,7 @@ def chains_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
     chains = exhibits.chains
     if chains is None:
         return Chapter("chains", title, [f"The chains could not run: {exhibits.refusal}"])
-    film = _image_film(exhibits, chains) if data.kind == "image" else _point_film(data, exhibits, chains)
+    film = {"image": _image_film, "points": _point_film}[data.modality.name](data, exhibits, chains)
     strip = Plate(chain_picture(data, exhibits, COLUMNS_OF_A_PAGE), _strip_caption(data, exhibits))
     block = Plates([strip] if film is None else [strip, film], 340, 620)
     return Chapter("chains", title, _sentences(exhibits, chains), [block])
@@ -39,7 +39,7 @@ def chain_picture(data: DataSet, exhibits: Exhibits, columns: int = 4) -> bytes:
     """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, `columns` of them a row."""
     assert exhibits.chains is not None
     kept = exhibits.chains.at(milestones(exhibits.total_steps))
-    if data.kind == "points":
+    if data.modality is POINTS:
         extent = plane.extent_of(data.train.all())
         shown = [(step_label(step, exhibits.total_steps), exhibits.shown(eps)) for step, eps in kept]
         points = [(label, x[:, :2]) for label, x in shown]
@@ -61,7 +61,7 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
     if exhibits.codes_stay:
         space = f"the space of the pixel noise ({noise.dim - noise.latent_dim:,} dimensions); codes stay where they are"
     else:
-        moved = "codes and pixel noise" if noise.pixel_shape else "codes"
+        moved = "codes and pixel noise" if noise.data_shape else "codes"
         space = f"the space of all the noise ({moved}, {noise.dim:,} dimensions)"
     setting_out = (
         f"{counted(len(chains.start), 'chain')} started from {STARTS[exhibits.begin]} and took"
@@ -88,7 +88,7 @@ def _sentences(exhibits: Exhibits, chains: WatchedChains) -> list[str]:
 
 
 def _strip_caption(data: DataSet, exhibits: Exhibits) -> str:
-    if data.kind == "image":
+    if data.modality is IMAGES:
         return (
             "Each row is one chain, each column a number of steps taken. See how soon grain goes and strokes connect"
             + ("." if exhibits.codes_stay else ", and whether a chain keeps to its subject or turns to another.")
@@ -102,8 +102,8 @@ def _strip_caption(data: DataSet, exhibits: Exhibits) -> str:
     return f"The same chains at several steps. See how they gather where the data are, and how early.{beyond}"
 
 
-def _image_film(exhibits: Exhibits, chains: WatchedChains) -> Film | None:
-    shape = exhibits.model.data_shape
+def _image_film(data: DataSet, exhibits: Exhibits, chains: WatchedChains) -> Film | None:
+    shape = data.shape
     kept = chains.at(film_steps(exhibits.total_steps, FRAMES))
     side = min(FILM_SIDE, int((sheet.images_that_fit(shape, 2 * sheet.BUDGET) / len(kept)) ** 0.5))
     if side < 2:

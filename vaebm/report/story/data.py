@@ -16,18 +16,18 @@ ROWS = 3  # of training images
 
 def data_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
     """What there is to learn from."""
-    plates = _images(data) if data.kind == "image" else _points(data, exhibits)
+    plates = {"image": _images, "points": _points}[data.modality.name](data, exhibits)
     return Chapter("data", "What there is to learn from", [data.found], [plates])
 
 
-def _images(data: DataSet) -> Plates:
+def _images(data: DataSet, _: Exhibits) -> Plates:
     columns = 2 * sheet.grid_side(data.shape) + 4
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(SEED))[: ROWS * columns]
     ordered = ""
     if data.train.labels is not None:
         rows = rows[data.train.labels[rows].argsort(stable=True)]
         ordered = ", ordered by class"
-    shown = sheet.tiles(data.train.batch(rows))
+    shown = sheet.tiles(data.train.batch(rows).x)
     scale = max(1, 2 * sheet.SHEET_PIXELS // (columns * shown.shape[2]))
     grid = sheet.sheet([shown[i : i + columns] for i in range(0, len(shown), columns)], scale, gap=max(2, scale // 2))
     reduced = f" They are reduced to {sheet.MAX_SIDE} pixels here." if sheet.is_reduced(data.shape) else ""

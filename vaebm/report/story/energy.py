@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vaebm.data import modality_of
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.densities import Densities
 from vaebm.report.exhibits import Exhibits
@@ -25,8 +26,8 @@ def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter
     """How the energy ranks data and samples."""
     title = "What the energy sees"
     energies = exhibits.energies
-    if exhibits.model.energy_net.image is None:
-        where = "only of the codes" if exhibits.model.energy_net.latent is not None else "absent from this recipe"
+    if not exhibits.model.corrects:
+        where = "only of the codes" if exhibits.model.energy_net.base is not None else "absent from this recipe"
         return Chapter(
             "energy", title, [f"The energy is {where} (energy.image is null), so there is none to draw over x."]
         )
@@ -37,7 +38,7 @@ def energy_chapter(exhibits: Exhibits, found: Densities | str | None) -> Chapter
     blocks = [Plates([Plate(energy_histograms(energies), _histogram_caption(energies))], 300, 700)]
     if isinstance(found, Densities) and found.energy is not None:
         blocks.append(_map(found))
-    elif len(exhibits.model.data_shape) == 3 and "vae_mixture" not in exhibits.broken:
+    elif modality_of(exhibits.model.data_shape).pictured and "vae_mixture" not in exhibits.broken:
         blocks.append(_extremes(exhibits))
     return Chapter("energy", title, [*sentences, _gaps(energies)], blocks)
 

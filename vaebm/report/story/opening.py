@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vaebm.energy import Energy
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.report.chapter import Plate
 from vaebm.report.figures.scores import scores
 from vaebm.report.measures import measure
@@ -38,7 +39,7 @@ class Opening:
     warning: str
 
 
-def opening(run: Run, model: VAEBM) -> Opening:
+def opening(run: Run, model: NoiseSpaceModel) -> Opening:
     """The top of the page."""
     measurements = run.measurements()
     decided = verdict(measurements)
@@ -69,10 +70,9 @@ def _has_goal(decided: Verdict) -> bool:
     return bool({"held_out", "truth"} & decided.measurements.keys())
 
 
-def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[tuple[str, str]]:
+def _facts(run: Run, model: NoiseSpaceModel, measurements: Sequence[Measurement]) -> list[tuple[str, str]]:
     settings = run.recipe
-    terms = {"E(x)": model.energy_net.image, "E(z)": model.energy_net.latent}
-    sizes = {name: _weights(net) for name, net in terms.items() if net is not None}
+    sizes = {_term_name(term): _weights(term) for term in model.energy_net.terms.values()}
     energy = ", ".join(
         f"{name} with {counted(size, 'weight')}" if size else f"{name} in closed form" for name, size in sizes.items()
     )
@@ -94,6 +94,11 @@ def _facts(run: Run, model: VAEBM, measurements: Sequence[Measurement]) -> list[
     if drawing:
         facts.append(("drawing", f"1,000 samples in {duration(drawing[-1].value)}"))
     return facts
+
+
+def _term_name(term: Energy) -> str:
+    """E(x), E(z) or E(x, z)."""
+    return f"E({', '.join(name for name, read in (('x', term.reads_x), ('z', term.reads_z)) if read)})"
 
 
 def _weights(net: nn.Module) -> int:

@@ -11,7 +11,7 @@ import torch
 
 import vaebm
 from vaebm.experiment.run_directory import Run
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.report.story.words import counted, duration
 
 
@@ -30,7 +30,7 @@ class Record:
     surroundings: Sequence[tuple[str, str]]
 
 
-def record(run: Run, model: VAEBM) -> Record:
+def record(run: Run, model: NoiseSpaceModel) -> Record:
     """What was run."""
     return Record(_events(run), run.recipe.to_yaml(), _surroundings(run, model))
 
@@ -53,7 +53,7 @@ def _events(run: Run) -> list[tuple[str, str]]:
     return told
 
 
-def _surroundings(run: Run, model: VAEBM) -> list[tuple[str, str]]:
+def _surroundings(run: Run, model: NoiseSpaceModel) -> list[tuple[str, str]]:
     cpus = f"{os.cpu_count()} CPUs" if os.cpu_count() else "CPU"
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine()
     return [

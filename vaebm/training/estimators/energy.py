@@ -15,7 +15,6 @@ rate leaves its noise to the next one's samples.
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.distributions.likelihood import NoisyLikelihood
-from vaebm.energy import DataEnergy
+from vaebm.energy import TotalEnergy
 from vaebm.energy.penalties import energy_square
 from vaebm.errors import InputError
 from vaebm.nn.spectral import SpectralNorms
@@ -39,7 +38,7 @@ from vaebm.training.estimators.contrast import (
     importance_likelihood,
     ratio_to_old,
 )
-from vaebm.training.estimators.negatives import ChainSamples, Pool, StartSamples
+from vaebm.training.estimators.negatives import ChainSamples, Pair, Pool, StartSamples
 from vaebm.training.estimators.score_matching import denoising_loss
 from vaebm.training.estimators.settings import (
     ContrastiveDivergenceSettings,
@@ -63,20 +62,20 @@ class EnergyPhase(Stage):
     phase: PhaseSettings
 
     def __init__(
-        self, name: str, training: Training, energy: DataEnergy, settings: Phase, stage: EnergyStageSettings
+        self, name: str, training: Training, energy: TotalEnergy, settings: Phase, stage: EnergyStageSettings
     ) -> None:
         self.name, self.training, self.energy, self.phase, self.stage = name, training, energy, settings, stage
         self.batch_size = settings.batch_size or stage.batch_size
         self.iterations = settings.iterations
         matches_scores = not isinstance(settings, ContrastSettings) or settings.denoising > 0
-        if matches_scores and not training.model.noise_std:
+        if matches_scores and not (training.model.noise_std and energy.reads_x):
             raise InputError(
                 f"energy_stage.phases.{name} matches scores of images with noise, but energy.noise_std is 0: set it to"
                 " the noise's standard deviation, about the decoder's, or leave score matching out"
             )
 
     def begin(self) -> None:
-        initialise_from_data(self.energy, self.data())
+        initialise_from_data(self.energy, *self.data())
         self.training.engine.synchronise(self.energy)  # each process saw a batch of its own
         self._prepare()
 
@@ -93,26 +92,26 @@ class EnergyPhase(Stage):
     def step(self, iteration: int) -> dict[str, float]: ...
 
     @torch.no_grad()
-    def data(self) -> Tensor:
-        """A batch x+ of data, as E_x is to see them: see `energy.input` and `energy.noise_std`."""
-        t, sees = self.training, self.training.model.settings.energy.input
-        x = t.batch(self.batch_size)
-        if sees == "sample":
-            return t.model.add_noise(x, t.engine.generator)
-        with t.model.autocast():
-            return t.model.vae.reconstruct(x, t.engine.generator)[1].center
+    def data(self) -> Pair:
+        """A batch of data (x, z), z ~ q(z | x), with the noise that the energy sees; what it does not read is None."""
+        t, z = self.training, None
+        x = t.batch(self.batch_size).x
+        if self.energy.reads_z:
+            with t.model.autocast():
+                z = t.model.vae.infer(x, t.engine.generator).z
+        return Pair(t.model.add_noise(x, t.engine.generator) if self.energy.reads_x else None, z)
 
     def denoising_loss(self) -> Tensor:
         """Of a batch of its own (training/estimators/score_matching.py)."""
         model, generator = self.training.model, self.training.engine.generator
-        x = self.training.batch(self.batch_size)
+        x = self.training.batch(self.batch_size).x
         with torch.no_grad():
             with model.autocast():
                 z = model.vae.infer(x, generator).z
-            pixels = model.pixels(z)
-        assert isinstance(pixels, NoisyLikelihood)  # the constructor saw that there is smoothing
+            likelihood = model.likelihood(z)
+        assert isinstance(likelihood, NoisyLikelihood)  # the constructor saw that there is noise
         with model.autocast():
-            return denoising_loss(self.energy, x, model.add_noise(x, generator), pixels)
+            return denoising_loss(self.energy, x, model.add_noise(x, generator), z, likelihood)
 
     def rate(self, iteration: int) -> float:
         """Share of the learning rate at an iteration of the phase."""
@@ -148,11 +147,11 @@ class ContrastPhase(EnergyPhase):
 
     phase: ContrastSettings
 
-    def energies(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """E_x of both in one pass."""
+    def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """The energy, or another, of both in one pass."""
         with self.training.model.autocast():
-            both: Tensor = self.energy(torch.cat([positive, negative]))
-        first, second = both.split([positive.shape[0], negative.shape[0]])
+            both: Tensor = (energy or self.energy)(*positive.joined(negative))
+        first, second = both.split([positive.rows, negative.rows])
         return first, second
 
     def descend(self, contrast: Contrast, positive: Tensor, negative: Tensor, rate: float) -> dict[str, float]:
@@ -175,9 +174,9 @@ class StartPhase(ContrastPhase):
     """Density ratio, or importance-weighted likelihood, against exact samples of the start's proposal."""
 
     def step(self, iteration: int) -> dict[str, float]:
-        x = self.data()
-        negatives = StartSamples(self.training).draw(x.shape[0] * self.phase_negatives, iteration)
-        positive, negative = self.energies(x, negatives.x)
+        data = self.data()
+        negatives = StartSamples(self.training).draw(data.rows * self.phase_negatives, iteration)
+        positive, negative = self.energies(data, negatives.pair)
         ratio = isinstance(self.phase, DensityRatioSettings)
         contrast = (density_ratio if ratio else importance_likelihood)(positive, negative)
         figures = self.descend(contrast, positive, negative, self.rate(iteration))
@@ -197,7 +196,7 @@ class ContrastiveDivergencePhase(ContrastPhase):
     phase: ContrastiveDivergenceSettings
 
     def __init__(
-        self, name: str, training: Training, energy: DataEnergy, settings: Phase, stage: EnergyStageSettings
+        self, name: str, training: Training, energy: TotalEnergy, settings: Phase, stage: EnergyStageSettings
     ) -> None:
         super().__init__(name, training, energy, settings, stage)
         if 0 < self.phase.buffer < self.batch_size:
@@ -213,9 +212,9 @@ class ContrastiveDivergencePhase(ContrastPhase):
         self.negatives = ChainSamples(self.training, sampler, p.buffer, p.replay_prob, p.replay_ramp_iterations)
 
     def step(self, iteration: int) -> dict[str, float]:
-        x = self.data()
-        negatives = self.negatives.draw(x.shape[0], iteration)
-        positive, negative = self.energies(x, negatives.x)
+        data = self.data()
+        negatives = self.negatives.draw(data.rows, iteration)
+        positive, negative = self.energies(data, negatives.pair)
         figures = self.descend(contrastive_divergence(positive, negative), positive, negative, self.rate(iteration))
         return {**figures, **negatives.figures}
 
@@ -237,19 +236,19 @@ class RatioRoundsPhase(ContrastPhase):
         p = self.phase
         sampler = p.sampler or self.training.model.settings.sampler
         self.pool = Pool(self.training, p.chains, sampler, p.restart_fraction, p.restart_steps)
-        self.old: nn.Module = copy.deepcopy(self.energy).requires_grad_(False)
+        self.old = self.energy.frozen_copy()
         self.chain_figures: dict[str, float] = {}
 
     def step(self, iteration: int) -> dict[str, float]:
         within = iteration % self.phase.iterations_per_round
         if within == 0:
             self._new_round(iteration)
-        x = self.data()
-        chosen = self.pool.draw(x.shape[0])
-        positive, negative = self.energies(x, self.pool.x[chosen])
-        with torch.no_grad(), self.training.model.autocast():
-            old = self.old(torch.cat([x, self.pool.x[chosen]]))
-        contrast = ratio_to_old(positive, negative, *old.split([x.shape[0], chosen.shape[0]]))
+        data = self.data()
+        samples = self.pool.draw(data.rows)
+        positive, negative = self.energies(data, samples)
+        with torch.no_grad():
+            old = self.energies(data, samples, self.old)
+        contrast = ratio_to_old(positive, negative, *old)
         rate = rise_and_fall(within, self.phase.iterations_per_round, self.phase.warmup_iterations)
         figures = self.descend(contrast, positive, negative, rate)
         excess = float(contrast.loss.detach()) - INDISTINGUISHABLE
@@ -273,9 +272,9 @@ class RatioRoundsPhase(ContrastPhase):
 
 
 def build_phases(training: Training, settings: EnergyStageSettings) -> list[Stage]:
-    """The phases that a recipe names, in its order; none where there is no E_x."""
-    image = training.model.energy_net.image
-    if image is None:
+    """The phases that a recipe names, in its order; none where the base is all of the energy."""
+    correction = training.model.energy_net.correction
+    if not correction.terms:
         return []
     kinds: dict[type[PhaseSettings], Callable[..., EnergyPhase]] = {
         DensityRatioSettings: StartPhase,
@@ -285,7 +284,7 @@ def build_phases(training: Training, settings: EnergyStageSettings) -> list[Stag
         ContrastiveDivergenceSettings: ContrastiveDivergencePhase,
     }
     return [
-        kinds[type(phase)](name, training, image, phase, settings)
+        kinds[type(phase)](name, training, correction, phase, settings)
         for name, phase in settings.phases.items()
         if phase is not None
     ]

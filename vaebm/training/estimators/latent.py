@@ -51,7 +51,7 @@ class LatentStageSettings(BaseModel):
 
 
 class LatentStage(Stage):
-    """Trains what `model.energy_net.latent` learns."""
+    """Trains what a term on the codes learns."""
 
     name = "latent_energy"
 
@@ -130,11 +130,12 @@ class FlowStage(LatentStage):
         return (self.energy.velocity(z_t, t) - (z1 - z0)).square().mean(), {}
 
 
-def latent_stage(training: Training, settings: LatentStageSettings) -> LatentStage | None:
-    """The stage that the model's E_z needs; None where it has nothing to learn."""
-    energy = training.model.energy_net.latent
-    if isinstance(energy, FlowEnergy):
-        return FlowStage(training, settings, energy)
-    if isinstance(energy, MixtureEnergy) and energy.correction is not None:
-        return CorrectionStage(training, settings, energy)
-    return None
+def latent_stages(training: Training, settings: LatentStageSettings) -> list[LatentStage]:
+    """The stages of the terms on codes that have something to learn."""
+    stages: list[LatentStage] = []
+    for term in training.model.energy_net.terms.values():
+        if isinstance(term, FlowEnergy):
+            stages.append(FlowStage(training, settings, term))
+        elif isinstance(term, MixtureEnergy) and term.correction is not None:
+            stages.append(CorrectionStage(training, settings, term))
+    return stages

@@ -10,14 +10,14 @@ far that chains cannot even start, they stay at their starts and count as stuck,
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaebm import sampling
-from vaebm.models.noise_space import chain_space
-from vaebm.models.vaebm import CHAINS_AT_ONCE, VAEBM
+from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
 from vaebm.sampling.kernel import evaluate
 from vaebm.training.checkpoint import Tree
 from vaebm.training.loop import Training
@@ -26,28 +26,58 @@ from vaebm.training.schedule import ramp
 STUCK = {"acceptance": 0.0, "stuck_fraction": 1.0}  # figures of chains that cannot start
 
 
-def _can_start(model: VAEBM, position: Tensor) -> bool:
+def _can_start(model: NoiseSpaceModel, position: Tensor) -> bool:
     with model.frozen():
         for part in position.split(CHAINS_AT_ONCE):
-            space = chain_space(model, part)
-            log_density, score = evaluate(space.target, space.start)
+            coordinates = model.moves.coordinates(part)
+            log_density, score = evaluate(coordinates.target, coordinates.start)
             if not (bool(log_density.isfinite().all()) and bool(score.isfinite().all())):
                 return False
     return True
 
 
-def _start(model: VAEBM, n: int, generator: torch.Generator) -> Tensor:
+def _start(model: NoiseSpaceModel, n: int, generator: torch.Generator) -> Tensor:
     try:
         return model.start(n, generator)
     except ValueError:  # no energy to choose by: its weights are not finite
         return model.sample_base(n, generator)
 
 
-class Negatives(NamedTuple):
-    """Samples x- (B, *data_shape), and what their chains did: mean acceptance, the share that met non-finite values."""
+class Pair(NamedTuple):
+    """Data or samples (x, z): (B, *data_shape) and (B, latent_dim), or None for what the energy does not read."""
 
-    x: Tensor
+    x: Tensor | None
+    z: Tensor | None
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return next(len(value) for value in (self.x, self.z) if value is not None)
+
+    def joined(self, other: Pair) -> Pair:
+        """The rows of both, this one's first."""
+        return Pair(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(self, other, strict=True)))
+
+    def chosen(self, index: Tensor) -> Pair:
+        """Some of the rows."""
+        return Pair(*(None if value is None else value[index] for value in self))
+
+
+class Negatives(NamedTuple):
+    """Samples (x-, z-), and what their chains did: mean acceptance, the share that met non-finite values."""
+
+    pair: Pair
     figures: dict[str, float]
+
+
+@torch.no_grad()
+def decoded(model: NoiseSpaceModel, position: Tensor) -> Pair:
+    """What the correction reads of positions (B, dim)."""
+    energy = model.energy_net.correction
+    if not energy.reads_x:  # the decoder stays out of it
+        return Pair(None, model.vae.latent(model.noise.unpack(position)[1]))
+    x, z = model.generate(position)
+    return Pair(x, z if energy.reads_z else None)
 
 
 class StartSamples:
@@ -60,7 +90,7 @@ class StartSamples:
     def draw(self, n: int, iteration: int) -> Negatives:
         """n samples."""
         model = self.training.model
-        return Negatives(model.decode(model.sample_base(n, self.training.engine.generator)), {})
+        return Negatives(decoded(model, model.sample_base(n, self.training.engine.generator)), {})
 
     def state_dict(self) -> Tree:
         """Nothing is kept."""
@@ -105,9 +135,7 @@ class ChainSamples:
             start = self.buffer.draw(n, self.replay_prob * ramp(iteration, 0, self.ramp_iterations), fresh, generator)
             position, figures = self._moved(start.position)
             self.buffer.put(position, start.slots)
-        with torch.no_grad():
-            x = model.decode(position)
-        return Negatives(x, figures)
+        return Negatives(decoded(model, position), figures)
 
     def _moved(self, position: Tensor) -> tuple[Tensor, dict[str, float]]:
         model = self.training.model
@@ -171,32 +199,35 @@ class Pool:
                 kept, moved = self._run(kept, self.sampler.steps)
                 figures = moved if figures["stuck_fraction"] < 1.0 else figures
             self.position = torch.cat([fresh, kept])
-        with torch.no_grad(), model.frozen():
-            self.x = torch.cat([model.decode(part) for part in self.position.split(CHAINS_AT_ONCE)])
+        with model.frozen():
+            first, *rest = (decoded(model, part) for part in self.position.split(CHAINS_AT_ONCE))
+        self.samples = functools.reduce(Pair.joined, rest, first)
         return figures
 
-    def draw(self, n: int) -> Tensor:
-        """Indices (n,) of distinct chains."""
+    def draw(self, n: int) -> Pair:
+        """Samples of n distinct chains."""
+        assert self.position is not None
         generator = self.training.engine.generator
-        return torch.randperm(self.chains, generator=generator, device=self.x.device)[:n]
+        return self.samples.chosen(torch.randperm(self.chains, generator=generator, device=self.position.device)[:n])
 
     def state_dict(self) -> Tree:
         """Positions and samples."""
-        return {} if self.position is None else {"position": self.position, "x": self.x}
+        return {} if self.position is None else {"position": self.position, "samples": self.samples._asdict()}
 
     def load_state_dict(self, state: Tree) -> None:
         """From a checkpoint."""
         if "position" in state:
             device = self.training.engine.device
-            self.position, self.x = state["position"].to(device), state["x"].to(device)
+            self.position = state["position"].to(device)
+            parts = state["samples"]
+            self.samples = Pair(*(None if parts[name] is None else parts[name].to(device) for name in Pair._fields))
 
     def _run(self, position: Tensor, steps: int) -> tuple[Tensor, dict[str, float]]:
         model, generator = self.training.model, self.training.engine.generator
         sampler = self.sampler.model_copy(update={"steps": steps})
-        parts = position.split(CHAINS_AT_ONCE)
-        with self.training.progress.task("chains", len(parts) * (steps + sampler.warmup), "steps") as task:
+        with self.training.progress.task("chains", len(position) * (steps + sampler.warmup), "chain steps") as task:
             try:
-                runs = [model.chains(part, generator, sampler, lambda _, __: task.advance(1)) for part in parts]
+                runs = list(model.chains_in_batches(position, generator, sampler, task.advance))
             except ValueError:
                 if _can_start(model, position):
                     raise

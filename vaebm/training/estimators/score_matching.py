@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from vaebm.distributions.likelihood import NoisyLikelihood
-from vaebm.energy import DataEnergy
+from vaebm.energy import TotalEnergy
 
 
-def denoising_loss(energy: DataEnergy, x: Tensor, noisy: Tensor, pixels: NoisyLikelihood) -> Tensor:
-    """L, a scalar, of images x (B, C, H, W), of the same with noise, and of p(. | z) with z ~ q(z | x)."""
+def denoising_loss(energy: TotalEnergy, x: Tensor, noisy: Tensor, z: Tensor, likelihood: NoisyLikelihood) -> Tensor:
+    """L, a scalar, of images x (B, C, H, W), of the same with noise, of z ~ q(z | x), and of p(. | z)."""
     noisy = noisy.detach().requires_grad_()
-    # `of_x` and not the module's call, which may be compiled: gradients of compiled nets have no gradient.
-    (gradient,) = torch.autograd.grad(energy.of_x(noisy).float().sum(), noisy, create_graph=True)
-    return ((pixels.denoise(noisy.detach(), gradient) - x) / pixels.noise).square().mean()
+    (gradient,) = torch.autograd.grad(energy.plain(noisy, z).sum(), noisy, create_graph=True)
+    return ((likelihood.denoise(noisy.detach(), gradient) - x) / likelihood.noise).square().mean()

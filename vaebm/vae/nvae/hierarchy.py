@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions.gaussian import DiagonalGaussian
+from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32
 from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge
 from vaebm.vae.nvae.layout import Scale
 
@@ -34,7 +34,7 @@ def standard_like(mean: Tensor) -> DiagonalGaussian:
 
 
 def _gaussian(raw: Tensor) -> DiagonalGaussian:
-    mean, log_scale = raw.float().chunk(2, dim=1)
+    mean, log_scale = at_least_float32(raw).chunk(2, dim=1)
     return DiagonalGaussian(mean, MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian
-from vaebm.distributions.likelihood import GaussianLikelihood, Likelihood, LikelihoodHead
+from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
 from vaebm.vae.base import VAE, Inference
 from vaebm.vae.nvae.hierarchy import Group, Hierarchy, standard_like
 from vaebm.vae.nvae.towers import BottomUp, Tail
@@ -56,13 +56,11 @@ class NVAE(VAE):
         return torch.stack(terms).sum(0)
 
     def decode(self, z: Tensor) -> Likelihood:
-        return self._pixels(self._given(z)[0])
+        return self._likelihood(self._given(z)[0])
 
-    def pixels_of_noise(self, eps_z: Tensor) -> tuple[GaussianLikelihood, Tensor]:
-        state, z = self._from_noise(eps_z)  # decoded on the way, where `latent` and `pixels` would pass twice
-        pixels = self._pixels(state)
-        assert isinstance(pixels, GaussianLikelihood), "this likelihood has no differentiable generator"
-        return pixels, z
+    def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
+        state, z = self._from_noise(eps_z)  # decoded on the way, where `latent` and `decode` would pass twice
+        return self._likelihood(state), z
 
     def encode(self, x: Tensor) -> Tensor:
         """The means of q(z_l | z_<l, x), each given the means above it, (B, latent_dim)."""
@@ -81,7 +79,7 @@ class NVAE(VAE):
 
     def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         state, inference = self._infer(x, generator)
-        return inference, self._pixels(state)
+        return inference, self._likelihood(state)
 
     def nets(self) -> list[nn.Module]:
         return [self.tower, *self.hierarchy.ways, self.tail]
@@ -116,9 +114,9 @@ class NVAE(VAE):
 
         return self.hierarchy(eps_z.shape[0], choose), _join(chosen)
 
-    def _pixels(self, state: Tensor) -> Likelihood:
-        pixels: Likelihood = self.likelihood(self.tail(state))
-        return pixels
+    def _likelihood(self, state: Tensor) -> Likelihood:
+        likelihood: Likelihood = self.likelihood(self.tail(state))
+        return likelihood
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         parts = flat.split(list(self.group_sizes.values()), dim=1)

@@ -1,0 +1,89 @@
+"""Modalities: what kind of thing one value is, asked here and nowhere else.
+
+    images    data_shape (C, H, W); models see [-1, 1], people [0, 1], files uint8
+    points    data_shape (dim,); the same everywhere
+
+Whatever differs between them outside this package is a method here, or a dictionary keyed by `name`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebm.data.transforms import to_display, to_uint8
+from vaebm.errors import InputError
+
+
+class Modality(ABC):
+    """A kind of data.
+
+    `name` is its key in dictionaries, `noun` is one value, `axes` counts those of one value, and `pictured` says
+    whether values can be written as pictures: a PNG of many, or a folder of one each.
+    """
+
+    name: ClassVar[str]
+    noun: ClassVar[str]
+    axes: ClassVar[int]
+    pictured: ClassVar[bool]
+
+    @abstractmethod
+    def to_user(self, x: Tensor) -> Tensor:
+        """Values (n, *data_shape) from the model's range to the one that users see."""
+
+    @abstractmethod
+    def arrays(self, x: Tensor) -> dict[str, NDArray[Any]]:
+        """Values (n, *data_shape) in the model's range as the named arrays of an .npz."""
+
+
+class Images(Modality):
+    """Images (C, H, W)."""
+
+    name, noun, axes, pictured = "image", "image", 3, True
+
+    def to_user(self, x: Tensor) -> Tensor:
+        """To [0, 1]."""
+        return to_display(x)
+
+    def arrays(self, x: Tensor) -> dict[str, NDArray[Any]]:
+        """`images` (n, H, W, C) uint8.
+
+        Raises:
+            InputError: a pixel is not a number.
+        """
+        return {"images": to_uint8(x).permute(0, 2, 3, 1).cpu().numpy()}
+
+
+class Points(Modality):
+    """Points (dim,)."""
+
+    name, noun, axes, pictured = "points", "point", 1, False
+
+    def to_user(self, x: Tensor) -> Tensor:
+        """As they are."""
+        return x
+
+    def arrays(self, x: Tensor) -> dict[str, NDArray[Any]]:
+        """`points` (n, dim) float32."""
+        return {"points": x.cpu().numpy().astype(np.float32, copy=False)}
+
+
+IMAGES, POINTS = Images(), Points()
+MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGES, POINTS)}
+
+
+def modality_of(data_shape: Sequence[int]) -> Modality:
+    """The modality of values of a shape.
+
+    Raises:
+        InputError: no modality has values of that shape.
+    """
+    found = next((modality for modality in MODALITIES.values() if modality.axes == len(data_shape)), None)
+    if found is None:
+        raise InputError(f"values of shape {tuple(data_shape)} are neither images (C, H, W) nor points (dim,)")
+    return found

@@ -1,0 +1,390 @@
+"""Draws: where chains begin, chains in batches, and how their ends are rendered. The one place that draws.
+
+    subject        what is drawn
+    vaebm          chains on h from `start`
+    start          where those begin: the base, or what the energy chose of it, with its noise scaled; no chain
+    vae            z from the prior, x from p(x | z)
+    vae_mixture    z from the mixture fitted to the codes, x from p(x | z)
+
+    show           what of a draw is shown
+    sample         x = T(eps), with the pixel noise and whatever noise the model adds
+    mean           the decoder's image without noise
+    denoised       the estimate of the clean image under the corrected model (the mean without an energy on x)
+
+One draw of noise serves all shows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from vaebm import sampling
+from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.likelihood import Likelihood
+from vaebm.distributions.mixture import GaussianMixture
+from vaebm.energy import TotalEnergy
+from vaebm.errors import InputError
+from vaebm.models.base import Model, Show
+from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
+from vaebm.nn.folding import folded
+from vaebm.progress import Progress, silent
+from vaebm.sampling.langevin import LangevinSettings
+from vaebm.sampling.resampling import systematic_resample
+from vaebm.vae import VAE
+
+MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
+CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
+MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
+
+
+class InitSettings(BaseModel):
+    """Where chains begin: at samples of the base, among which the energy may choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    importance_samples: int = Field(
+        1, ge=1, description="draws a chain among which the energy's weights choose; 1 takes them all"
+    )
+    noise_scale: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="standard deviation of the pixel noise at the start; 0 starts from the decoder's means",
+    )
+
+
+class DrawSettings(BaseModel):
+    """How samples are drawn; all of it may change after training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: sampling.Sampler = Field(LangevinSettings(), description="the kernel and how long its chains run")
+    latent_step_scale: float = Field(
+        1.0,
+        gt=0,
+        description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
+        " warm-up has learned a mass",
+    )
+    fix_codes: bool = Field(
+        False,
+        description="codes stay as the base draws them and chains move pixels alone: samples then follow the base's"
+        " codes and h(x | z) instead of h(x, z)",
+    )
+    init: InitSettings = Field(InitSettings(), description="where chains begin")
+    target: Target = Field(
+        "exact", description="the exact pull-back, or the released code's target, which drops a Jacobian"
+    )
+    show: Show = Field("sample", description="what of a sample is shown where nobody asks for another way")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="of convolutions and products; auto is settled when a run is made, by its device"
+    )
+    compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
+
+
+class Batches(Protocol):
+    """Keeps batches of chains as they end, so that a drawing that was stopped goes on."""
+
+    def load(self, generator: torch.Generator) -> list[Tensor]:
+        """Batches (rows, dim) that are done, in order; the generator is put where they left it."""
+        ...
+
+    def keep(self, index: int, eps: Tensor, generator: torch.Generator) -> None:
+        """Another batch."""
+        ...
+
+
+class NoiseSpaceModel(Model):
+    """A model whose samples come from chains in the noise space of its VAE."""
+
+    subjects: ClassVar[tuple[str, ...]] = ("vaebm", "vae", "vae_mixture", "start")
+    settings: DrawSettings
+    vae: VAE
+    energy_net: TotalEnergy
+    mixture: GaussianMixture
+    noise: Noise
+    moves: Moves
+
+    # What the density gives
+
+    @abstractmethod
+    def noise_log_density(self, eps: Tensor) -> Tensor:
+        """log h(eps) of (B, dim), to (B,), in nats, up to log Z."""
+
+    @abstractmethod
+    def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim)."""
+
+    @abstractmethod
+    def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
+        """p(x | z), with noise where the model adds it, and z."""
+
+    @abstractmethod
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of the nets."""
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the energy has terms beyond the base, which then begins the chains."""
+        return bool(self.energy_net.correction.terms)
+
+    def energy_over_base(self, x: Tensor | None, z: Tensor | None) -> Tensor:
+        """The energy of the terms that the base does not carry already, (B,): minus its importance weights' log."""
+        with self.autocast():
+            energy: Tensor = self.energy_net.correction(x, z)
+        return energy
+
+    def base_log_density(self, eps: Tensor) -> Tensor:
+        """log of the base in noise space, (B, dim) to (B,), in nats: normalised where its energy is."""
+        base = self.energy_net.base
+        if base is None:
+            return standard_log_prob(eps)
+        energy: Tensor = base(None, self.vae.latent(self.noise.unpack(eps)[1]))
+        return standard_log_prob(eps) - energy
+
+    @abstractmethod
+    def add_noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Data x (B, *data_shape) as the energy sees them."""
+
+    # Where chains begin
+
+    @torch.no_grad()
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, dim) positions where chains begin: the base, or what the energy chooses of it (`init`).
+
+        Their pixel noise is then scaled by `init.noise_scale`: chains that start with less of it let the energy shape
+        the noise as it comes, where a chain that starts with all of it would have to undo what is wrong.
+        """
+        return self.noise.with_scaled_pixels(self._chosen(n, generator), self.settings.init.noise_scale)
+
+    def _chosen(self, n: int, generator: torch.Generator) -> Tensor:
+        candidates = self.settings.init.importance_samples
+        if candidates == 1 or not self.corrects:
+            return self.sample_base(n, generator)
+        eps = self.sample_base(max(n * candidates, MIN_CANDIDATES), generator)
+        return eps[systematic_resample(self.log_weights(eps), n, generator)]
+
+    @torch.no_grad()
+    def log_weights(self, eps: Tensor) -> Tensor:
+        """log h - log base of draws of the base (n, dim), to (n,), up to a constant: their importance weights."""
+        with self.frozen():
+            return torch.cat([-self.energy_over_base(*self.generate(part)) for part in eps.split(CHAINS_AT_ONCE)])
+
+    @torch.no_grad()
+    def sample_base(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, dim) draws of the base: N(0, I), or the codes of the term with exact samples and standard pixel noise.
+
+        Exact for a mixture and its correction (energy/latent.py), for a flow up to its steps in time (energy/flow.py).
+        """
+        base = self.energy_net.base
+        if base is None:
+            return self._standard(n, generator)
+        return self._with_codes(base.sample(n, generator), generator)
+
+    def _with_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        return self.noise.with_latent(self._standard(len(codes), generator), codes)  # codes are their own noise
+
+    def _standard(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.noise.standard(n, generator, next(self.parameters()))
+
+    # Chains
+
+    def kernel(self, sampler: sampling.SamplerSettings | None = None) -> sampling.Kernel:
+        """The kernel of a sampler, by default the recipe's, for what this model's chains move."""
+        return (sampler or self.settings.sampler).build(self.moves.inverse_mass())
+
+    def chains(
+        self,
+        eps: Tensor,
+        generator: torch.Generator,
+        sampler: sampling.SamplerSettings | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> sampling.Chains:
+        """Runs a sampler, by default the recipe's, from one batch of positions (B, dim).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
+        """
+        sampler = sampler or self.settings.sampler
+        with self.frozen():
+            coordinates = self.moves.coordinates(eps)
+            chains = sampling.sample_chains(
+                coordinates.target,
+                coordinates.start,
+                self.kernel(sampler),
+                steps=sampler.steps,
+                warmup=sampler.warmup,
+                generator=generator,
+                keep_history=False,
+                progress=progress,
+            )
+        if chains.interrupted:
+            raise KeyboardInterrupt
+        return replace(chains, state=coordinates.full(chains.state))
+
+    def chains_in_batches(
+        self,
+        eps: Tensor,
+        generator: torch.Generator,
+        sampler: sampling.SamplerSettings | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Iterator[sampling.Chains]:
+        """The same for any number of positions, a batch after the other; `advance` is told of each step's rows."""
+        for part in eps.split(CHAINS_AT_ONCE):
+
+            def progress(done: int, steps: int, rows: int = len(part)) -> None:
+                if advance is not None:
+                    advance(rows)
+
+            yield self.chains(part, generator, sampler, progress)
+
+    def draw(
+        self,
+        n: int,
+        generator: torch.Generator,
+        subject: str | None = None,
+        progress: Progress | None = None,
+        batches: Batches | None = None,
+    ) -> Tensor:
+        """Noise (n, dim) of n samples: fresh chains for the model itself, else exact draws.
+
+        Args:
+            n: how many.
+            generator: on the model's device.
+            subject: one of `subjects`.
+            progress: told of what takes long.
+            batches: keeps finished batches of chains, and has those of an interrupted call with the same arguments.
+
+        Raises:
+            InputError: there is no such subject.
+        """
+        subject, progress = self.check_subject(subject), progress or silent()
+        if subject == "vaebm":
+            return self._draw_chains(n, generator, progress, batches)
+        with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
+            if subject == "vae":
+                eps = self._standard(n, generator)
+            elif subject == "vae_mixture":
+                eps = self._with_codes(self.mixture.sample(n, generator), generator)
+            else:
+                eps = self.start(n, generator)
+            task.advance(n)
+        return eps
+
+    def _draw_chains(self, n: int, generator: torch.Generator, progress: Progress, batches: Batches | None) -> Tensor:
+        sampler = self.settings.sampler
+        steps, start = sampler.steps + sampler.warmup, self.start(n, generator)
+        ended = [] if batches is None else batches.load(generator)
+        before, all_batches = sum(map(len, ended)), math.ceil(n / CHAINS_AT_ONCE)
+        if before:
+            progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
+        stopped, acceptance = 0, 0.0
+        with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
+            for chains in self.chains_in_batches(start[before:], generator, advance=task.advance):
+                stopped += int(chains.diverged.sum())
+                acceptance += float(chains.acceptance.sum()) / (n - before)
+                ended.append(chains.position)
+                if batches is not None and len(ended) < all_batches:
+                    batches.keep(len(ended) - 1, ended[-1], generator)
+        if not self.kernel().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
+            progress.say(_too_large(sampler, stopped, n - before, acceptance))
+        return torch.cat(ended)
+
+    # Rendering
+
+    def render(self, draws: Tensor, show: Show, generator: torch.Generator) -> Tensor:
+        """Data (n, *data_shape), in the model's range, of noise (n, dim)."""
+        with self.frozen():
+            return torch.cat([self._render(part, show, generator) for part in draws.split(CHAINS_AT_ONCE)])
+
+    def _render(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
+        eps_x, eps_z = self.noise.unpack(eps)
+        with torch.no_grad(), self.autocast():
+            likelihood, z = self.decode_noise(eps_z)
+        if eps_x is None:
+            return likelihood.sample(generator) if show == "sample" else likelihood.center
+        if show == "sample":
+            return likelihood.transport(eps_x)
+        energy = self.energy_net.on_data
+        if show == "mean" or not energy.terms:
+            return likelihood.center
+        with torch.enable_grad():
+            x = likelihood.transport(eps_x).requires_grad_()
+            (gradient,) = torch.autograd.grad(energy(x, z).sum(), x)
+        return likelihood.denoise(x.detach(), gradient)
+
+    def show_of(self, subject: str, show: Show | None = None) -> Show:
+        """As asked, or as the settings say; without an energy, `denoised` is the mean."""
+        show = show or self.settings.show
+        return "mean" if show == "denoised" and subject != "vaebm" else show
+
+    # Housekeeping
+
+    def warnings(self) -> list[str]:
+        base = self.energy_net.base
+        if base is not None and base.slow_density and self.moves.follows_h:
+            return [
+                "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
+                " much memory here: fix_codes=true leaves codes as they are drawn."
+            ]
+        return []
+
+    @abstractmethod
+    def compile_nets(self) -> None:
+        """Compiles the nets in place; the first steps after it are slow."""
+
+    def prepare(self, progress: Progress) -> None:
+        if self.settings.compile:
+            started = time.perf_counter()
+            self.compile_nets()
+            generator = torch.Generator(self.device).manual_seed(0)  # of its own: compiling must not change training
+            self.chains(self._standard(2, generator), generator)
+            progress.say(f"torch.compile took {time.perf_counter() - started:.0f} s to start.")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within: weights take no gradient and normalised ones are computed once. What chains run in."""
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        try:
+            for p in trainable:
+                p.requires_grad_(False)
+            with folded(self):
+                yield
+        finally:
+            for p in trainable:
+                p.requires_grad_(True)
+
+    def _moves(self, settings: DrawSettings) -> Moves:
+        if settings.fix_codes:
+            return FixedCodes(self, settings.target)
+        return AllNoise(self, settings.target, settings.latent_step_scale)
+
+
+def in_noise_space(model: Model) -> NoiseSpaceModel:
+    """The model, where its samples come from chains in the noise space of a VAE.
+
+    Raises:
+        InputError: it is of another family.
+    """
+    if not isinstance(model, NoiseSpaceModel):
+        raise InputError(f"this needs a model with a VAE and chains in its noise space, and {type(model).__name__} is none")
+    return model
+
+
+def _too_large(sampler: sampling.SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
+    problem = (
+        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
+        if stopped
+        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
+    )
+    kind = getattr(sampler, "kind", "sampler")
+    return f"The step size is too large for {kind}: {problem}. Lower sampler.step_size, or use sampler.kind=mala."

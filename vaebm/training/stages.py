@@ -1,0 +1,51 @@
+"""Which stages a model family trains in.
+
+class ToySettings(ModelSettings, TrainingSettings)   a family whose settings say how it is trained, too
+TRAININGS["vaebm"] = VAEBMTraining                   or one that keeps the two apart
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vaebm.training.estimators.energy import build_phases
+from vaebm.training.estimators.latent import latent_stages
+from vaebm.training.estimators.settings import EnergyStageSettings
+from vaebm.training.loop import Stage, Training
+from vaebm.training.vae import VAEStage, VAEStageSettings
+
+
+class TrainingSettings(BaseModel, ABC):
+    """How a model of a family is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def stages(self, training: Training) -> list[Stage]:
+        """The stages, in order.
+
+        Raises:
+            InputError: the settings do not suit the model.
+        """
+
+
+class VAEBMTraining(TrainingSettings):
+    """The VAE, then the terms of the energy with the VAE frozen."""
+
+    vae_stage: VAEStageSettings = Field(VAEStageSettings(), description="how the VAE is trained")
+    energy_stage: EnergyStageSettings = Field(EnergyStageSettings(), description="how the energy is trained")
+
+    def stages(self, training: Training) -> list[Stage]:
+        """VAE, then the terms on codes that have something to learn, then the phases of the correction."""
+        return [VAEStage(training, self.vae_stage), *self.energy_stages(training)]
+
+    def energy_stages(self, training: Training) -> list[Stage]:
+        """Of a VAE that is trained already."""
+        latent = latent_stages(training, self.energy_stage.latent)
+        return [*latent, *build_phases(training, self.energy_stage)]
+
+
+TRAININGS: dict[str, type[TrainingSettings]] = {"vaebm": VAEBMTraining}
+"""By the `kind` of the model."""
