@@ -75,4 +75,3 @@ class DensityCoverage(Metric):
 def mean_over_draws(by_draw: Sequence[dict[str, Measurement]]) -> list[Measurement]:
     """Of every measurement by name, the mean over draws."""
     return [Measurement.mean_of([one[name] for one in by_draw]) for name in by_draw[0]]
-

@@ -60,7 +60,9 @@ class ClassGap(Metric):
     """Of labelled images."""
 
     quantities = (
-        Quantity("class_gap", "class gap", "the largest difference of class shares from the data's", "%", "lower", 100.0),
+        Quantity(
+            "class_gap", "class gap", "the largest difference of class shares from the data's", "%", "lower", 100.0
+        ),
     )
     needs = SAMPLES
 

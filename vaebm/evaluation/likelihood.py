@@ -1,8 +1,8 @@
 """Likelihoods of held-out data: the bound of a VAE, and where it is feasible the exact value by quadrature.
 
-    elbo             the mean over data and draws from q(z | x) of log p(x, z) - log q(z | x)
-    log_likelihood   log p(x) of the VAE, log h(x) of the model, log of the truth (metrics/quadrature.py)
-    log_z            the log-normaliser of the model's energy, by quadrature
+elbo             the mean over data and draws from q(z | x) of log p(x, z) - log q(z | x)
+log_likelihood   log p(x) of the VAE, log h(x) of the model, log of the truth (metrics/quadrature.py)
+log_z            the log-normaliser of the model's energy, by quadrature
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class ELBO(Metric):
         return [mean_of("elbo", values, draws_each=ELBO_DRAWS)]
 
 
-LOG_LIKELIHOOD = Quantity(
-    "log_likelihood", "log-likelihood", "the log-likelihood of held-out points", "nats", "higher"
-)
+LOG_LIKELIHOOD = Quantity("log_likelihood", "log-likelihood", "the log-likelihood of held-out points", "nats", "higher")
 
 
 class LogLikelihood(Metric):
@@ -85,4 +83,3 @@ def mean_of(name: str, values: Tensor, **settings: object) -> Measurement:
     """The mean over held-out data (n,) float64, and its standard error."""
     stderr = float(values.std() / len(values) ** 0.5)
     return Measurement(name, float(values.mean()), stderr, len(values), settings | {"split": "test"})
-

@@ -14,7 +14,7 @@ Then `vaebm evaluate --only brightness` finds it, and tables, reports and help l
     samples     once for each show                              `given.draws`
     features    once for each show and kind of features         `given.rows` against `given.space`
     density     once                                            `given.model`, `given.data`, `given.density`
-    codes       once                                            `given.codes`, and `given.data.test.factors` where they are
+    codes       once                                            `given.codes`, `given.data.test.factors`
     time        once                                            `given.seconds`
 """
 

@@ -206,20 +206,29 @@ class Evaluation:
         if len(by_itself) < len(set(missing.values())):
             shown, seconds = self.samples(subject, [w.show for w in missing])
             for presented, x in shown.items():
-                shows = [show for show in dict.fromkeys(w.show for w in missing) if self._presented(subject, show) == presented]
+                shows = [
+                    show
+                    for show in dict.fromkeys(w.show for w in missing)
+                    if self._presented(subject, show) == presented
+                ]
                 looked = self._look(subject, x, {w: metric for w, metric in missing.items() if w.show in shows})
                 found += [m if show is None else m.with_settings(show=show) for show in shows for m in looked]
             drawn = Given(subject, self.data, self.model, self.seed, [*shown.values()][:1], seconds=seconds)
-            found += [m for metric in dict.fromkeys(missing.values()) if "time" in metric.needs for m in metric.measure(drawn)]
+            found += [
+                m for metric in dict.fromkeys(missing.values()) if "time" in metric.needs for m in metric.measure(drawn)
+            ]
         return [m.with_subject(subject) for m in found]
 
-    def samples(self, subject: str, shows: Sequence[Show | None] = ()) -> tuple[dict[Show | None, Tensor], float | None]:
+    def samples(
+        self, subject: str, shows: Sequence[Show | None] = ()
+    ) -> tuple[dict[Show | None, Tensor], float | None]:
         """Samples (n, *data_shape), on the CPU, by how they are presented, also stored; and seconds for a thousand.
 
         The seconds are of the drawing and of what the first of the evaluation's shows makes of it. Of held-out data it
         is what is stored, (k, *data_shape).
         """
-        presented = list(dict.fromkeys(self._presented(subject, show) for show in [*self.shows, *filter(None, shows)]))
+        asked = [*self.shows, *(show for show in shows if show is not None)]
+        presented = list(dict.fromkeys(self._presented(subject, show) for show in asked))
         seconds, about = None, {"seed": self.seed}
         if subject in FLOORS:
             rows = stored_rows(len(self.data.test), self.data.shape)

@@ -48,7 +48,7 @@ class StoredDraws:
     def __init__(self, folder: Path, model_sha256: str) -> None:
         self.folder, self.model_sha256 = folder, model_sha256
 
-    def save(self, subject: str, shown: Mapping[str | None, Tensor], **about: Any) -> None:
+    def save(self, subject: str, shown: Mapping[Any, Tensor], **about: Any) -> None:
         """Keeps rows (k, *data_shape) in the model's range, by show (None for held-out data), in place of others.
 
         Shows that are kept already stay where they are of the same draw, which `about` tells.
@@ -57,14 +57,14 @@ class StoredDraws:
         old, kept = self._read(subject)
         tensors = kept if old == about else {}
         for show, x in shown.items():
-            x = x.detach().cpu()
-            tensors[show or ALL_SHOWS] = (to_uint8(x) if x.ndim == 4 else x.float()).contiguous()
+            values = to_uint8(x) if x.ndim == 4 else x.float()
+            tensors[show or ALL_SHOWS] = values.detach().cpu().contiguous()
         self.folder.mkdir(parents=True, exist_ok=True)
         content = safetensors.torch.save(tensors, {"about": json.dumps(about, sort_keys=True)})
         write_atomically(self._path(subject), content)
 
     def load(self, subject: str, show: str | None = None, n: int | None = None) -> Tensor | None:
-        """The first n rows, or as many as there are, (k, *data_shape) float32 in the model's range; None without any."""
+        """The first n rows, or as many as there are, (k, *data_shape) in the model's range; None without any."""
         tensors = self._read(subject)[1]
         found = tensors.get(show or ALL_SHOWS, tensors.get(ALL_SHOWS))
         if found is None:

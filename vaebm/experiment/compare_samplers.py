@@ -19,19 +19,18 @@ from torch import Tensor
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
+from vaebm.evaluation import Evaluation
 from vaebm.experiment.comparison import Comparison, Shelf, row_of
 from vaebm.experiment.contender import Contender, KernelContender, Terms, short_ladder, start_cost
 from vaebm.experiment.data_noise import data_noise
-from vaebm.experiment.evaluate import kind_of
-from vaebm.experiment.evaluation import Evaluation
-from vaebm.experiment.image_evaluation import ImageEvaluation
+from vaebm.experiment.evaluate import evaluation_of
 from vaebm.experiment.judge import ImageJudge, Judge, Masses, PointJudge
 from vaebm.experiment.mixing import Watch
 from vaebm.experiment.populations import ImportanceContender, SMCContender, mean_energy, model_energies
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import NoiseSpaceModel
+from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
 from vaebm.sampling import KERNELS
 
@@ -103,7 +102,7 @@ def compare_samplers(
         )
     every = contenders(model)
     names = _known(only, list(every))
-    evaluation = kind_of(data)(run, recipe, data, model, None, progress)
+    evaluation = evaluation_of(run, recipe, data, model, None, progress)
     n = n or {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
     if n < FEWEST:
         raise InputError(f"{n} samples tell no sampler from another: give at least {FEWEST}")
@@ -172,7 +171,7 @@ class _Contest:
 
     def _prepare(self) -> tuple[Terms, Judge, Masses | None]:
         model, masses = self.model, None
-        if isinstance(self.evaluation, ImageEvaluation):
+        if self.evaluation.spaces:
             judge: Judge = ImageJudge(self.evaluation)
             own = torch.Generator(model.device).manual_seed(self.seed + 1)
             self.energy = mean_energy(model, ENERGY_PROPOSALS * self.n, own)

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from vaebm.data import StoredSettings
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.train import build_model, build_stages
+from vaebm.experiment.train import build_model
+from vaebm.models import in_noise_space
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.estimators.settings import RatioRoundsSettings
@@ -90,11 +91,15 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     recipe = recipe.for_device(engine.device)
     data = recipe.data.stand_in() if isinstance(recipe.data, StoredSettings) else recipe.data.load()
     training = Training(
-        in_noise_space(build_model(recipe, data, engine.device), data.train.to(engine.device), engine, silent(), recipe.seed
+        in_noise_space(build_model(recipe, data, engine.device)),
+        data.train.to(engine.device),
+        engine,
+        silent(),
+        recipe.seed,
     )
     model = training.model
     chain_step = _chain_step(training)
-    stages = range(len(build_stages(training, recipe)))
+    stages = range(len(recipe.training_settings().stages(training)))
     costs = [_stage_cost(training, recipe, position, chain_step) for position in stages]
     trained = max(_count(model.vae), _count(model.energy_net))
     memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
@@ -196,7 +201,7 @@ def _with_rows(recipe: Recipe, rows: int) -> Recipe:
 
 def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: float) -> StageCost:
     """Of one of the recipe's stages."""
-    stage = build_stages(training, recipe)[position]
+    stage = recipe.training_settings().stages(training)[position]
     phase, rows, pool_seconds = recipe.energy_stage.phases.get(stage.name), recipe.energy_stage.batch_size, 0.0
     if stage.name == "vae":
         rows = recipe.vae_stage.batch_size
@@ -211,7 +216,7 @@ def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: f
         pool_seconds = phase.chains * moves * chain_step
 
     def measure(rows: int) -> FloatArray:
-        timed = _timed(build_stages(training, _with_rows(recipe, rows))[position])
+        timed = _timed(_with_rows(recipe, rows).training_settings().stages(training)[position])
         training.model.vae.eval()  # its own stage would have left it so
         return np.array(timed)
 
@@ -258,7 +263,7 @@ def _chain_step(training: Training) -> float:
     sampler = model.settings.sampler.model_copy(update={"steps": CHAIN_STEPS, "warmup": 0})
 
     def measure(rows: int) -> FloatArray:
-        eps = model.noise.standard(rows, generator, training.engine.device)
+        eps = model.noise.standard(rows, generator, next(model.parameters()))
         started = time.perf_counter()
         model.chains(eps, generator, sampler)
         return np.array([time.perf_counter() - started])

@@ -1,6 +1,6 @@
 r"""Judge: how good samples of one model are, by the same measure for every sampler.
 
-Images: Frechet and kernel distance to the training images on the recipe's first yardstick, as `vaebm evaluate` has
+Images: Frechet and kernel distance to the training images on the recipe's first features, as `vaebm evaluate` has
 them; the Frechet distance is the mean over draws of as many samples as it uses, with the error that the draws' own
 give. It ranks. Beside it stands how far the mean of E_x is from that of the model, where weighted proposals of the
 model without E_x tell that: it shows a bias that a distance between so few images does not.
@@ -32,9 +32,9 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.image_evaluation import ImageEvaluation
-from vaebm.experiment.quadrature import plane_quadrature
-from vaebm.experiment.yardstick import AnyClassifier
+from vaebm.evaluation import Evaluation
+from vaebm.evaluation.feature_space import AnyClassifier
+from vaebm.evaluation.quadrature import plane_quadrature
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel
 
@@ -62,13 +62,13 @@ class Judge(ABC):
 
 
 class ImageJudge(Judge):
-    """Distances on the first of the recipe's yardsticks."""
+    """Distances on the first of the recipe's feature spaces."""
 
     key = "frechet_distance"
 
-    def __init__(self, evaluation: ImageEvaluation) -> None:
-        self.evaluation, self.yardstick = evaluation, evaluation.yardsticks[0]
-        self.size = self.yardstick.n
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation, self.space = evaluation, evaluation.spaces[0]
+        self.size = self.space.n
 
     @cached_property
     def classifier(self) -> AnyClassifier:
@@ -76,7 +76,7 @@ class ImageJudge(Judge):
         return self.evaluation.classifier()
 
     def measure(self, x: Tensor) -> list[Measurement]:
-        rows, reference = self.yardstick.rows(x), self.yardstick.reference
+        rows, reference = self.space.rows(x), self.space.reference
         draws = [draw for draw in rows.split(self.size) if len(draw) == self.size] or [rows]
         found = [metrics.frechet_distance(draw, reference) for draw in draws]
         stderr = math.hypot(*(m.stderr for m in found)) / len(found)
@@ -84,10 +84,10 @@ class ImageJudge(Judge):
             self.key, sum(m.value for m in found) / len(found), stderr, len(draws[0]), {"draws": len(draws)}
         )
         kernel = metrics.kernel_distance(rows, reference)
-        return [m.with_settings(**self.yardstick.features.settings) for m in (frechet, kernel)]
+        return [m.with_settings(**self.space.features.settings) for m in (frechet, kernel)]
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        if not any(yardstick.name == "classifier" for yardstick in self.evaluation.yardsticks):
+        if not any(space.name == "classifier" for space in self.evaluation.spaces):
             return {}
         return {"class": self.classifier.predict(x)}
 

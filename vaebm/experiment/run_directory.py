@@ -27,6 +27,7 @@ from vaebm.experiment.recipe import Recipe, validate
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model, load_model
+from vaebm.models.saved import CONFIG
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
@@ -182,6 +183,19 @@ class Run:
             except json.JSONDecodeError:
                 break  # the last line of a process that was killed while it wrote; a resume cuts it off
         return rows
+
+
+def load(path: str | Path, device: str | None = None) -> Model:
+    """The trained model of a run, or of the folder `model` in one.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    if (path / CONFIG).is_file():
+        model: Model = load_model(path, device or "cpu")
+        return model
+    return Run.open(path).model(device)
 
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
