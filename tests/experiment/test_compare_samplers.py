@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from vaebm.experiment.yardstick import Yardstick
 
 from vaebm import sampling
 from vaebm.errors import InputError
@@ -24,7 +25,6 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.experiment.spending import learn, spend
 from vaebm.experiment.train import build_model
-from vaebm.experiment.yardstick import Yardstick
 from vaebm.report.samplers import write_samplers_page
 
 POINTS = (

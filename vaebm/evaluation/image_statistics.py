@@ -27,8 +27,8 @@ SAMPLES: frozenset[Need] = frozenset({"samples"})
 
 
 def has_classes(data: DataSet) -> bool:
-    """Whether there are labels to train a classifier on."""
-    return data.train.labels is not None and data.class_names is not None
+    """Whether these are images with labels to train a classifier on."""
+    return data.modality.pictured and data.train.labels is not None and data.class_names is not None
 
 
 class PixelsBetweenEnds(Metric):
