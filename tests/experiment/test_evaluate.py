@@ -17,7 +17,7 @@ from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.evaluation import likelihood, metric
 from vaebm.evaluation.stored_draws import stored_rows
-from vaebm.experiment.evaluate import evaluate, stored_draws
+from vaebm.experiment.evaluate import draws_of, evaluate, stored_draws
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
@@ -306,6 +306,23 @@ def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: R
     assert points is not None
     assert truth is not None
     assert (tuple(points.shape), tuple(truth.shape)) == ((30, 2), (200, 2))
+
+
+def test_draws_that_were_not_measured_are_made_for_pictures(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(digits_run, n=20, only=["pixels_between_ends"], subjects=["vae"])
+    drawn: list[str] = []
+    real = VAEBM.draw
+
+    def draw(model: Any, n: int, generator: Any, subject: Any, *further: Any, **more: Any) -> Any:
+        drawn.append(subject)
+        return real(model, n, generator, subject, *further, **more)
+
+    monkeypatch.setattr(VAEBM, "draw", draw)
+    for _ in range(2):
+        stored = draws_of(digits_run, ["held_out", "reconstruction", "vae", "vaebm", "start"])
+        assert drawn == ["vaebm", "start"]
+    sizes = {name: len(x) for name in stored.subjects() if (x := stored.load(name, "sample")) is not None}
+    assert sizes == {"held_out": 360, "reconstruction": 360, "vae": 40, "vaebm": 720, "start": 720}
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:
