@@ -6,6 +6,7 @@ read for what it says. Tables of all pairs of rows are made a block at a time, s
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, SupportsIndex
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.models.inputs import whole_number
 
 Array = Tensor | NDArray[Any]
 Rows = Array  # (n, dim)
@@ -116,9 +116,12 @@ def as_count(value: SupportsIndex, name: str, at_least: int = 1) -> int:
     Raises:
         InputError: something else, or too small a number.
     """
-    number = whole_number(name, value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = at_least - 1
     if number < at_least:
-        raise InputError(f"{name} is {number}: give a whole number of at least {at_least}")
+        raise InputError(f"{name} is {value!r}: give a whole number of at least {at_least}")
     return number
 
 
