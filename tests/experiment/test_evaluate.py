@@ -236,6 +236,8 @@ def test_only(points_run: Run) -> None:
     for name, hint in [("mode_k", "'mode_kl'"), ("zzz", "within_three_sigma")]:
         with pytest.raises(InputError, match=f"{name}.*{hint}"):
             evaluate(points_run, only=[name])
+    with pytest.raises(InputError, match="name a measurement"):
+        evaluate(points_run, only=[])
     with pytest.raises(InputError, match="'frechet_distance' for these data"):
         evaluate(points_run, only=["frechet_distance"])
 

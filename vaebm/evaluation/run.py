@@ -171,8 +171,12 @@ class Evaluation:
             first_show: what stands first among measurements of several shows.
 
         Raises:
-            InputError: an unknown name or subject.
+            InputError: an unknown name or subject, or none.
         """
+        if (names is not None and not names) or (subjects is not None and not subjects):
+            raise InputError(
+                "nothing is named to measure: name a measurement, or leave out the choice for all"
+            )
         for name in names or ():
             if name not in self.names:
                 raise InputError(f"there is no measurement {name!r} for these data: {did_you_mean(name, self.names)}")
