@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -61,20 +62,7 @@ def train_recipe(
     Raises:
         InputError, Diverged, Preempted, Interrupted: as in `train`.
     """
-    with threads(recipe.threads):
-        return _train_recipe(path, recipe, data, device, progress, parts)
-
-
-def _train_recipe(
-    path: Path,
-    recipe: Recipe,
-    data: DataSet | None,
-    device: str | None,
-    progress: Progress,
-    parts: Mapping[str, nn.Module] | None,
-) -> Run:
-    engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
-    try:
+    with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
@@ -91,8 +79,6 @@ def _train_recipe(
             progress.say(f"{run.path} is complete: nothing left to train.")
         else:
             _train(run, training, stages)
-    finally:
-        engine.close()
     return run
 
 
