@@ -38,7 +38,7 @@ def test_threads_are_put_back() -> None:
 
 
 def test_one_process_has_the_whole_batch(engine: Engine) -> None:
-    assert [engine.share(n) for n in (1, 2, 7)] == [1, 2, 7]
+    assert [engine.per_process(n) for n in (1, 2, 7)] == [1, 2, 7]
 
 
 def test_one_process_averages_nothing(engine: Engine) -> None:

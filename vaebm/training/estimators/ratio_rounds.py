@@ -69,7 +69,7 @@ class RatioRounds(ContrastEstimator):
 
     def prepare(self) -> None:
         super().prepare()
-        self.chains = self.training.engine.share(self.settings.chains)
+        self.chains = self.training.engine.per_process(self.settings.chains)
         self.old = self.energy.frozen_copy()
         self.position: Tensor | None = None  # (chains, dim), in equilibrium under the old model
         self.samples = Pair(None, None)  # what the energy reads of them
