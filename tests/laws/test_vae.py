@@ -1,10 +1,12 @@
 """Laws of every VAE: shapes, a generator that is its likelihood's, and weights that are the generator's alone."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
 from vaebm.distributions.likelihood import (
     BernoulliSettings,
     CensoredSettings,
@@ -51,16 +53,39 @@ def test_every_vae_is_tested() -> None:
     assert set(VAES) - {"external"} == set(SHAPES)
 
 
+def standard(mean: Tensor) -> DiagonalGaussian:
+    return DiagonalGaussian(torch.zeros_like(mean), torch.zeros_like(mean))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(kind, SHAPES[kind][0]) for kind in SHAPES])
+@torch.no_grad()
+def test_codes_are_draws_of_the_posterior_that_comes_with_them(kind: str, shape: tuple[int, ...]) -> None:
+    """Its density is exact: -log q of a draw has mean sum log sigma + d log(2 pi e) / 2, and a draw is normal in it."""
+    vae = build(kind, shape, "gaussian")
+    z, _, posterior = vae.infer(data(shape, 1).expand(1000, *shape), torch.Generator().manual_seed(2))
+    codes, d = z[:, : vae.code_dim], vae.code_dim
+    eps = posterior.transport_inverse(codes).double()
+    assert eps.mean().abs() < 5 / (1000 * d) ** 0.5
+    assert (eps.square().mean() - 1).abs() < 5 * (2 / (1000 * d)) ** 0.5
+    surprise = -posterior.log_prob(codes).double()
+    entropy = posterior.log_scale.sum(1).double() + d / 2 * math.log(2 * math.pi * math.e)
+    assert (surprise - entropy).mean().abs() < 5 * (d / 2 / 1000) ** 0.5
+
+
 @every_vae
 def test_its_contract(kind: str, shape: tuple[int, ...], likelihood: str) -> None:
     vae, x = build(kind, shape, likelihood), data(shape)
     before = torch.random.get_rng_state()
 
-    z, kl = vae.infer(x, torch.Generator().manual_seed(2))
+    z, kl, posterior = vae.infer(x, torch.Generator().manual_seed(2))
     assert z.shape == vae.encode(x).shape == (3, vae.latent_dim)
     assert all(group.shape == (3,) and (group >= 0).all() for group in kl.values())
-    again, _ = vae.infer(x, torch.Generator().manual_seed(2))
+    again, *_ = vae.infer(x, torch.Generator().manual_seed(2))
     assert torch.equal(z, again)
+    assert posterior.mean.shape == posterior.log_scale.shape == (3, vae.code_dim)
+    first = next(iter(vae.group_sizes.values()))
+    if first == vae.code_dim:  # q of the codes is then that of the first group, against N(0, I)
+        torch.testing.assert_close(posterior.kl(standard(posterior.mean)), next(iter(kl.values())))
 
     p = vae.decode(z)
     draw = p.sample(torch.Generator().manual_seed(3))

@@ -174,9 +174,7 @@ class Evaluation:
             InputError: an unknown name or subject, or none.
         """
         if (names is not None and not names) or (subjects is not None and not subjects):
-            raise InputError(
-                "nothing is named to measure: name a measurement, or leave out the choice for all"
-            )
+            raise InputError("nothing is named to measure: name a measurement, or leave out the choice for all")
         for name in names or ():
             if name not in self.names:
                 raise InputError(f"there is no measurement {name!r} for these data: {did_you_mean(name, self.names)}")
