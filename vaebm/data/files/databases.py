@@ -4,7 +4,7 @@
     FOLDER/church_outdoor_train_lmdb.zip           the same, packed; it is unpacked beside itself
 
 A record is named by its database's folder and its key. Databases are opened without a lock file, so they may lie on a
-disk that cannot be written to, and anew in every process. This takes the package `lmdb`: pip install "vaebm[lsun]".
+read-only disk, and anew in every process. This needs the package `lmdb`: pip install "vaebm[lsun]".
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vaebm.data.image_source import ImageSource
+from vaebm.data.files.archives import ImageSource
 from vaebm.errors import InputError
+from vaebm.files import naming
 from vaebm.progress import Progress
 
 DATABASE = "data.mdb"
-COPIED_BYTES = 2**24
+BLOCK_BYTES = 2**24
 
 
-class LmdbSource(ImageSource):
+class DatabaseSource(ImageSource):
     """The records of all databases below a folder."""
 
     def names(self) -> list[str]:
-        found = []
+        names = []
         for folder in databases(self.path):
             with _opened(folder).begin() as reading:
                 below = folder.relative_to(self.path).as_posix()
-                found += [f"{below}/{os.fsdecode(key)}" for key in reading.cursor().iternext(values=False)]
-        return sorted(found)
+                names += [f"{below}/{os.fsdecode(key)}" for key in reading.cursor().iternext(values=False)]
+        return sorted(names)
 
     def open(self, name: str) -> BinaryIO:
         below, _, key = name.rpartition("/")
@@ -47,7 +48,7 @@ def databases(place: Path) -> list[Path]:
 
 
 def unpack(archive: Path, progress: Progress) -> None:
-    """Unpacks the database in a zip into a folder beside it, named as the zip is; at once where that is there.
+    """Unpacks the database in a zip into a folder beside it, named as the zip is; returns at once where that is there.
 
     Raises:
         InputError: the zip is damaged, or holds no database.
@@ -64,11 +65,12 @@ def unpack(archive: Path, progress: Progress) -> None:
                 raise InputError(f"{archive} holds no {DATABASE}: get LSUN's own archive of that name")
             target.parent.mkdir(exist_ok=True)
             with (
+                naming(part),
                 packed.open(member) as source,
                 part.open("wb") as out,
                 progress.task(f"unpack {archive.name}", member.file_size, "bytes") as task,
             ):
-                while block := source.read(COPIED_BYTES):
+                while block := source.read(BLOCK_BYTES):
                     out.write(block)
                     task.advance(len(block))
                 os.fsync(out.fileno())
@@ -79,7 +81,7 @@ def unpack(archive: Path, progress: Progress) -> None:
 
 
 @lru_cache(maxsize=8)
-def _opened(folder: Path) -> Any:  # lmdb.Environment; one may be open but once in a process
+def _opened(folder: Path) -> Any:  # an lmdb.Environment, which a process may open only once
     path = folder / DATABASE
     try:
         import lmdb
@@ -90,7 +92,7 @@ def _opened(folder: Path) -> Any:  # lmdb.Environment; one may be open but once 
     except lmdb.Error as error:
         raise InputError(f"{path} is no LMDB database or damaged ({error}): get it whole, then try again") from None
     pages = database.info()["last_pgno"] + 1
-    if path.stat().st_size < pages * database.stat()["psize"]:  # to read on would end the process
+    if path.stat().st_size < pages * database.stat()["psize"]:  # reading beyond the end would kill the process
         database.close()
         raise InputError(f"{path} is truncated: get it whole, then try again")
     return database

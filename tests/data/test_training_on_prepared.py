@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from vaebm.data import prepare as prepare_module
-from vaebm.data.folder import folder_plan
 from vaebm.data.prepare import prepare
+from vaebm.data.sets.folder import folder_manifest
 from vaebm.errors import Preempted
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.train import train
-from vaebm.progress import Task
+from vaebm.progress import Task, silent
 
 SHORT = [
     "vae_stage.iterations=6",
@@ -58,13 +58,13 @@ class StopAfter:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * 3 * 16 * 16)
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * 3 * 16 * 16)
     generator = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(64):
         path = tmp_path / "photos" / f"{i}.png"
         Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    prepare(folder_plan(tmp_path / "photos"), tmp_path / "prepared")
+    prepare(folder_manifest(tmp_path / "photos", None, silent()), tmp_path / "prepared")
     return tmp_path / "photos"
 
 

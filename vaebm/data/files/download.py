@@ -1,14 +1,13 @@
-"""Downloads: the only file that touches the network.
+"""Downloads: the only file that opens a network connection.
 
-A published file is fetched from its mirrors in turn until one gives the bytes whose checksum is known:
+A published file is fetched from its addresses in turn until one gives the bytes whose checksum is known:
 
-    FILE.part    grows; an interrupted download is resumed there by an HTTP Range request, or begun again where the
-                 server does not know ranges or the file changed there
-    FILE         exists only once the checksum was right, by a synced rename: nothing half-fetched is taken for whole
+    FILE.part    grows; an interrupted download is resumed by an HTTP Range request, or begun again where the server
+                 does not support ranges or the file has changed
+    FILE         exists only once the checksum was right, by a synced rename
 
-A mirror that cuts the connection is asked again for the rest, as long as its answers bring some. Processes that want
-the same file wait for the first one. When no address answers, the message says which file to put where, from which
-page.
+A server that cuts the connection is asked for the rest as long as its answers bring some. Processes that want the same
+file wait for the first one. When no address answers, the message says which file to put where, and from which page.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaebm.errors import InputError
-from vaebm.progress import Progress, silent
+from vaebm.files import naming
+from vaebm.progress import Progress
 
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 30.0
-MAX_ANSWERS = 20  # of one mirror that breaks off again and again
-RANGE_NOT_SATISFIABLE = 416
-AGENT = {"User-Agent": "vaebm"}
+MAX_ANSWERS = 20  # of one server that breaks off again and again
 SCHEMES = ("http://", "https://")
 
 
@@ -41,9 +39,9 @@ class Published:
 
     Args:
         name: of the file.
-        digest: "sha256:..." or, where only that was published, "md5:..."; None where neither was: only its size as the
-            server says it, and the reader of its format, then guard against damage.
-        addresses: of the file itself, the likeliest to answer first; none where it cannot be fetched by a program.
+        digest: "sha256:..." or, where only that was published, "md5:..."; None where neither was: then only the size
+            that the server promises, and the reader of the format, guard against damage.
+        addresses: of the file itself, the likeliest to answer first; none where a program cannot fetch it.
         page: where a person finds it.
     """
 
@@ -53,27 +51,17 @@ class Published:
     page: str
 
 
-def obtain(file: Published, folders: Sequence[Path], progress: Progress | None = None) -> Path:
-    """The file, whole and checked: where it lies in one of the folders, else downloaded into the last of them.
+def obtain(file: Published, folders: Sequence[Path], progress: Progress) -> Path:
+    """The checked file: where it lies in one of the folders, else downloaded into the last of them.
 
     Raises:
         InputError: a copy that lies there is damaged, or no address gave the file; the message says what to do.
-    """
-    found = find(file, folders)
-    return found if found is not None else fetch(file, folders[-1], progress or silent())
-
-
-def find(file: Published, folders: Sequence[Path]) -> Path | None:
-    """The file where it lies in one of the folders, checked; None where it does not.
-
-    Raises:
-        InputError: the copy there is damaged.
     """
     for folder in folders:
         if (folder / file.name).is_file():
             check(folder / file.name, file)
             return folder / file.name
-    return None
+    return fetch(file, folders[-1], progress)
 
 
 def check(path: Path, file: Published) -> None:
@@ -82,8 +70,7 @@ def check(path: Path, file: Published) -> None:
     Raises:
         InputError: its checksum differs.
     """
-    difference = _difference(path, file)
-    if difference:
+    if difference := _difference(path, file):
         raise InputError(
             f"{path} is damaged or another file ({difference}): delete it to have it downloaded again, or get"
             f" {file.name} from {file.page}"
@@ -91,7 +78,7 @@ def check(path: Path, file: Published) -> None:
 
 
 def fetch(file: Published, folder: Path, progress: Progress) -> Path:
-    """Downloads a file into a folder, going on with what an earlier try left there.
+    """Downloads a file into a folder, going on with what an earlier call left there.
 
     Raises:
         InputError: no address gave it.
@@ -103,44 +90,43 @@ def fetch(file: Published, folder: Path, progress: Progress) -> Path:
         with _alone(folder, file.name):
             if target.is_file():  # another process was quicker
                 return target
-            reason = _from_mirror(address, part, progress)
-            if reason is None and (difference := _difference(part, file)) is not None:
+            failure = _from_address(address, part, progress)
+            if failure is None and (difference := _difference(part, file)) is not None:
                 part.unlink()  # nothing can be resumed from wrong bytes
-                reason = f"gave another file ({difference})"
-            if reason is None:
+                failure = f"gave another file ({difference})"
+            if failure is None:
                 with part.open("rb") as whole:
                     os.fsync(whole.fileno())
-                part.replace(target)
-                return target
-        failures.append(f"{address} {reason}")
+                return part.replace(target)
+        failures.append(f"{address} {failure}")
     tried = f"no address gave it ({'; '.join(failures)})" if failures else "no program can fetch it"
     raise InputError(f"{target} is missing and {tried}: get {file.name} from {file.page} and put it at {target}")
 
 
-def _from_mirror(address: str, part: Path, progress: Progress) -> str | None:
-    """Lets `part` grow to the end that the mirror knows; the reason why it did not get there, or None."""
-    reason: str | None = "is no http address"
+def _from_address(address: str, part: Path, progress: Progress) -> str | None:
+    """Lets `part` grow to the end of the file; returns None, or why it did not get there."""
+    failure: str | None = "is no http address"
     for _ in range(MAX_ANSWERS if address.startswith(SCHEMES) else 0):
         before = _size(part)
-        reason = _one_answer(address, part, before, progress)
-        if reason is None or _size(part) == before:
+        failure = _one_answer(address, part, before, progress)
+        if failure is None or _size(part) == before:
             break
-    return reason
+    return failure
 
 
 def _one_answer(address: str, part: Path, have: int, progress: Progress) -> str | None:
-    headers = AGENT | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"User-Agent": "vaebm"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with _answer(address, headers) as response:
-            resumed = have > 0 and response.status == http.client.PARTIAL_CONTENT
-            if resumed and not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+        request = urllib.request.Request(address, headers=headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            start = have if response.status == http.client.PARTIAL_CONTENT else 0
+            if start and not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
                 part.unlink()
                 return "answered with another part of the file"
             length = response.headers.get("Content-Length")
-            start = have if resumed else 0
             return _receive(response, part, start, None if length is None else start + int(length), progress)
     except urllib.error.HTTPError as error:
-        if error.code != RANGE_NOT_SATISFIABLE:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return f"answered {error.code}"
         if (error.headers.get("Content-Range") or "").rpartition("/")[2] == str(have):
             return None  # all of it was there already
@@ -152,20 +138,13 @@ def _one_answer(address: str, part: Path, have: int, progress: Progress) -> str 
         return "broke off"
 
 
-@contextmanager
-def _answer(address: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
-    request = urllib.request.Request(address, headers=headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-        yield response
-
-
 def _receive(
     response: http.client.HTTPResponse, part: Path, start: int, end: int | None, progress: Progress
 ) -> str | None:
-    name, done = part.name.removesuffix(".part"), start
+    done = start
     with (
         part.open("ab" if start else "wb") as file,
-        progress.task(f"download {name}", _kilobytes(end or start), "KB", _kilobytes(start)) as task,
+        progress.task(f"download {part.stem}", (end or start) // 1000, "KB", start // 1000) as task,
     ):
         while True:
             try:
@@ -176,19 +155,8 @@ def _receive(
                 return "broke off" if end is not None and done < end else None
             with naming(part):
                 file.write(block)
-            task.advance(_kilobytes(done + len(block)) - _kilobytes(done))
+            task.advance((done + len(block)) // 1000 - done // 1000)
             done += len(block)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """The system's refusals inside the block name `path`, as a full disk's does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
 
 
 @contextmanager
@@ -212,13 +180,9 @@ def _difference(path: Path, file: Published) -> str | None:
         return None
     kind, _, expected = file.digest.partition(":")
     with path.open("rb") as content:
-        found = hashlib.file_digest(content, kind).hexdigest()
-    return None if found == expected else f"its {kind} is {found[:12]}..., the published one {expected[:12]}..."
+        digest = hashlib.file_digest(content, kind).hexdigest()
+    return None if digest == expected else f"its {kind} is {digest[:12]}..., the published one {expected[:12]}..."
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _kilobytes(count: int) -> int:
-    return count // 1000

@@ -3,8 +3,8 @@
 Each pixel counts the ink in a 4 x 4 block of a 32 x 32 scan, so values run from 0 to 16 and half of them are exactly 0.
 The split is fixed and stratified by class: 360 digits are held out, 1,437 are for training.
 
-Reference: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its
-test part, as scikit-learn's `load_digits` has it).
+Reference: E. Alpaydin, C. Kaynak, [Optical Recognition of Handwritten Digits](https://doi.org/10.24432/C50P49), UCI
+Machine Learning Repository, 1998 (its test part, as scikit-learn's `load_digits` has it).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vaebm.data.splits import DataSet, DataSettings, Split, saturated_share
+from vaebm.data.settings import DataSettings
+from vaebm.data.splits import DataSet, Split, saturated_share
 from vaebm.progress import Progress
 
 LEVELS = 16
@@ -37,15 +38,9 @@ class DigitsSettings(DataSettings):
             Split(torch.from_numpy(images[part]), torch.from_numpy(classes[part].astype(np.int64)), LEVELS)
             for part in (np.sort(part) for part in rows)
         )
-        return DataSet(
-            name="digits",
-            shape=(1, 8, 8),
-            train=train,
-            test=test,
-            class_names=tuple("0123456789"),
-            found=(
-                f"{len(images):,} handwritten digits of 8 x 8 pixels, grey, in ten classes; "
-                f"{len(train):,} for training and {len(test)} held out; pixel values 0 to {LEVELS}, "
-                f"{saturated_share(train):.0%} of them exactly black or white; nothing was skipped."
-            ),
+        description = (
+            f"{len(images):,} handwritten digits of 8 x 8 pixels, grey, in ten classes; "
+            f"{len(train):,} for training and {len(test)} held out; pixel values 0 to {LEVELS}, "
+            f"{saturated_share(train):.0%} of them exactly black or white; nothing was skipped."
         )
+        return DataSet("digits", {"train": train, "test": test}, description, tuple("0123456789"))

@@ -1,6 +1,6 @@
 """Where many image files lie: a folder, a zip, or a tar.
 
-A source lists the names of its files, with forward slashes and sorted (hidden ones and what systems leave beside them
+A source lists the names of its files, sorted and with forward slashes (hidden files and what systems leave beside them
 are passed over), and opens one by its name. It can be sent to another process, which then opens the archive anew.
 """
 
@@ -11,7 +11,8 @@ import os
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -36,7 +37,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Of all files that are not hidden, sorted.
+        """Names of all files that are not hidden, sorted.
 
         Raises:
             InputError: they cannot be listed.
@@ -44,14 +45,14 @@ class ImageSource(ABC):
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
-        """One of them, to be read and searched.
+        """One of the files, readable and seekable.
 
         Raises:
             UnreadableImage: it is no file that could hold a picture.
         """
 
     def part(self, names: Iterable[str]) -> ImageSource:
-        """A source that need only know these."""
+        """A source that need only know these names."""
         return self
 
 
@@ -62,7 +63,7 @@ class FolderSource(ImageSource):
         def refuse(error: OSError) -> None:
             raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions") from None
 
-        found: list[str] = []
+        names: list[str] = []
         seen: set[Path] = set()
         for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=refuse):
             here = Path(folder)
@@ -71,8 +72,8 @@ class FolderSource(ImageSource):
                 name for name in subfolders if not name.startswith(".") and (here / name).resolve() not in seen
             ]
             below = here.relative_to(self.path)
-            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
-        return sorted(found)
+            names += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        return sorted(names)
 
     def open(self, name: str) -> BinaryIO:
         path = self.path / name
@@ -85,9 +86,8 @@ class ZipSource(ImageSource):
     """The members of a zip."""
 
     def names(self) -> list[str]:
-        return sorted(
-            info.filename for info in _zip(self.path).infolist() if not info.is_dir() and _visible(info.filename)
-        )
+        members = _zip(self.path).infolist()
+        return sorted(info.filename for info in members if not info.is_dir() and _visible(info.filename))
 
     def open(self, name: str) -> BinaryIO:
         archive = _zip(self.path)
@@ -97,7 +97,7 @@ class ZipSource(ImageSource):
 
 
 class TarSource(ImageSource):
-    """The members of a tar that is not compressed: what is compressed cannot be searched."""
+    """The members of a tar that is not compressed, since a compressed one cannot be searched."""
 
     def __init__(self, path: Path, places: Mapping[str, tuple[int, int]] | None = None) -> None:
         super().__init__(path)
@@ -136,6 +136,21 @@ def open_source(path: Path) -> ImageSource:
     raise InputError(f"{path} does not exist: give an existing folder of images as data.root")
 
 
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Refusals of an archive inside the block say what to do.
+
+    Raises:
+        InputError: in place of the errors of zipfile, tarfile and the system.
+    """
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError):
+        raise InputError(f"{path} is truncated or no {kind}: get it whole, then try again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+
+
 def _visible(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return LITTER not in parts and not any(part.startswith(".") and part != "." for part in parts)
@@ -143,30 +158,20 @@ def _visible(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _opened_zip(path: Path, _size: int, _changed: int) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError):
-        raise InputError(f"{path} is truncated or no zip archive: get it whole, then try again") from None
+    return zipfile.ZipFile(path)
 
 
 def _zip(path: Path) -> zipfile.ZipFile:
-    try:
+    with reading(path, "zip archive"):
         stat = path.stat()
         return _opened_zip(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
 
 
 def _tar(path: Path) -> dict[str, tuple[int, int]]:
-    try:
-        with tarfile.open(path, "r:") as archive:
-            places = {
-                m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isfile() and _visible(m.name)
-            }
-    except (tarfile.TarError, EOFError):
-        raise InputError(f"{path} is truncated or no tar archive: get it whole, then try again") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+    with reading(path, "tar archive"), tarfile.open(path, "r:") as archive:
+        places = {
+            m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isfile() and _visible(m.name)
+        }
     if places and max(start + size for start, size in places.values()) > path.stat().st_size:
         raise InputError(f"{path} is truncated: get it whole, then try again")
     return places
