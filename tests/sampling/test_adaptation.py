@@ -36,7 +36,7 @@ def test_acceptance_meets_its_goal(name: str, target: IllConditioned | DoubleWel
         keep_history=False,
     )
     kernel: Tunable = chains.kernel  # type: ignore[assignment]
-    assert abs(float(chains.acceptance.mean()) - kernel.goal(target.dim)) < 0.05
+    assert abs(float(chains.acceptance.mean()) - kernel.desired_acceptance(target.dim)) < 0.05
 
 
 @pytest.mark.parametrize("name", TUNABLE)
@@ -60,11 +60,16 @@ def test_mass_becomes_the_variance(name: str) -> None:
 def test_trajectories_grow_to_about_a_quarter_period() -> None:
     target, generator = IllConditioned(30, 1.0), torch.Generator().manual_seed(2)
     chains = sampling.sample_chains(
-        target.log_prob, target.sample(100, generator), HMC(leapfrogs=40), steps=1, warmup=200, generator=generator
+        target.log_prob,
+        target.sample(100, generator),
+        HMC(num_leapfrog_steps=40),
+        steps=1,
+        warmup=200,
+        generator=generator,
     )
     kernel = chains.kernel
     assert isinstance(kernel, HMC)
-    assert 1.0 < float(kernel.step_size) * kernel.leapfrogs < 1.8  # pi / 2 is a quarter period
+    assert 1.0 < float(kernel.step_size) * kernel.num_leapfrog_steps < 1.8  # pi / 2 is a quarter period
 
 
 def test_decoherence_follows_the_autocorrelation() -> None:

@@ -42,16 +42,10 @@ ENERGY_PROPOSALS = 20  # a sample, for the mean energy of a model of images
 
 NAMES = {
     "recipe": "the recipe's own sampler",
-    "langevin": "Langevin",
-    "underdamped": "underdamped Langevin",
-    "mala": "MALA",
-    "hmc": "HMC",
-    "mclmc": "MCLMC",
-    "adjusted_mclmc": "adjusted MCLMC",
     "importance": "importance resampling",
     "smc": "SMC",
 }
-"""What sentences call them."""
+"""What sentences call those that are no kernels."""
 
 
 def contenders(model: NoiseSpaceModel) -> dict[str, Contender]:
@@ -229,7 +223,7 @@ class _Contest:
     def _words(self, key: str, masses: Masses | None) -> dict[str, str]:
         of = "the masses of the data" if masses is not None and masses.of == "truth" else "the model's own masses"
         names = {"frechet_distance": "Fréchet distance", "model_kl": f"KL divergence from {of}"}
-        return {"key": names[key], **NAMES}
+        return {"key": names[key], **NAMES, **{name: kind.label for name, kind in KERNELS.items()}}
 
 
 def _known(only: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

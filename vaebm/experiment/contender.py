@@ -23,7 +23,8 @@ from vaebm.experiment.mixing import Mixing, Watch, between_starts
 from vaebm.experiment.spending import Advance, Trace, learn, spend, with_room
 from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
 from vaebm.sampling.kernel import Kernel, LogDensity
-from vaebm.sampling.tempering import TemperingSettings
+from vaebm.sampling.mala import MALA
+from vaebm.sampling.tempering import Tempering
 
 PILOT_SHARE = 0.1  # of all gradients, for learning
 PILOT_CHAINS = 128
@@ -114,7 +115,7 @@ def short_ladder(gradients: int) -> Kernel:
     """Tempering of the energy with as many rungs as the gradients allow."""
     rungs = min(max(gradients // GRADIENTS_A_RUNG, 2), 8)
     betas = tuple(round(0.01 ** (k / (rungs - 1)), 4) for k in range(rungs))
-    return TemperingSettings(betas=betas).build()
+    return Tempering(MALA(), betas, "energy")
 
 
 class KernelContender:
@@ -216,7 +217,7 @@ def _mean(traces: list[Trace], name: str) -> float:
 def _numbers(kernel: Kernel) -> dict[str, Any]:
     """A kernel's numbers as JSON; the mass is 1."""
     numbers: dict[str, Any] = {}
-    for field in dataclasses.fields(kernel):  # type: ignore[arg-type]
+    for field in dataclasses.fields(kernel):
         value = getattr(kernel, field.name)
         if isinstance(value, Tensor):
             value = value.tolist()
@@ -234,5 +235,5 @@ def _words(kind: str, kernel: Kernel, steps: int) -> list[str]:
         betas = ",".join(f"{beta:.4g}" for beta in _numbers(kernel)["betas"])
         return [*words, "sampler.warmup=19", f"'sampler.betas=[{betas}]'"]
     numbers = _numbers(kernel)
-    said = [name for name in ("step_size", "leapfrogs", "decoherence", "friction") if name in numbers]
+    said = [name for name in ("step_size", "num_leapfrog_steps", "decoherence", "friction") if name in numbers]
     return [*words, "sampler.warmup=0", *(f"sampler.{name}={numbers[name]:.4g}" for name in said)]

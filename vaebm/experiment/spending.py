@@ -90,14 +90,12 @@ def _with_unit_mass(kernel: Kernel) -> Kernel:
     inner = getattr(kernel, "kernel", None)  # tempering's
     if inner is not None:
         return cast(Kernel, replace(cast(Any, kernel), kernel=replace(inner, inverse_mass=1.0)))
-    return cast(Kernel, replace(cast(Any, kernel), inverse_mass=1.0))
+    return cast(Kernel, replace(cast(Any, kernel), inverse_mass=1.0)) if hasattr(kernel, "inverse_mass") else kernel
 
 
 def with_room(kernel: Kernel, gradients: int) -> Kernel:
     """The kernel with trajectories short enough that some fit into the gradients."""
-    longest = max(1.0, gradients / MIN_TRAJECTORIES)
-    leapfrogs = getattr(kernel, "leapfrogs", 0.0)
-    return cast(Kernel, replace(cast(Any, kernel), leapfrogs=longest)) if leapfrogs > longest else kernel
+    return kernel.within(max(1.0, gradients / MIN_TRAJECTORIES))
 
 
 def spend(
@@ -152,12 +150,8 @@ def spend(
 
 def _fitting(kernel: Kernel, left: int) -> Kernel | None:
     """The kernel, a shorter trajectory of it, or None where not even that fits into what is left."""
-    leapfrogs = getattr(kernel, "leapfrogs", None)
-    if left < 1 or (leapfrogs is None and kernel.gradients_per_step > left):
-        return None
-    if leapfrogs is not None and round(leapfrogs * (1 + kernel.jitter)) > left:  # type: ignore[attr-defined]
-        return cast(Kernel, replace(cast(Any, kernel), leapfrogs=float(min(left, round(leapfrogs))), jitter=0.0))
-    return kernel
+    fitting = kernel.within(left)
+    return None if fitting.gradients_per_step > left else fitting
 
 
 def _held(stopped: Tensor, state: ChainState, moved: ChainState) -> ChainState:

@@ -13,7 +13,7 @@ each $p_\beta$ invariant, and collect
 Both are unbiased in Z, and the same path back from samples of p is so in 1 / Z.
 
 The stages are planned by a pilot population and then fixed: each next $\beta$ keeps the effective size of a reweighted
-population at a goal; step size (by its acceptance) and mass (by the population's variances) are learned on the way.
+population at a target; step size (by its acceptance) and mass (by the population's variances) are learned on the way.
 
 Reference: Neal, Annealed importance sampling, Statistics and Computing 11, 2001; Del Moral, Doucet and Jasra,
 Sequential Monte Carlo samplers, JRSS B 68, 2006; Zhou, Johansen and Aston, Toward automatic model comparison, JCGS
@@ -92,7 +92,7 @@ def plan(
     """Stages, and the gradient evaluations spent on them, by a pilot population (n, dim) of the reference."""
     stages: list[Stage] = []
     beta, log_step, spent = 0.0, math.log(float(kernel.step_size)), 0
-    goal = kernel.goal(position.shape[1])
+    wanted = kernel.desired_acceptance(position.shape[1])
     phi = path.ratio(position)
     while beta < 1:
         last, beta = beta, next_beta(beta, phi)
@@ -103,7 +103,7 @@ def plan(
             kernel, cost = _search(path.at(beta), position, kernel, generator)
             log_step, spent = math.log(float(kernel.step_size)), spent + cost
         position, acceptance, cost = path.move(position, Stage(beta, kernel), moves, generator)
-        log_step += acceptance - goal
+        log_step += acceptance - wanted
         spent += cost
         stages.append(Stage(beta, replace(kernel, step_size=math.exp(log_step))))
         phi = path.ratio(position)
@@ -177,5 +177,5 @@ def _search(target: LogDensity, position: Tensor, kernel: Tunable, generator: to
         return info.acceptance.mean(), info.gradients
 
     begin = state.log_density.new_tensor(float(kernel.step_size))
-    step_size, gradients = search_step_size(attempt, begin, kernel.goal(position.shape[1]))
+    step_size, gradients = search_step_size(attempt, begin, kernel.desired_acceptance(position.shape[1]))
     return replace(kernel, step_size=float(step_size)), gradients + 1

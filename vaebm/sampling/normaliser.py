@@ -72,7 +72,7 @@ def log_normaliser(
         method: "smc" or "ais".
         particles: rounded up to whole groups.
         generator: on the reference's device.
-        kernel: an adjusted one that moves the particles; HMC with 5 leapfrogs if left out.
+        kernel: an adjusted one that moves the particles; HMC with 5 leapfrog steps if left out.
         moves: its steps at each stage (with AIS at each part of a stage one).
         samples: (n, dim), exact samples of the target for the reverse run; the forward's own if left out.
 
@@ -83,7 +83,7 @@ def log_normaliser(
         raise ValueError(f"method is {method!r}; it has to be 'smc' or 'ais'")
     if particles < 2 * GROUP_SIZE or moves < 1:
         raise ValueError(f"particles is {particles}, moves {moves}; at least {2 * GROUP_SIZE} and 1 are needed")
-    kernel = kernel or HMC(leapfrogs=5, jitter=0.5)
+    kernel = kernel or HMC(num_leapfrog_steps=5, jitter=0.5)
     if not kernel.adjusted:
         raise ValueError(f"{type(kernel).__name__} is unadjusted; annealing needs a kernel with an accept step")
     path = Path(target, reference)

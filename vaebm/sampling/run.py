@@ -12,9 +12,8 @@ enforced where the target is evaluated, so no kernel can exceed it.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import index
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -162,7 +161,9 @@ class _Run:
         """Steps that learn the kernel."""
         if not self.budget.warmup:
             return
-        learner = within(self.kernel, self.budget.warm_up_longest).warm_up(self.budget.warmup)
+        learner = self.kernel.within(self.budget.warm_up_longest).warm_up(
+            self.budget.warmup, self.budget.warm_up_limit - self.target.spent
+        )
         self.target.limit = self.budget.warm_up_limit
         try:
             while self.warmed < self.budget.warmup:
@@ -178,11 +179,11 @@ class _Run:
 
     def keep(self) -> None:
         """Steps of the kernel as it is, which are kept."""
-        self.kernel = kernel = within(self.kernel, self.budget.longest(self.target.spent))
+        self.kernel = kernel = self.kernel.within(self.budget.longest(self.target.spent))
         while self.done < self.budget.max_steps and self.target.left >= 1:
             before = self.target.spent
             try:
-                moved, info = within(kernel, self.target.left).step(self.state, self.target, self.generator)
+                moved, info = kernel.within(self.target.left).step(self.state, self.target, self.generator)
             except _Exhausted:
                 break
             finally:
@@ -222,14 +223,6 @@ class _Run:
             divergences=self.divergences,
             interrupted=interrupted,
         )
-
-
-def within(kernel: Kernel, gradients: float) -> Kernel:
-    """The kernel, with trajectories of at most `gradients` steps where it makes any."""
-    leapfrogs, jitter = getattr(kernel, "leapfrogs", 0.0), getattr(kernel, "jitter", 0.0)
-    if round(leapfrogs * (1 + jitter)) <= gradients or leapfrogs <= 1:
-        return kernel
-    return cast(Kernel, replace(cast(Any, kernel), leapfrogs=max(1.0, math.floor(gradients)) / (1 + jitter)))
 
 
 class _Exhausted(Exception):
@@ -286,7 +279,7 @@ class _Budget:
             assert steps is not None
             return cls(math.inf, warmup, math.inf, math.inf, steps, steps)
         left = index(gradients) - start
-        cheapest = math.ceil(within(kernel, 1).gradients_per_step)
+        cheapest = math.ceil(kernel.within(1).gradients_per_step)
         if left < (cheapest if steps != 0 else 0):
             raise ValueError(
                 f"gradients is {gradients}: the start and a first step of {type(kernel).__name__} cost "
@@ -295,7 +288,7 @@ class _Budget:
         kept = left // cheapest if steps is None else min(steps, left // cheapest)
         reserve = max(cheapest, min(left // 2, round(kept * kernel.gradients_per_step))) if kept else 0
         longest = max(1, (left - reserve) // (MIN_TRAJECTORIES * 5))
-        cost = within(kernel, longest).gradients_per_step
+        cost = kernel.within(longest).gradients_per_step
         warmup = min(warmup, int((1 - SEARCH_SHARE) * (left - reserve) / cost))
         return cls(gradients, warmup, gradients - reserve, longest, steps, kept)
 

@@ -89,15 +89,15 @@ class LadderWarmUp:
         return without_counts(state)
 
     def _search(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[DualAveraging, int]:
-        goal = self.kernel.kernel.goal(state.position.shape[1])
+        wanted = self.kernel.kernel.desired_acceptance(state.position.shape[1])
 
         def attempt(step_sizes: Tensor) -> tuple[Tensor, int]:
             _, info = replace(self.kernel, step_sizes=step_sizes).advance(state, target, generator)
             return info.acceptance.mean(dim=0), info.gradients
 
-        step_sizes, gradients = search_step_size(attempt, self.kernel.rung_step_sizes(state.position), goal)
+        step_sizes, gradients = search_step_size(attempt, self.kernel.rung_step_sizes(state.position), wanted)
         self.kernel = replace(self.kernel, step_sizes=step_sizes)
-        return DualAveraging(step_sizes, goal), gradients
+        return DualAveraging(step_sizes, wanted), gradients
 
     def finish(self) -> Kernel:
         """The kernel with averaged step sizes."""
