@@ -47,7 +47,7 @@ def build(data: str, likelihood: str, **more: object) -> VAEBM:
     generator = torch.Generator().manual_seed(1)
     if "image" in model.energy_net.terms:
         net = getattr(model.energy_net.terms["image"], "net", model.energy_net.terms["image"])
-        initialise_from_data(net, (torch.randn(16, *shape, generator=generator)).clamp(-1, 1))
+        initialise_from_data(net, torch.randn(16, *shape, generator=generator, dtype=torch.float32).clamp(-1, 1))
         with torch.no_grad():
             net.out.weight.normal_(0, 0.3, generator=generator)
     model.set_mixture(fitted(4))

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
+from vaebm.errors import check_choice
 
 MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
 MAX_OFFSET = 4.0  # of log sigma from its base
@@ -230,6 +231,7 @@ class GaussianHead(LikelihoodHead):
 
     def __init__(self, scale: Literal["global", "pixel"], initial_scale: float, censored: bool) -> None:
         super().__init__()
+        check_choice("scale", scale, ("global", "pixel"))
         self.per_value = scale == "pixel"
         self.outputs_per_value = 2 if self.per_value else 1
         self.distribution = CensoredLikelihood if censored else GaussianLikelihood

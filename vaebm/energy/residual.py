@@ -41,7 +41,8 @@ class ResidualEnergy(DataEnergy):
 
     def of_x(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = self.act(self.blocks(self.stem(x))).sum((2, 3), dtype=torch.float32)
+        pixels = self.act(self.blocks(self.stem(x)))
+        pooled = pixels.sum((2, 3), dtype=torch.promote_types(pixels.dtype, torch.float32))
         energy: Tensor = self.out(pooled)
         return energy.squeeze(1)
 

@@ -39,6 +39,7 @@ from vaebm.errors import InputError
 from vaebm.vae import VAE
 
 Target = Literal["exact", "release"]
+TARGETS: tuple[Target, ...] = ("exact", "release")
 
 
 @dataclass(frozen=True)

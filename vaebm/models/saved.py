@@ -44,6 +44,14 @@ class Saved(ModelHubMixin):
     settings: Any
     data_shape: tuple[int, ...]
 
+    def save_pretrained(self, save_directory: str | Path, **more: Any) -> str | None:
+        """Writes config.json and model.safetensors into a folder; `~` is the home directory.
+
+        Raises:
+            InputError: the model was put together by hand.
+        """
+        return super().save_pretrained(Path(save_directory).expanduser(), **more)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
         if not hasattr(self.settings, "build"):
@@ -101,7 +109,12 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
         folder = folder / "model"
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} is no saved model: {folder / name} is missing")
+            unfinished = (folder / "recipe.yaml").is_file()
+            raise InputError(
+                f"{folder} is a run without a model yet: finish it with `vaebm train {folder}`"
+                if unfinished
+                else f"{folder} is no saved model: {folder / name} is missing"
+            )
     device = checked_device(device)
     data_shape, settings = _read_config(folder / CONFIG)
     with torch.inference_mode(False):
@@ -109,7 +122,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
             weights = load_file(folder / WEIGHTS, device=str(device))
         except SafetensorError as damage:
             raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
-        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {})).to(device)
+        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {}))
+        model = model.to(device, next((value.dtype for value in weights.values() if value.is_floating_point()), None))
         try:
             model.load_state_dict(weights)
         except RuntimeError:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import DataEnergySettings, DecodedEnergy, Energy, LatentEnergySettings, TotalEnergy
+from vaebm.errors import check_choice
 from vaebm.models.base import ModelSettings
-from vaebm.models.draws import DrawSettings
+from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.saved import MODELS
 from vaebm.models.vaebm import VAEBM
 from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
@@ -61,11 +62,21 @@ class VAEBMSettings(DrawSettings, ModelSettings):
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> VAEBM:
-        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`."""
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
-            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator)
-            mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim)
-            energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator)
+        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`.
+
+        Its weights are float32, whatever PyTorch's default type is.
+
+        Raises:
+            InputError: parts that do not go together, a part that a VAEBM does not have, or a shape that they cannot
+                have.
+        """
+        for name in parts:
+            check_choice("part", name, ("vae",))
+        # Layers draw from the global state before `generator` redraws them.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator).float()
+            mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim).float()
+            energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator).float()
         return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)
 
 

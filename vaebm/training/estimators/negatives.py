@@ -225,7 +225,8 @@ class Pool:
     def _run(self, position: Tensor, steps: int) -> tuple[Tensor, dict[str, float]]:
         model, generator = self.training.model, self.training.engine.generator
         sampler = self.sampler.model_copy(update={"steps": steps})
-        with self.training.progress.task("chains", len(position) * (steps + sampler.warmup), "chain steps") as task:
+        gradients = len(position) * model.gradients_per_chain(sampler)
+        with self.training.progress.task("chains", gradients, "gradients") as task:
             try:
                 runs = list(model.chains_in_batches(position, generator, sampler, task.advance))
             except ValueError:
