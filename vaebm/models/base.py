@@ -1,7 +1,7 @@
 """What a model is to the rest: a density to evaluate, codes to read off, samples to draw.
 
     class ToyModel(Model):           one file: the module, its settings with `kind` and `build`
-    MODELS["toy"] = ToySettings      one line (models/saved.py): recipes, folders, sampling and measuring find it
+    MODELS.register(ToySettings)     one line (models/saved.py): recipes, folders, sampling and measuring find it
 
 A model is made of modules; settings make the modules. Settings travel with the weights in config.json, so that a saved
 model is built again from its folder alone.

@@ -8,34 +8,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
+from vaebm.registry import Registry
 from vaebm.wording import did_you_mean
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2  # of config.json; 1 is that of version 0.1, whose settings had other names
 
 
-class Family(Protocol):
-    """The settings of a model family, as `ModelSettings` (models/base.py) has them."""
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Any:
-        """The settings that a tree of plain values describes."""
-        ...
-
-
-MODELS: dict[str, type[Family]] = {}
-"""Families by their `kind`: what recipes and config.json are read by."""
+MODELS: Registry[type[BaseModel]] = Registry("model family")
+"""Settings of families by their `kind`: what recipes and config.json are read by."""
 
 
 class Saved(ModelHubMixin):

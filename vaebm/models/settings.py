@@ -49,6 +49,7 @@ class EnergySettings(_Settings):
         return TotalEnergy(terms)
 
 
+@MODELS.register
 class VAEBMSettings(DrawSettings, ModelSettings):
     """A VAE, an energy on top, and the sampler of their product."""
 
@@ -78,6 +79,3 @@ class VAEBMSettings(DrawSettings, ModelSettings):
             mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim).float()
             energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator).float()
         return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)
-
-
-MODELS["vaebm"] = VAEBMSettings
