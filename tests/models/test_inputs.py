@@ -120,7 +120,7 @@ def test_arrays_are_data_too(door: str) -> None:
         (lambda x: x[0], r"x\[None\]"),
         (lambda x: x[:, 0], "batch"),
         (lambda x: x[..., :-1], "8, 8"),
-        (lambda x: x.permute(0, 2, 3, 1), "permute"),
+        (lambda x: x.permute(0, 2, 3, 1), "movedim"),
         (lambda x: x.repeat(1, 3, 1, 1), "1, 8, 8"),
         (lambda x: x.flatten(1), "1, 8, 8"),
         (lambda x: (x + 1) * 127.5, "127.5"),
@@ -180,7 +180,7 @@ def test_noise_is_checked_and_cast(door: str) -> None:
 
 def test_values_of_another_range_are_warned_about() -> None:
     model = build("images", "gaussian")
-    for x, said in ((2.5 * data(), "reach"), ((data() + 1) / 2, r"2 \* x - 1")):
+    for x, said in ((2.5 * data(), "reaches"), ((data() + 1) / 2, r"2 \* x - 1")):
         with pytest.warns(UserWarning, match=said) as warned:
             model.encode(x)
         assert warned[0].filename == __file__

@@ -1,19 +1,13 @@
 """Energies: where does the VAE put too much mass, and where too little?"""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from vaebm.energy.base import DataEnergy, Energy, LatentEnergy
 from vaebm.energy.decoded import DecodedEnergy
 from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
+from vaebm.energy.settings import DataEnergySettings, EnergySettings, LatentEnergySettings
 from vaebm.energy.total import TotalEnergy
-
-DataEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
-LatentEnergySettings = Annotated[MixtureEnergySettings | CorrectionSettings | FlowSettings, Field(discriminator="kind")]
 
 __all__ = [
     "CorrectionSettings",
@@ -21,6 +15,7 @@ __all__ = [
     "DataEnergySettings",
     "DecodedEnergy",
     "Energy",
+    "EnergySettings",
     "FlowEnergy",
     "FlowSettings",
     "LatentEnergy",

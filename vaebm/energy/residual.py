@@ -15,9 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import IMAGES
 from vaebm.energy.base import DataEnergy, linear_from_zero
-from vaebm.errors import InputError
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
@@ -66,10 +65,7 @@ class ResidualEnergySettings(BaseModel):
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         """E_x for images (C, H, W), weights drawn from `generator`."""
-        if modality_of(data_shape) is not IMAGES:
-            raise InputError(
-                f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp"
-            )
+        IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)

@@ -34,6 +34,7 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError, check_choice
 from vaebm.models.base import SHOWS, Batches, Model, Show
+from vaebm.models.cost import expected_cost, gradients_per_chain
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.inputs import rows, wants_graph, whole_number
 from vaebm.models.noise_space import TARGETS, AllNoise, FixedCodes, Moves, Noise
@@ -41,7 +42,6 @@ from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
-from vaebm.wording import counted, duration
 
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
@@ -227,9 +227,7 @@ class NoiseSpaceModel(Model):
 
     def gradients_per_chain(self, sampler: sampling.SamplerSettings | None = None) -> int:
         """About how many gradients a chain costs, warm-up included; never more than `sampler.gradients`."""
-        sampler = sampler or self.settings.sampler
-        planned = 1 + math.ceil((sampler.steps + sampler.warmup) * self.kernel(sampler).gradients_per_step)
-        return planned if sampler.gradients is None else min(planned, sampler.gradients)
+        return gradients_per_chain(sampler or self.settings.sampler, self.kernel(sampler))
 
     def draw(
         self,
@@ -279,7 +277,9 @@ class NoiseSpaceModel(Model):
         if before:
             progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
         if told and before < n:
-            progress.say(self._expected_cost(start[before:]))
+            with self.frozen():
+                first = self.moves.coordinates(start[before:][:CHAINS_AT_ONCE])
+                progress.say(expected_cost(n - before, self.settings.sampler, self.kernel(), first))
         stopped, acceptance = 0, 0.0
         with progress.task(f"{n:,} samples of vaebm", n * cost, "gradients", done=before * cost) as task:
             for chains in self.chains_in_batches(start[before:], generator, advance=task.advance):
@@ -291,20 +291,6 @@ class NoiseSpaceModel(Model):
         if not self.kernel().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
             progress.say(_too_large(self.settings.sampler, stopped, n - before, acceptance))
         return torch.cat(ended)
-
-    def _expected_cost(self, start: Tensor) -> str:
-        """What chains from these positions cost, in gradients and in time, by one gradient of the first batch."""
-        first, cost = start[:CHAINS_AT_ONCE], self.gradients_per_chain()
-        with self.frozen():
-            coordinates, kernel, seconds = self.moves.coordinates(first), self.kernel(), 0.0
-            for _ in range(2):  # the first one prepares what is used again
-                started = time.perf_counter()
-                float(kernel.init(coordinates.start, coordinates.target).log_density.sum())
-                seconds = time.perf_counter() - started
-        expected = duration(seconds * cost * len(start) / len(first))
-        bound = self.settings.sampler.gradients
-        limit = "up to" if bound == cost else "about"
-        return f"Each sample costs {limit} {cost:,} gradients: {counted(len(start), 'sample')} take about {expected}."
 
     # Rendering
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import modality_of
 from vaebm.errors import InputError
 
 TOLERANCE = 1e-3  # of the ends of the range: rounding
-FAR_OUT = 8.0  # beyond this, values are of another scale; a Gaussian decoder's own samples and noise may pass 1
+FAR_OUT = 7.0  # this far beyond the range, values are of another scale; samples of a Gaussian decoder may pass 1
 USER = 5  # frames from a warning to the caller of a model's method
 MAX_SEED = 2**63 - 1
 
@@ -51,8 +51,9 @@ def data_tensor(x: object, data_shape: tuple[int, ...], like: Tensor, noise_std:
         wanted = f"(batch, {', '.join(map(str, data_shape))})"
         raise InputError(f"x is {tuple(x.shape)}, but this model takes {wanted}{_hint(x, data_shape)}")
     _check_finite("x", x)
-    if modality_of(data_shape) is IMAGES and x.numel():
-        _check_range(x, 6 * noise_std)
+    limits = modality_of(data_shape).limits
+    if limits is not None and x.numel():
+        _check_range(x, limits, 6 * noise_std)
     return x
 
 
@@ -110,8 +111,8 @@ def _floats(name: str, value: object, like: Tensor) -> Tensor:
 def _hint(x: Tensor, data_shape: tuple[int, ...]) -> str:
     if tuple(x.shape) == data_shape:
         return ": pass x[None], a batch of one"
-    if len(data_shape) == 3 and tuple(x.shape[1:]) == (*data_shape[1:], data_shape[0]):
-        return ": pass x.permute(0, 3, 1, 2), channels first"
+    if tuple(x.shape[1:]) == (*data_shape[1:], data_shape[0]):
+        return ": pass x.movedim(-1, 1), channels first"
     return ""
 
 
@@ -121,12 +122,13 @@ def _check_finite(name: str, value: Tensor) -> None:
         raise InputError(f"{name} holds values that are not finite, first in row {int(broken.nonzero()[0])}")
 
 
-def _check_range(x: Tensor, slack: float) -> None:
+def _check_range(x: Tensor, limits: tuple[float, float], slack: float) -> None:
     low, high = (float(end) for end in x.detach().aminmax())
-    largest, outside = max(-low, high), "but images live in [-1, 1]"
-    if largest > FAR_OUT + slack:
-        raise InputError(f"values of x reach {largest:g}, {outside}: pass x / 127.5 - 1 of 0 to 255")
-    if largest > 1 + TOLERANCE + slack:
-        warnings.warn(f"values of x reach {largest:.3g}, {outside}", stacklevel=USER)
+    beyond = max(limits[0] - low, high - limits[1]) - slack
+    said = f"x reaches from {low:.3g} to {high:.3g}, but this model's range is [{limits[0]:g}, {limits[1]:g}]"
+    if beyond > FAR_OUT:
+        raise InputError(f"{said}: pass x / 127.5 - 1 of 0 to 255")
+    if beyond > TOLERANCE:
+        warnings.warn(said, stacklevel=USER)
     elif low >= 0 and x.numel() > 1:
-        warnings.warn(f"no value of x is below 0, {outside}: pass 2 * x - 1 of [0, 1]", stacklevel=USER)
+        warnings.warn(f"{said}: pass 2 * x - 1 of [0, 1]", stacklevel=USER)

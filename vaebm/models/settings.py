@@ -5,48 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy import DataEnergySettings, DecodedEnergy, Energy, LatentEnergySettings, TotalEnergy
+from vaebm.energy import EnergySettings
 from vaebm.errors import check_choice
 from vaebm.models.base import ModelSettings
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.saved import MODELS
 from vaebm.models.vaebm import VAEBM
 from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergySettings(_Settings):
-    """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
-
-    image: DataEnergySettings | None = Field(None, description="the term on x, of images or of points")
-    input: Literal["sample", "mean"] = Field(
-        "sample",
-        description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
-    )
-    noise_std: float = Field(
-        0.0,
-        ge=0,
-        description="standard deviation of the noise that data and decoder both carry where the energy looks at them;"
-        " show such samples denoised; 0 adds none",
-    )
-    latent: LatentEnergySettings | None = Field(None, description="the term on z, with exact samples of the codes")
-    joint: None = Field(None, description="the place of a term on x and z, which does not exist yet")
-
-    def build(self, data_shape: tuple[int, ...], vae: VAE, components: int, generator: torch.Generator) -> TotalEnergy:
-        """The terms for data of this shape and this VAE, weights drawn from `generator` in this order."""
-        terms: dict[str, Energy] = {}
-        if self.image is not None:
-            on_data = self.image.build(data_shape, generator)
-            terms["image"] = DecodedEnergy(on_data, vae) if self.input == "mean" else on_data
-        if self.latent is not None:
-            terms["latent"] = self.latent.build(vae.code_dim, components, generator)
-        return TotalEnergy(terms)
 
 
 @MODELS.register
