@@ -139,9 +139,9 @@ class FlowSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["flow"] = "flow"
-    width: int = Field(512, ge=1)
-    blocks: int = Field(3, ge=1)
+    kind: Literal["flow"] = Field("flow", description="the kind of the term on z")
+    width: int = Field(512, ge=1, description="of each residual block of the velocity")
+    blocks: int = Field(3, ge=1, description="residual blocks of the velocity")
     steps: int = Field(10, ge=1, description="of Heun's method, from the mixture to the codes")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> FlowEnergy:

@@ -137,7 +137,7 @@ class MixtureEnergySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["mixture"] = "mixture"
+    kind: Literal["mixture"] = Field("mixture", description="the kind of the term on z")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
         """E_z with a mixture still to be fitted."""
@@ -149,8 +149,8 @@ class CorrectionSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["correction"] = "correction"
-    hidden: list[int] = Field([256, 256], min_length=1)
+    kind: Literal["correction"] = Field("correction", description="the kind of the term on z")
+    hidden: list[int] = Field([256, 256], min_length=1, description="widths of the hidden layers")
     bound: float = Field(
         3.0,
         gt=0,

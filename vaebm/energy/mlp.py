@@ -35,8 +35,8 @@ class MLPEnergySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["mlp"] = "mlp"
-    hidden: list[int] = Field([256, 256, 256], min_length=1)
+    kind: Literal["mlp"] = Field("mlp", description="the kind of the term on x")
+    hidden: list[int] = Field([256, 256, 256], min_length=1, description="widths of the hidden layers")
     fourier_features: int = Field(0, ge=0, description="number of random frequencies; 0 for none")
     fourier_scale: float = Field(
         3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x"

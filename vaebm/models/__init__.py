@@ -5,7 +5,7 @@ from vaebm.models.draw_settings import DrawSettings, InitSettings
 from vaebm.models.draws import CHAINS_AT_ONCE, NoiseSpaceModel, in_noise_space
 from vaebm.models.noise_space import Noise
 from vaebm.models.saved import MODELS, load_model
-from vaebm.models.settings import EnergySettings, VAEBMSettings
+from vaebm.models.settings import VAEBMSettings
 from vaebm.models.vaebm import VAEBM
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "SHOWS",
     "VAEBM",
     "DrawSettings",
-    "EnergySettings",
     "InitSettings",
     "Model",
     "ModelSettings",

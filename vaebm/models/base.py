@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from vaebm.data.modality import modality_of
@@ -45,7 +45,7 @@ class ModelSettings(BaseModel, ABC):
 
     changeable: ClassVar[frozenset[str]] = frozenset()  # names of what may change after training
 
-    kind: str
+    kind: str = Field(description="the model family")
 
     @abstractmethod
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> Model:

@@ -3,8 +3,8 @@
     gradients of a chain  =  1 + (steps + warm-up) * gradients of a step,  at most the sampler's bound
     seconds               =  those of one gradient of the first batch * gradients of a chain * batches
 
-A warm-up may choose longer or shorter trajectories than its kernel starts with: both numbers are estimates, and the bound
-alone is exact.
+A warm-up may choose longer or shorter trajectories than its kernel starts with: both numbers are estimates, and the
+bound alone is exact.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def gradients_per_chain(sampler: SamplerSettings, kernel: Kernel) -> int:
 
 
 def expected_cost(n: int, sampler: SamplerSettings, kernel: Kernel, batch: Coordinates) -> str:
-    """A sentence on what n chains cost of which these are the first; to be used while the model's weights are frozen."""
+    """A sentence on what n chains cost; `batch` are the first of them, while the model's weights are frozen."""
     gradients, seconds = gradients_per_chain(sampler, kernel), 0.0
     for _ in range(2):  # the first one prepares what is used again
         started = time.perf_counter()

@@ -79,10 +79,10 @@ class ConvSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["conv"] = "conv"
-    latent_dim: int = Field(24, ge=1)
-    widths: list[int] = Field([32, 64, 128], min_length=1)
-    likelihood: LikelihoodSettings = CensoredSettings()
+    kind: Literal["conv"] = Field("conv", description="the kind of the VAE")
+    latent_dim: int = Field(24, ge=1, description="how many numbers a code has")
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels at the full size, the half, ...")
+    likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z), what the decoder's output means")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for images (C, H, W), weights drawn from `generator`."""

@@ -22,10 +22,10 @@ class MLPSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["mlp"] = "mlp"
-    latent_dim: int = Field(2, ge=1)
-    hidden: list[int] = Field([256, 256], min_length=1)
-    likelihood: LikelihoodSettings = GaussianSettings()
+    kind: Literal["mlp"] = Field("mlp", description="the kind of the VAE")
+    latent_dim: int = Field(2, ge=1, description="how many numbers a code has")
+    hidden: list[int] = Field([256, 256], min_length=1, description="widths of the hidden layers")
+    likelihood: LikelihoodSettings = Field(GaussianSettings(), description="p(x | z), what the decoder's output means")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for data of this shape, weights drawn from `generator`."""

@@ -35,7 +35,7 @@ class NVAESettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["nvae"] = "nvae"
+    kind: Literal["nvae"] = Field("nvae", description="the kind of the VAE")
     widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down, halved each")
     groups: list[int] = Field([2, 4], min_length=1, description="groups of latents at each scale, the coarsest first")
     latents: int = Field(8, ge=1, description="channels of each group")
@@ -45,7 +45,7 @@ class NVAESettings(BaseModel):
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
     norm: Norm = Field("weight", description="of convolutions")
     gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
-    likelihood: LikelihoodSettings = CensoredSettings()
+    likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z), what the decoder's output means")
 
     @model_validator(mode="after")
     def _check_scales(self) -> NVAESettings:
