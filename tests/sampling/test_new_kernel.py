@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaebm.comparison.kernel_candidate import Trail, learn, run_chains
+from vaebm.comparison.run import candidates
 from vaebm.errors import InputError
-from vaebm.experiment.compare_samplers import contenders
 from vaebm.experiment.recipe import Recipe, load_recipe
-from vaebm.experiment.spending import learn, spend
 from vaebm.models.settings import ModelSettings
 from vaebm.sampling import KERNELS, sample_chains
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, RunLength, StepInfo, evaluate, number
@@ -111,14 +111,14 @@ def test_it_samples() -> None:
 
 
 def test_samplers_are_compared_with_it() -> None:
-    model = SimpleNamespace(settings=SimpleNamespace(sampler=load_recipe("gaussians25").sampler), energy_net=None)
-    model.settings.init = SimpleNamespace(importance_samples=1)
-    assert "random_walk" in contenders(model)  # type: ignore[arg-type]
+    settings = SimpleNamespace(sampler=load_recipe("gaussians25").sampler, init=SimpleNamespace(importance_samples=1))
+    candidate = candidates(SimpleNamespace(settings=settings, corrects=True))["random_walk"]  # type: ignore[arg-type]
+    assert candidate.label == "a random walk"
     begin, generator = torch.zeros(4, 2), torch.Generator().manual_seed(0)
     kernel, spent = learn(RandomWalk(), gaussian, begin, 40, generator, lambda _: None)
     assert isinstance(kernel, RandomWalk)
     assert spent <= 60
-    assert spend(kernel, gaussian, begin, 30, generator).gradients == 30
+    assert run_chains(kernel, gaussian, begin, generator, Trail(lambda _: None), gradients=30).gradients == 30
 
 
 def test_another_part_cannot_take_its_name() -> None:

@@ -81,12 +81,15 @@ class StepInfo(NamedTuple):
         accepted: (chain,) bool, whether the chain moved.
         diverged: (chain,) bool, whether the move was refused for a value that is not finite.
         gradients: gradient evaluations that the step cost each chain.
+        outside: (chain,) bool, whether the move was refused because the target has no density where it led; no smaller
+            step size would have spared this refusal. None where the kernel does not tell.
     """
 
     acceptance: Tensor
     accepted: Tensor
     diverged: Tensor
     gradients: int = 1
+    outside: Tensor | None = None
 
 
 class RunLength(NamedTuple):
@@ -253,13 +256,15 @@ class Scored(Protocol):
 def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Tensor]:
     """Log-density and score of a target.
 
-    Only the gradient with respect to the position is computed: freeze the target's weights, or their graph is built for
-    nothing. The target never sees a coordinate that is not finite, at which many would raise: it sees 0 instead. Only a
-    move that has diverged leads there, and its own length or momentum is not finite either, so that it is rejected.
+    Only the gradient with respect to the position is computed, under `torch.inference_mode` too: freeze the target's
+    weights, or their graph is built for nothing. The log-density keeps a higher precision than the position's, which
+    differences of large values need. The target never sees a coordinate that is not finite, at which many would raise:
+    it sees 0 instead. Only a move that has diverged leads there, and its own length or momentum is not finite either,
+    so that it is rejected.
 
     Args:
-        target: (chain, dim) -> (chain,). It may run under an autocast of its own; results are brought to the
-            position's type.
+        target: (chain, dim) -> (chain,). It may run under an autocast of its own; results are brought to at least
+            the position's precision.
         position: (chain, dim).
 
     Returns:
@@ -271,14 +276,10 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
     own: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(target, "value_and_score", None)
     if own is not None:
         return own(position)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaf = position.detach().nan_to_num(0.0, 0.0, 0.0).requires_grad_()
         log_density = target(leaf)
-        if log_density.shape != position.shape[:1]:
-            raise ValueError(
-                f"the target gave shape {tuple(log_density.shape)} for positions {tuple(position.shape)}; "
-                f"it has to give one log-density a chain, ({position.shape[0]},), for all {position.shape[0]} chains"
-            )
+        _check_shape(log_density, position)
         score: Tensor | None = None
         if log_density.requires_grad:
             (score,) = torch.autograd.grad(log_density.sum(), leaf, allow_unused=True)
@@ -287,7 +288,27 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
             "the target's value does not depend on the position (no gradient, in any chain); compute it from the "
             "position with differentiable torch operations, without detach() or no_grad()"
         )
-    return log_density.detach().to(position.dtype), score
+    return log_density.detach().to(torch.promote_types(position.dtype, log_density.dtype)), score
+
+
+def log_densities(target: LogDensity, position: Tensor, *, noun: str = "target", hint: str = "") -> Tensor:
+    """(chain,), the log-density without its score; the target gets a copy of the positions, which it may change.
+
+    Raises:
+        ValueError: it gives another shape; `noun` is how the message calls it, and `hint` what may be the cause.
+    """
+    with torch.no_grad():
+        values = target(position.clone())
+    _check_shape(values, position, noun, hint)
+    return values
+
+
+def _check_shape(log_density: Tensor, position: Tensor, noun: str = "target", hint: str = "") -> None:
+    if log_density.shape != position.shape[:1]:
+        raise ValueError(
+            f"the {noun} gave shape {tuple(log_density.shape)} for positions {tuple(position.shape)}; "
+            f"it has to give one log-density a chain, ({position.shape[0]},), for all {position.shape[0]} chains{hint}"
+        )
 
 
 def start(position: Tensor, target: LogDensity) -> ChainState:
@@ -297,6 +318,8 @@ def start(position: Tensor, target: LogDensity) -> ChainState:
         ValueError: positions are not (chain, dim) of a floating type, or position, log-density or score is not finite
             in some chains.
     """
+    if not isinstance(position, Tensor):
+        raise ValueError(f"positions have to be a floating-point tensor (chain, dim), not {type(position).__name__}")
     if position.ndim != 2 or not position.is_floating_point():
         shape = tuple(position.shape)
         raise ValueError(f"positions have to be floating-point (chain, dim), not {position.dtype} {shape}")

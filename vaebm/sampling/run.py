@@ -11,6 +11,7 @@ enforced where the target is evaluated, so no kernel can exceed it.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import index
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, evaluate, select
+from vaebm.sampling.metropolis import MAX_ROUNDING
 
 MIN_TRAJECTORIES = 8
 SEARCH_SHARE = 0.2  # of a warm-up's budget, for the searches of the step size's order
@@ -117,9 +119,12 @@ def sample_chains(
         raise ValueError(f"thinning is {thinning}; it has to be at least 1")
     if steps is None and gradients is None:
         raise ValueError("neither steps nor gradients says how long the chains run; give at least one of them")
+    if not isinstance(kernel, Kernel):
+        raise ValueError(f"kernel is {kernel!r}; give a kernel, such as KERNELS['hmc']()")
     going_on = isinstance(position, ChainState)
     budget = _Budget.of(kernel, steps, warmup, gradients, 0 if going_on else 1)
-    metered = _Metered(target, len(position.position if isinstance(position, ChainState) else position), budget.total)
+    chains = position.position if isinstance(position, ChainState) else position
+    metered = _Metered(target, len(chains), budget.total)
     state = position if isinstance(position, ChainState) else kernel.init(position, metered)
     rows = budget.max_steps // thinning if keep_history else 0
     run = _Run(kernel, metered, budget, state, generator, observer, progress, rows, thinning)
@@ -129,7 +134,20 @@ def sample_chains(
         run.keep()
     except KeyboardInterrupt:
         interrupted = True
+    _warn_of_rounding(run.state.log_density)
     return run.chains(interrupted, keep_history=keep_history)
+
+
+def _warn_of_rounding(log_density: Tensor) -> None:
+    """Says so where log-densities are too large for their differences to decide anything."""
+    largest = float(log_density.abs().amax()) if len(log_density) else 0.0
+    rounding = torch.finfo(log_density.dtype).eps * largest
+    if rounding > MAX_ROUNDING:
+        warnings.warn(
+            f"the target's log-density is about {largest:.0e}, and {log_density.dtype} rounds it by {rounding:.1g} nats:"
+            " smaller differences are lost; subtract a constant, or let the target compute in float64",
+            stacklevel=3,
+        )
 
 
 class _Run:

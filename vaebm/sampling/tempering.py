@@ -148,6 +148,7 @@ class Tempering(Kernel):
             info.accepted.reshape(shape),
             info.diverged.reshape(shape),
             len(self.betas) * info.gradients,
+            None if info.outside is None else info.outside.reshape(shape),
         )
         return ChainState(*cold, carried=(*replicas, *inner)), every
 

@@ -60,6 +60,7 @@ class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
             steps = float(integrated_time(torch.stack(self.seen)).nanmean().clamp(min=1))
             dim = self.variance.mean.shape[0] if self.variance.mean is not None else 1
             length = FACTOR * float(self.kernel.step_size) * steps
-            self.kernel = replace(self.kernel, decoherence=length / math.sqrt(dim))
+            if math.isfinite(length):  # chains have moved
+                self.kernel = replace(self.kernel, decoherence=length / math.sqrt(dim))
             self.seen = []
         super().close_window()

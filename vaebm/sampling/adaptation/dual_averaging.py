@@ -42,7 +42,7 @@ class DualAveraging:
         self.count += 1
         m = self.count
         weight = 1 / (m + T0)
-        self.error = (1 - weight) * self.error + weight * (self.target_acceptance - acceptance)
+        self.error = (1 - weight) * self.error + weight * (self.target_acceptance - acceptance.to(self.mu.dtype))
         self.log_step = self.mu - m**0.5 / GAMMA * self.error
         self.log_average = m**-KAPPA * self.log_step + (1 - m**-KAPPA) * self.log_average
         return self.log_step.exp()

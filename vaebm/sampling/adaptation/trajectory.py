@@ -12,6 +12,10 @@ of the climb. It starts with the first mass window, from one leapfrog step: $C$ 
 the first is the cheapest. The reference climbs $C$ itself, which is flat for long trajectories on a target that is not
 Gaussian; dividing by $\sqrt \tau$ lets the cost decide there, and shortens a Gaussian's trajectory by an eighth only.
 
+Where the density has walls or jumps, a trajectory is refused outright in proportion to its length: a fraction $p$ of
+them refused means that $1 - p = e^{-\lambda \tau}$ falls by $\partial \log(1 - p) / \partial \log \tau = \log(1 - p)$,
+which is added to the climb.
+
 Reference: Hoffman, Radul and Sountsov, An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte
 Carlo, AISTATS 2021.
 """
@@ -24,7 +28,7 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from vaebm.sampling.adaptation.warmup import Adjusted, StepSizeWarmUp
+from vaebm.sampling.adaptation.warmup import MIN_ACCEPTANCE, Adjusted, StepSizeWarmUp, pooled_acceptance
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, RunLength, StepInfo, WarmUp, number
 from vaebm.sampling.metropolis import metropolis
 
@@ -104,7 +108,7 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         super().__init__(kernel, steps, gradients)
         self.log_length: float | None = None
         self.centre: Tensor | None = None
-        self.square = 0.0
+        self.square, self.refused = 0.0, 0.0
         self.climbed = 0
         self.lengths: list[float] = []
 
@@ -113,7 +117,7 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         if self.variance.mean is not None and self.log_length is None:
             self.log_length = math.log(float(self.kernel.step_size))
         if self.log_length is not None:
-            self.kernel = self._of_length(math.exp(self.log_length))
+            self.kernel = self._of_length(self.kernel, math.exp(self.log_length))
         trajectory = self.kernel.propose(state, target, generator)
         moved, info = metropolis(state, trajectory.end, trajectory.log_ratio, generator, trajectory.gradients)
         if self.log_length is not None:
@@ -124,6 +128,18 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
             self.lengths.append(self.log_length)
         return moved, info
 
+    def with_step_size(self, step_size: Tensor) -> TrajectoryKernel:
+        """The kernel as learned so far, with another step size for trajectories of the same length."""
+        kernel = super().with_step_size(step_size)
+        return kernel if self.log_length is None else self._of_length(kernel, math.exp(self.log_length))
+
+    def pooled(
+        self, info: StepInfo, kernel: TrajectoryKernel, target_acceptance: float, *, early: bool = False
+    ) -> Tensor:
+        """The acceptance of a trajectory of all chains; once its length is learned, the step size does not set it."""
+        own_length = self.log_length is not None and kernel.num_leapfrog_steps > 1
+        return pooled_acceptance(info, target_acceptance, early=early, own_length=own_length)
+
     def _climb(
         self, log_length: float, state: ChainState, trajectory: Trajectory, acceptance: Tensor, mean: Tensor
     ) -> float:
@@ -131,7 +147,10 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         time = torch.as_tensor(trajectory.time, dtype=mean.dtype, device=mean.device).flatten()
         begin, end = (state.position - mean) / scale, (trajectory.end.position - mean) / scale
         change = end.square().sum(dim=1) - begin.square().sum(dim=1)
-        slopes = change * (end * trajectory.velocity).sum(dim=1) * time - COST * change.square() / 4  # of C / tau^COST
+        refused = float((acceptance < MIN_ACCEPTANCE).to(mean.dtype).mean())
+        self.refused = DECAY * self.refused + (1 - DECAY) * refused
+        cost = COST - math.log1p(-min(self.refused, 0.99))
+        slopes = change * (end * trajectory.velocity).sum(dim=1) * time - cost * change.square() / 4  # of C / tau^cost
         # A trajectory that blew up has acceptance 0 and no say.
         slopes = torch.where(acceptance > 0, slopes, 0)
         slope = float((acceptance * slopes).sum() / acceptance.sum().clamp(min=torch.finfo(mean.dtype).tiny))
@@ -156,10 +175,11 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         if not self.lengths:
             return kernel
         half = self.lengths[len(self.lengths) // 2 :]
-        return self._of_length(math.exp(sum(half) / len(half)))
+        return self._of_length(self.kernel, math.exp(sum(half) / len(half)))
 
-    def _of_length(self, length: float) -> TrajectoryKernel:
+    def _of_length(self, kernel: TrajectoryKernel, length: float) -> TrajectoryKernel:
         # A bounded warm-up shares out what is left among the steps that are left.
         affordable = (self.gradients - self.spent) / max(1, self.steps - self.done)
         longest = max(1.0, min(MAX_LEAPFROG_STEPS, affordable))
-        return replace(self.kernel, num_leapfrog_steps=min(max(length / float(self.kernel.step_size), 1.0), longest))
+        steps = min(max(length / float(kernel.step_size), 1.0), longest)
+        return replace(kernel, num_leapfrog_steps=steps)

@@ -11,6 +11,9 @@ never moves keeps it far below, so no chain is left behind where the density is 
 The early target is 0.8 at most: on the way in, speed is worth more than small errors. A chain of an unadjusted kernel
 whose error is hopeless is held meanwhile: too large a step would hurl it further out than any small one brings it back.
 
+Moves out of the target's support are refused whatever the step size. Where the acceptance is below its target only
+because of them, the step size neither shrinks nor grows.
+
 Before each phase and window the step size is brought to the right order: doubled or halved, from the same state, until
 the acceptance crosses the target. Warm-ups of fewer than 20 steps leave the mass alone.
 
@@ -104,9 +107,27 @@ def tolerated_acceptance(energy_error: float, dim: int) -> float:
     return math.erfc(math.sqrt(energy_error * dim / 8))
 
 
-def pooled_acceptance(acceptance: Tensor, *, early: bool) -> Tensor:
-    """Mean over the chains (the first axis), harmonic in the early phase."""
-    return 1 / (1 / acceptance.clamp(min=MIN_ACCEPTANCE)).mean(dim=0) if early else acceptance.mean(dim=0)
+def pooled_acceptance(
+    info: StepInfo, target_acceptance: float, *, early: bool = False, own_length: bool = False
+) -> Tensor:
+    """Mean over the chains (the first axis), harmonic in the early phase, as far as the step size decides it.
+
+    Moves out of the support count as far as they show that the step size may not grow; not at all where moves have a
+    length of their own, which no step size changes.
+    """
+    acceptance = info.acceptance.clamp(min=MIN_ACCEPTANCE) if early else info.acceptance
+
+    def mean(weight: Tensor) -> Tensor:
+        total = weight.sum(dim=0)
+        return total / (weight / acceptance).sum(dim=0) if early else (weight * acceptance).sum(dim=0) / total
+
+    everywhere = mean(torch.ones_like(acceptance))
+    if info.outside is None or not bool(info.outside.any()):
+        return everywhere
+    inside = mean((~info.outside).to(acceptance.dtype))
+    if own_length:
+        return inside.nan_to_num(target_acceptance)
+    return torch.minimum(everywhere.clamp(min=target_acceptance), inside.nan_to_num(0.0))
 
 
 def window_ends(steps: int) -> list[int]:
@@ -137,13 +158,12 @@ def search_step_size(
         Step sizes, and the gradient evaluations spent by each chain.
     """
     acceptance, gradients = attempt(step_size)
-    grow = acceptance > target_acceptance
-    searching = torch.ones_like(grow)
+    grow, searching = acceptance > target_acceptance, acceptance != target_acceptance
     for _ in range(DOUBLINGS):
         step_size = torch.where(searching, torch.where(grow, 2 * step_size, step_size / 2), step_size)
         acceptance, cost = attempt(step_size)
         gradients += cost
-        searching = searching & ((acceptance > target_acceptance) == grow)
+        searching = searching & torch.where(grow, acceptance > target_acceptance, acceptance < target_acceptance)
         if not bool(searching.any()):
             break
     return torch.where(grow, step_size / 2, step_size), gradients
@@ -182,7 +202,7 @@ class StepSizeWarmUp(Generic[KernelT]):
         before = state
         state, info = self.advance(state, target, generator)
         early = bool(self.ends) and self.done < self.ends[0]
-        acceptance = pooled_acceptance(info.acceptance, early=early)
+        acceptance = self.pooled(info, self.kernel, self.averaging.target_acceptance, early=early)
         self.kernel = replace(self.kernel, step_size=self.averaging.update(acceptance))
         self.done += 1
         if early:
@@ -205,7 +225,7 @@ class StepSizeWarmUp(Generic[KernelT]):
 
     def close_window(self) -> None:
         """Takes the mass that the window has learned."""
-        inverse_mass = self.variance.inverse_mass()
+        inverse_mass = self.variance.inverse_mass(self.kernel.inverse_mass)
         if inverse_mass is not None:
             self.kernel = replace(self.kernel, inverse_mass=inverse_mass)
         self.variance = Variance()
@@ -216,13 +236,22 @@ class StepSizeWarmUp(Generic[KernelT]):
             wanted = min(wanted, EARLY_ACCEPTANCE)
 
         def attempt(step_size: Tensor) -> tuple[Tensor, int]:
-            _, info = replace(self.kernel, step_size=step_size).step(state, target, generator)
-            return info.acceptance.mean(), info.gradients
+            kernel = self.with_step_size(step_size)
+            _, info = kernel.step(state, target, generator)
+            return self.pooled(info, kernel, wanted), info.gradients
 
-        begin = torch.as_tensor(self.kernel.step_size, dtype=state.log_density.dtype, device=state.log_density.device)
+        begin = torch.as_tensor(self.kernel.step_size, dtype=state.position.dtype, device=state.position.device)
         step_size, gradients = search_step_size(attempt, begin, wanted)
-        self.kernel = replace(self.kernel, step_size=step_size)
+        self.kernel = self.with_step_size(step_size)
         return DualAveraging(step_size, wanted), gradients
+
+    def with_step_size(self, step_size: Tensor) -> KernelT:
+        """The kernel as learned so far, with another step size."""
+        return replace(self.kernel, step_size=step_size)
+
+    def pooled(self, info: StepInfo, kernel: KernelT, target_acceptance: float, *, early: bool = False) -> Tensor:
+        """The acceptance of a step of all chains, from which the step size is learned."""
+        return pooled_acceptance(info, target_acceptance, early=early)
 
     def finish(self) -> Kernel:
         """The kernel with the averaged step size, as a number."""
