@@ -21,6 +21,7 @@ class Decoder(Protocol):
     """What gives p(x | z); the first `code_dim` coordinates of z are the codes."""
 
     code_dim: int
+    latent_dim: int
 
     def decode(self, z: Tensor) -> Likelihood:
         """p(x | z) of (B, latent_dim)."""

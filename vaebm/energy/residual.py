@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vaebm.data.modality import IMAGES
-from vaebm.energy.base import DataEnergy, linear_from_zero
+from vaebm.energy.base import DataEnergy, DataEnergySettings, linear_from_zero
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
@@ -46,12 +46,10 @@ class ResidualEnergy(DataEnergy):
         return energy.squeeze(1)
 
 
-class ResidualEnergySettings(BaseModel):
+class ResidualEnergySettings(DataEnergySettings):
     """The paper's residual E_x."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["residual"] = Field("residual", description="the kind of the term on x")
+    kind: Literal["residual"] = Field("residual", description="residual network on images")
     stem: int = Field(32, ge=1, description="channels of the first convolution")
     widths: list[int] = Field([32, 64, 128], min_length=1, description="channels of the blocks, in order")
     halve: list[int] = Field([0, 1], description="positions of the blocks that halve the image, counted from 0")
@@ -64,7 +62,6 @@ class ResidualEnergySettings(BaseModel):
         return self
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
-        """E_x for images (C, H, W), weights drawn from `generator`."""
         IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)

@@ -7,24 +7,27 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from vaebm.energy.base import Energy
+from vaebm.energy.base import (
+    DATA_ENERGIES,
+    JOINT_ENERGIES,
+    LATENT_ENERGIES,
+    DataEnergySettings,
+    Energy,
+    JointEnergySettings,
+    LatentEnergySettings,
+)
 from vaebm.energy.decoded import DecodedEnergy, Decoder
-from vaebm.energy.flow import FlowSettings
-from vaebm.energy.latent import CorrectionSettings, MixtureEnergySettings
-from vaebm.energy.mlp import MLPEnergySettings
-from vaebm.energy.residual import ResidualEnergySettings
 from vaebm.energy.total import TotalEnergy
-
-DataEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
-LatentEnergySettings = Annotated[MixtureEnergySettings | CorrectionSettings | FlowSettings, Field(discriminator="kind")]
 
 
 class EnergySettings(BaseModel):
-    """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
+    """The terms of E(x, z); null leaves one out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: DataEnergySettings | None = Field(None, description="the term on x, of images or of points")
+    image: Annotated[DataEnergySettings, DATA_ENERGIES] | None = Field(
+        None, description="the term on x, of images or of points"
+    )
     input: Literal["sample", "mean"] = Field(
         "sample",
         description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
@@ -35,8 +38,10 @@ class EnergySettings(BaseModel):
         description="standard deviation of the noise that data and decoder both carry where the energy looks at them;"
         " show such samples denoised; 0 adds none",
     )
-    latent: LatentEnergySettings | None = Field(None, description="the term on z, with exact samples of the codes")
-    joint: None = Field(None, description="the place of a term on x and z, which does not exist yet")
+    latent: Annotated[LatentEnergySettings, LATENT_ENERGIES] | None = Field(
+        None, description="the term on z, with exact samples of the codes"
+    )
+    joint: Annotated[JointEnergySettings, JOINT_ENERGIES] | None = Field(None, description="the term on x and z")
 
     def build(
         self, data_shape: tuple[int, ...], vae: Decoder, components: int, generator: torch.Generator
@@ -48,4 +53,6 @@ class EnergySettings(BaseModel):
             terms["image"] = DecodedEnergy(on_data, vae) if self.input == "mean" else on_data
         if self.latent is not None:
             terms["latent"] = self.latent.build(vae.code_dim, components, generator)
+        if self.joint is not None:
+            terms["joint"] = self.joint.build(data_shape, vae.latent_dim, generator)
         return TotalEnergy(terms)

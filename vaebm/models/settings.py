@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from vaebm.models.base import ModelSettings
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.saved import MODELS
 from vaebm.models.vaebm import VAEBM
-from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
+from vaebm.vae import VAE, VAES, CodeMixtureSettings, VAESettings
 
 
 @MODELS.register
@@ -24,7 +24,7 @@ class VAEBMSettings(DrawSettings, ModelSettings):
     changeable: ClassVar[frozenset[str]] = frozenset(DrawSettings.model_fields)
 
     kind: Literal["vaebm"] = Field("vaebm", description="the model family")
-    vae: VAESettings = Field(description="the variational autoencoder")
+    vae: Annotated[VAESettings, VAES] = Field(description="the variational autoencoder")
     energy: EnergySettings = Field(EnergySettings(), description="the terms of the energy")
     code_mixture: CodeMixtureSettings = Field(
         CodeMixtureSettings(), description="the mixture fitted to the codes, the baseline"
