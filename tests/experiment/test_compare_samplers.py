@@ -25,7 +25,7 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.experiment.spending import learn, spend
 from vaebm.experiment.train import build_model
-from vaebm.report.samplers import write_samplers_page
+from vaebm.report.sampler_page import write_samplers_page
 
 POINTS = (
     "data.train_size=500", "data.test_size=300", "vae.latent_dim=3", "vae.hidden=[8]", "energy.image.hidden=[8]",
