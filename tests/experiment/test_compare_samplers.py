@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vaebm.experiment.yardstick import Yardstick
 
 from vaebm import sampling
 from vaebm.errors import InputError
+from vaebm.evaluation.feature_space import FeatureSpace
 from vaebm.experiment import compare_samplers as module
 from vaebm.experiment.compare_samplers import compare_samplers
 from vaebm.experiment.contender import KernelContender, Terms
@@ -364,7 +364,7 @@ def test_images_are_compared_by_their_features_and_energies(
     from vaebm import metrics
 
     monkeypatch.setattr(module.ImageJudge, "features", lambda *_: {})
-    monkeypatch.setattr(Yardstick, "features", metrics.pixel_features())
+    monkeypatch.setattr(FeatureSpace, "features", metrics.pixel_features())
     done = compare_samplers(images, out=tmp_path, only=["recipe", "mala", "importance"], gradients=30, n=128)
     for found in done.rows:
         assert {"frechet_distance", "kernel_distance", "energy_shift"} <= found["quality"].keys()

@@ -398,7 +398,8 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
         return Split(split.values[rows, 0], split.labels[rows][:, 0], 16, factors=split.labels[rows])
 
     # Stacks of one, so that the run's model makes them: ten modes instead of a thousand.
-    data = replace(digits, train=stacks(digits.train, 500), test=stacks(digits.test, 200), factor_names=("digit",))
+    splits = {"train": stacks(digits.train, 500), "test": stacks(digits.test, 200)}
+    data = replace(digits, splits=splits, factor_names=("digit",))
     run = Run(digits_run.path, digits_run.recipe, data)
     found = evaluate(run, overrides=["evaluation={statistics_n: 150}"], n=None)
     of = {(m.name, m.subject): m for m in found}
@@ -412,7 +413,8 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     monkeypatch.setattr(VAEBM, "draw", None)
     assert evaluate(again, overrides=["evaluation={statistics_n: 150}"]) == found
     # Without every class among the training data there is no divergence from them.
-    few = Run(digits_run.path, digits_run.recipe, replace(data, train=stacks(digits.train, 5)))
+    five = replace(data, splits={**data.splits, "train": stacks(digits.train, 5)})
+    few = Run(digits_run.path, digits_run.recipe, five)
     with pytest.raises(InputError, match="'mode_kl' for these data"):
         evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"])
 

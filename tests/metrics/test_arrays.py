@@ -26,7 +26,6 @@ ON_ROWS: list[Callable[[Any, Any], Any]] = [
     metrics.kernel_distance,
     metrics.precision_recall,
     metrics.density_coverage,
-    lambda a, b: metrics.repeated_frechet([a, a], b),
     lambda a, b: metrics.mode_measurements(a, b, 1.0),
 ]
 

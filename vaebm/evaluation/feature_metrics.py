@@ -20,7 +20,7 @@ FEATURES: frozenset[Need] = frozenset({"features"})
 
 
 class FrechetDistance(Metric):
-    """Of one draw, or the mean over several."""
+    """The mean over draws."""
 
     quantities = (
         Quantity("frechet_distance", "Fréchet distance", "the Fréchet distance to the training data", better="lower"),
@@ -28,10 +28,7 @@ class FrechetDistance(Metric):
     needs = FEATURES
 
     def measure(self, given: Given) -> list[Measurement]:
-        reference = given.space.reference
-        if len(given.rows) > 1:
-            return [metrics.repeated_frechet(given.rows, reference)]
-        return [metrics.frechet_distance(given.rows[0], reference)]
+        return [Measurement.mean_of([metrics.frechet_distance(rows, given.space.moments) for rows in given.rows])]
 
 
 class KernelDistance(Metric):

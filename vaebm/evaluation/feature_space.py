@@ -93,6 +93,11 @@ class FeatureSpace:
             return metrics.real_features(self.features, self.data.train, indices, advance)
 
     @cached_property
+    def moments(self) -> metrics.Moments:
+        """Mean and covariance of the reference."""
+        return metrics.Moments.of(self.reference, "reference")
+
+    @cached_property
     def manifold(self) -> metrics.Manifold:
         """Rows of as many training images as there are samples, with the balls about them."""
         return metrics.Manifold(self.reference[some_of(self.reference_n, self.n)], "reference")

@@ -97,8 +97,8 @@ def compare_samplers(
     model.update_settings(recipe.model_settings())
     if not model.moves.follows_h:
         raise InputError(
-            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there is"
-            " nothing to compare"
+            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there"
+            " is nothing to compare"
         )
     every = contenders(model)
     names = _known(only, list(every))

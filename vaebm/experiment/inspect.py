@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaebm.data import StoredSettings
+from vaebm.data import PublishedSettings
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model
@@ -89,7 +89,7 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)
-    data = recipe.data.stand_in() if isinstance(recipe.data, StoredSettings) else recipe.data.load()
+    data = recipe.data.stand_in() if isinstance(recipe.data, PublishedSettings) else recipe.data.load()
     training = Training(
         in_noise_space(build_model(recipe, data, engine.device)),
         data.train.to(engine.device),
@@ -112,7 +112,7 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     sentences = [
         f"recipe {recipe.name}: {recipe.summary}",
         *([f"published: {recipe.published}"] if recipe.published else []),
-        f"data: {data.found}",
+        f"data: {data.description}",
         size,
         *(
             f"stage {cost.name}: {cost.iterations:,} iterations, {1e3 * cost.seconds_per_iteration:.1f} ms each"

@@ -31,7 +31,6 @@ from vaebm.data.splits import Split
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
 from vaebm.metrics.arrays import Array, as_images
-from vaebm.metrics.measurement import Measurement
 from vaebm.nn.initialise import initialise
 
 FEATURES = 64
@@ -102,12 +101,6 @@ class Classifier(nn.Module):
         with torch.no_grad():
             parts = self._checked(as_images(images)).split(IMAGES_AT_ONCE)
             return torch.cat([self(part).argmax(1) for part in parts])
-
-    def accuracy(self, split: Split) -> Measurement:
-        """The share of a labelled split that is classified right; the standard error is binomial."""
-        predicted = torch.cat([self.predict(batch) for batch in split.chunks(IMAGES_AT_ONCE)])
-        share = (predicted == _labels(split)).double().mean().item()
-        return Measurement("classifier_accuracy", share, math.sqrt(share * (1.0 - share) / len(split)), len(split))
 
     def sha256(self) -> str:
         """Of the file that `save` writes."""

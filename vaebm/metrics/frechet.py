@@ -16,13 +16,6 @@ differentiable in (m1, C1), so to first order each sample x contributes its infl
 with a pseudo-inverse where C1 is singular (no sample leaves its range). What it leaves out: F is biased upwards, the
 more the smaller n is against dim^2, so distances compare only at equal n; below n = 2 dim a warning says so.
 
-Means and covariances are gathered chunk by chunk, the scatter about the mean throughout, so that nothing cancels and
-any way to cut the data gives the same to rounding (Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm
-for computing sample variances, 1979):
-
-    n = n_a + n_b,   delta = mean_b - mean_a,   mean = mean_a + delta n_b / n
-    scatter = scatter_a + scatter_b + delta delta^T n_a n_b / n,   covariance = scatter / (n - 1)
-
 References: Dowson & Landau, The Frechet distance between multivariate normal distributions, 1982; Heusel et al., GANs
 trained by a two time-scale update rule, 2017.
 """
@@ -31,123 +24,59 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vaebm.errors import InputError
 from vaebm.metrics.arrays import Rows, as_rows, same_dim
 from vaebm.metrics.measurement import Measurement
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, mean (dim,) and scatter (dim, dim) of what was seen."""
+    """Mean (dim,) and unbiased covariance (dim, dim) of `count` feature rows, float64.
+
+    To compare many sets with one reference, give it as moments: they are then not computed anew.
+    """
 
     count: int
     mean: Tensor
-    scatter: Tensor
+    covariance: Tensor
 
     @classmethod
-    def empty(cls, dim: int) -> Moments:
-        """Nothing seen yet."""
-        return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
-
-    def update(self, chunk: Tensor) -> Moments:
-        """With the rows of `chunk` (n, dim) added; n may be 0."""
-        if len(chunk) == 0:
-            return self
-        rows = chunk.detach().cpu().to(torch.float64)
-        mean = rows.mean(0)
-        centred = rows - mean
-        return self.merge(Moments(len(rows), mean, centred.T @ centred))
-
-    def merge(self, other: Moments) -> Moments:
-        """Of both together."""
-        count = self.count + other.count
-        if count == 0:
-            return self
-        delta = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + delta * (other.count / count),
-            self.scatter + other.scatter + torch.outer(delta, delta) * (self.count * other.count / count),
-        )
-
-    @property
-    def covariance(self) -> Tensor:
-        """(dim, dim), unbiased.
+    def of(cls, features: Rows, name: str = "features") -> Moments:
+        """Of rows (n, dim), numpy or torch; `name` is how messages call them.
 
         Raises:
-            InputError: fewer than two rows were seen.
+            InputError: another shape, or values that are not finite.
         """
-        if self.count < 2:
-            raise InputError(f"a covariance needs at least 2 samples, not {self.count}: draw more")
-        return self.scatter / (self.count - 1)
+        rows = as_rows(features, name)
+        mean = rows.mean(0)
+        centred = rows - mean
+        return cls(len(rows), mean, centred.T @ centred / (len(rows) - 1))
 
 
-def frechet_distance(generated: Rows, reference: Rows) -> Measurement:
+def frechet_distance(generated: Rows, reference: Rows | Moments) -> Measurement:
     """Frechet distance of generated to reference features, (n, dim) and (m, dim), numpy or torch.
 
     Raises:
         InputError: shapes that do not belong together, or values that are not finite.
     """
-    rows, reference_moments = as_rows(generated, "generated"), _moments(reference)
-    same_dim(rows, reference_moments.mean)
-    _warn_if_few(len(rows), rows.shape[1])
-    moments = Moments.empty(rows.shape[1]).update(rows)
-    return Measurement(
-        "frechet_distance",
-        frechet_from_moments(moments, reference_moments),
-        _influence(rows, moments, reference_moments).std().item() / math.sqrt(len(rows)),
-        len(rows),
-        {
-            "dim": rows.shape[1],
-            "reference_n": reference_moments.count,
-            "stderr_over": "generated samples, delta method",
-        },
-    )
-
-
-def repeated_frechet(draws: Sequence[Rows], reference: Rows) -> Measurement:
-    """Mean of the Frechet distances of several draws to one reference held fixed, with its standard error over draws.
-
-    Args:
-        draws: at least two arrays (n, dim) of equal n, each a draw of its own.
-        reference: (m, dim).
-
-    Returns:
-        A measurement whose `n` is that of one draw; `settings` has the number of draws and their standard deviation.
-    """
-    if len(draws) < 2:
-        raise InputError(f"a standard error over draws needs at least 2 of them, not {len(draws)}")
-    reference_moments = _moments(reference)
-    rows = [as_rows(draw, "generated") for draw in draws]
-    for draw in rows:
-        same_dim(draw, reference_moments.mean)
-        if len(draw) != len(rows[0]):
-            raise InputError(f"draws of {len(rows[0])} and {len(draw)} samples do not compare: give equal numbers")
-    dim = rows[0].shape[1]
-    _warn_if_few(len(rows[0]), dim)
-    distances = torch.tensor(
-        [frechet_from_moments(Moments.empty(dim).update(draw), reference_moments) for draw in rows], dtype=torch.float64
-    )
-    spread = distances.std().item()
-    return Measurement(
-        "frechet_distance",
-        distances.mean().item(),
-        spread / math.sqrt(len(draws)),
-        len(rows[0]),
-        {
-            "dim": dim,
-            "reference_n": reference_moments.count,
-            "draws": len(draws),
-            "spread": spread,
-            "stderr_over": "draws",
-        },
-    )
+    rows = as_rows(generated, "generated")
+    reference = reference if isinstance(reference, Moments) else Moments.of(reference, "reference")
+    same_dim(rows, reference.mean)
+    n, dim = rows.shape
+    if n < 2 * dim:
+        warnings.warn(
+            f"a Frechet distance of {n} samples in {dim} dimensions is mostly bias: "
+            f"draw at least {2 * dim}, or compare only at equal n",
+            stacklevel=2,
+        )
+    moments = Moments.of(rows)
+    stderr = _influence(rows, moments, reference).std().item() / math.sqrt(n)
+    settings = {"dim": dim, "reference_n": reference.count, "stderr_over": "generated samples, delta method"}
+    return Measurement("frechet_distance", frechet_from_moments(moments, reference), stderr, n, settings)
 
 
 def frechet_from_moments(generated: Moments, reference: Moments) -> float:
@@ -176,17 +105,3 @@ def _root(covariance: Tensor) -> Tensor:
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     root: Tensor = (vectors * eigenvalues.clamp(min=0.0).sqrt()) @ vectors.T
     return root
-
-
-def _moments(features: Rows) -> Moments:
-    rows = as_rows(features, "reference")
-    return Moments.empty(rows.shape[1]).update(rows)
-
-
-def _warn_if_few(n: int, dim: int) -> None:
-    if n < 2 * dim:
-        warnings.warn(
-            f"a Frechet distance of {n} samples in {dim} dimensions is mostly bias: "
-            f"draw at least {2 * dim}, or compare only at equal n",
-            stacklevel=3,
-        )

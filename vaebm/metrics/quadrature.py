@@ -151,13 +151,6 @@ class PlaneQuadrature:
         mode = nearest(points, centres)[1]
         return torch.zeros(len(centres), dtype=torch.float64).index_add_(0, mode, self._mass.flatten())
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 2) float32 draws from h on the grid, each spread evenly over its cell."""
-        cell = torch.multinomial(self._mass.flatten(), n, replacement=True, generator=generator)
-        row, column = cell // len(self.axis), cell % len(self.axis)
-        offset = (torch.rand(n, 2, generator=generator, dtype=torch.float64) - 0.5) * (self.axis[1] - self.axis[0])
-        return (torch.stack([self.axis[row], self.axis[column]], 1) + offset).float()
-
     def _energy_on_grid(self, energy: Callable[[Tensor], Tensor]) -> Tensor:
         points = torch.cartesian_prod(self.axis, self.axis).float()
         return _finite(_in_chunks(energy, points), "the energy").reshape(len(self.axis), len(self.axis))

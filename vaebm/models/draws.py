@@ -259,7 +259,7 @@ class NoiseSpaceModel(Model):
         """The same for any number of positions, a batch after the other; `advance` is told of each step's rows."""
         for part in eps.split(CHAINS_AT_ONCE):
 
-            def progress(done: int, steps: int, rows: int = len(part)) -> None:
+            def progress(_done: int, _steps: int, rows: int = len(part)) -> None:
                 if advance is not None:
                     advance(rows)
 
@@ -350,10 +350,11 @@ class NoiseSpaceModel(Model):
     def warnings(self) -> list[str]:
         base = self.energy_net.base
         if base is not None and base.slow_density and self.moves.follows_h:
-            return [
+            slow = (
                 "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
                 " much memory here: fix_codes=true leaves codes as they are drawn."
-            ]
+            )
+            return [slow]
         return []
 
     @abstractmethod

@@ -20,7 +20,7 @@ def data_section(report: ReportData) -> Section:
     """What the model learned from."""
     pictures = {"image": _images, "points": _points}.get(report.data.modality.name)
     rows = [] if pictures is None else [pictures(report.data)]
-    return Section("data", "What the model learned from", [report.data.found], rows)
+    return Section("data", "What the model learned from", [report.data.description], rows)
 
 
 def _images(data: DataSet) -> Row:
