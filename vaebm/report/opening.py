@@ -82,7 +82,7 @@ def _figure(decided: Verdict) -> Figure | None:
     goal = " The dotted line is the goal, which no model is expected to pass." if floor else ""
     return Figure(
         scores(what, decided.measurements),
-        f"Every subject is measured by one protocol, and bars are two standard errors to either side. Further to the"
+        "Every subject is measured by one protocol, and lines are two standard errors to either side. Further to the"
         f" {side} is better.{goal}",
         f"{what.title[0].upper()}{what.title[1:]}",
     )

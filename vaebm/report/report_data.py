@@ -58,6 +58,13 @@ class ReportData:
         return [key for key in self.subjects if key not in FLOORS]
 
     @property
+    def origin(self) -> str:
+        """Where the samples come from, as a sentence begins with it."""
+        if any(m.subject in self.models for m in self.measurements):
+            return "These samples are those that were measured"
+        return "These samples were drawn for this page, since none are measured yet"
+
+    @property
     def show(self) -> str:
         """What is shown of samples."""
         return str(self.run.recipe.show)

@@ -82,7 +82,9 @@ def _verdict(
     if floor := next((key for key in FLOORS if key in by_subject), None):
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
-        sentences.append(f"It cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet")
+        sentences.append(
+            f"The VAEBM cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet"
+        )
     return Verdict(outcome, ". ".join(sentences) + ".", name, by_subject)
 
 

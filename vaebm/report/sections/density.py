@@ -82,12 +82,9 @@ def _samples(report: ReportData, densities: DensityMaps) -> Row:
             caption = f"{near.float().mean():.1%} of these {len(x):,} points are within 3 σ of a mode."
         picture = plane.scatter(x, subject(key).colour, densities.extent, near)
         figures.append(Figure(picture, caption, subject(key).label, subject(key).colour))
-    shared = "These samples are those that were measured. A good model leaves the space between the modes empty."
+    shared = f"{report.origin}. A good model leaves the space between the modes empty."
     if report.data.truth is not None:
-        shared = (
-            f"These samples are those that were measured. Points in {plane.STRAY_NAME} are beyond 3 standard deviations"
-            " of any mode: the fewer, the better."
-        )
+        shared += f" Points in {plane.STRAY_NAME} are beyond 3 standard deviations of any mode."
     return Row(figures, 220, 360, shared)
 
 

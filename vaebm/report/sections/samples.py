@@ -21,7 +21,7 @@ def samples_section(report: ReportData) -> Section | None:
     if not report.data.modality.pictured:
         return None
     chains = report.illustrations.chains
-    sentences = [f"These samples are those that were measured, not chosen, {SHOWN.get(report.show, report.show)}."]
+    sentences = [f"{report.origin}. They were not chosen and are shown {SHOWN.get(report.show, report.show)}."]
     if chains is not None and not chains.run.refusal:
         sentences[0] += f" The chains of the VAEBM start from {STARTS[chains.run.start]}."
     sentences += refusals(report)
@@ -78,7 +78,7 @@ def _other_show(report: ReportData) -> Row:
     if show == "mean":
         shared = (
             "Means differ only by their codes. What the energy does to the pixel noise cannot be seen here, and means"
-            " look smoother than the samples that were measured."
+            " look smoother than the samples above."
         )
     through = "These are held-out images after encoder and decoder: the best that this decoder can do."
     again = f"These are the samples above, {SHOWN[show]}."
@@ -112,7 +112,7 @@ def _pairs(report: ReportData) -> Row | None:
     pairs = sheet.interleaved(sheet.tiles(chains.x[0, :count]), sheet.tiles(chains.x[-1, :count]))
     caption = (
         f"Each of {counted(count, 'pair')} shows the start of a chain on the left and its end on the right. The energy"
-        " changes what breaks off, what is grainy and what no data have, and keeps the rest."
+        " should change what breaks off, what is grainy and what no data have, and keep the rest."
     )
     paper = sheet.wide_sheet(pairs, 2 * across, wide_gaps=range(1, 2 * across, 2))
     return Row(
