@@ -67,7 +67,7 @@ class ReportData:
     @property
     def show(self) -> str:
         """What is shown of samples."""
-        return str(self.run.recipe.show)
+        return str(getattr(self.run.recipe, "show", "sample"))
 
     def samples(self, subject: str, n: int | None = None, show: str | None = None) -> Tensor | None:
         """The first n stored samples of a subject, (k, *data_shape) in the model's range; None where there are none.

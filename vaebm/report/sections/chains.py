@@ -54,16 +54,11 @@ def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes
 
 def _sentences(chains: ChainRecord) -> list[str]:
     run = chains.run
-    what = (
-        "codes and pixel noise" if run.moves_codes and run.moves_data else "codes" if run.moves_codes else "pixel noise"
-    )
+    moved = [noun for noun, moves in (("codes", run.moves_codes), ("pixel noise", run.moves_data)) if moves]
     fixed = "" if run.moves_codes else ", while codes stayed as they were drawn"
-    sentences = [
-        (
-            f"{counted(run.chains, 'chain')} started from {STARTS[run.start]} and took {run.sampler}, in the space of the"
-            f" {what} ({counted(run.dim, 'dimension')}){fixed}. This took {duration(run.seconds)}."
-        )
-    ]
+    sentences = [f"{counted(run.chains, 'chain')} started from {STARTS[run.start]} and took {run.sampler}."]
+    sentences[0] += f" They moved {' and '.join(moved)} ({counted(run.dim, 'dimension')}){fixed}."
+    sentences[0] += f" This took {duration(run.seconds)}."
     if run.adjusted:
         law = "the model" if run.moves_codes else "the model's images given their codes"
         sentences.append(
