@@ -18,6 +18,7 @@ from vaebm.errors import InputError
 from vaebm.evaluation import likelihood, metric
 from vaebm.evaluation.stored_draws import stored_rows
 from vaebm.experiment.evaluate import evaluate, stored_draws
+from vaebm.experiment.illustrate import MIN_IMAGES, illustrate
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
@@ -236,6 +237,8 @@ def test_only(points_run: Run) -> None:
     for name, hint in [("mode_k", "'mode_kl'"), ("zzz", "within_three_sigma")]:
         with pytest.raises(InputError, match=f"{name}.*{hint}"):
             evaluate(points_run, only=[name])
+    with pytest.raises(InputError, match="name a measurement"):
+        evaluate(points_run, only=[])
     with pytest.raises(InputError, match="'frechet_distance' for these data"):
         evaluate(points_run, only=["frechet_distance"])
 
@@ -306,6 +309,25 @@ def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: R
     assert points is not None
     assert truth is not None
     assert (tuple(points.shape), tuple(truth.shape)) == ((30, 2), (200, 2))
+
+
+def test_draws_that_were_not_measured_are_made_for_pictures(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(digits_run, n=20, only=["pixels_between_ends"], subjects=["vae"])
+    drawn: list[str] = []
+    real = VAEBM.draw
+
+    def draw(model: Any, n: int, generator: Any, subject: Any, *further: Any, **more: Any) -> Any:
+        drawn.append(subject)
+        return real(model, n, generator, subject, *further, **more)
+
+    monkeypatch.setattr(VAEBM, "draw", draw)
+    monkeypatch.setattr("vaebm.experiment.illustrate.MAX_IMAGES", MIN_IMAGES)
+    for _ in range(2):
+        stored = illustrate(digits_run).draws
+        assert drawn == ["vae_mixture", "vaebm"]
+    sizes = {name: len(x) for name in stored.subjects() if (x := stored.load(name, "sample")) is not None}
+    few = dict.fromkeys(("reconstruction", "vae_mixture", "vaebm"), MIN_IMAGES)
+    assert sizes == {"held_out": 360, "vae": 40, **few}
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:

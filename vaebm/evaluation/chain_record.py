@@ -152,7 +152,7 @@ def record_chains(model: NoiseSpaceModel, progress: Progress) -> ChainRecord:
 def sampler_in_words(sampler: SamplerSettings) -> str:
     """'60 steps of Langevin', with the warm-up where there is one."""
     warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
-    return f"{counted(sampler.steps, 'step')} of {sampler.kind}{warmup}"  # type: ignore[attr-defined]
+    return f"{counted(sampler.steps, 'step')} of {sampler.builds.label}{warmup}"
 
 
 def milestones(total: int) -> list[int]:

@@ -123,8 +123,7 @@ class Evaluation:
     @property
     def names(self) -> list[str]:
         """Of all measurements that there are for these data and this model."""
-        found = (w.name for subject in self.subjects for w in self.wanted(subject))
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(w.name for subject in self.subjects for w in self.wanted(subject)))
 
     def wanted(self, subject: str) -> dict[Wanted, Metric]:
         """All that applies to a subject, in the order of measuring."""
@@ -152,7 +151,8 @@ class Evaluation:
         if subject == self.own:
             protocol |= self._drawing()
         if wanted.features is not None:
-            return protocol | self._space(wanted.features).protocol(metric.balls)
+            space = next(space for space in self.spaces if space.name == wanted.features)
+            return protocol | space.protocol(metric.balls)
         return protocol | ({"samples_asked": self.statistics_n} if metric.is_shown else {})
 
     def measure_missing(
@@ -173,8 +173,10 @@ class Evaluation:
             first_show: what stands first among measurements of several shows.
 
         Raises:
-            InputError: an unknown name or subject.
+            InputError: an unknown name or subject, or none.
         """
+        if (names is not None and not names) or (subjects is not None and not subjects):
+            raise InputError("nothing is named to measure: name a measurement, or leave out the choice for all")
         for name in names or ():
             if name not in self.names:
                 raise InputError(f"there is no measurement {name!r} for these data: {did_you_mean(name, self.names)}")
@@ -196,29 +198,23 @@ class Evaluation:
                     done = [old for old in done if (old.subject, Wanted.answered_by(old)) not in replaced] + fresh
                     done.sort(key=lambda m: m.settings.get("show") not in (None, first_show))
                     keep(done)
-                    self._batches(subject, self.n * self.draws).discard()
+                    self.discard(subject)
                 task.advance()
         return done
 
     def measure(self, subject: str, missing: Mapping[Wanted, Metric]) -> list[Measurement]:
         """What is missing of a subject, and what comes with it."""
+        chosen, asked = list(dict.fromkeys(missing.values())), list(dict.fromkeys(w.show for w in missing))
         alone = Given(subject, self.data, self.model, self.seed)
-        by_itself = [metric for metric in dict.fromkeys(missing.values()) if not metric.draws]
-        found = [m for metric in by_itself for m in metric.measure(alone)]
-        if len(by_itself) < len(set(missing.values())):
-            shown, seconds = self.samples(subject, [w.show for w in missing])
+        found = [m for metric in chosen if not metric.draws for m in metric.measure(alone)]
+        if any(metric.draws for metric in chosen):
+            shown, seconds = self.samples(subject, asked)
             for presented, x in shown.items():
-                shows = [
-                    show
-                    for show in dict.fromkeys(w.show for w in missing)
-                    if self._presented(subject, show) == presented
-                ]
+                shows = [show for show in asked if self._presented(subject, show) == presented]
                 looked = self._look(subject, x, {w: metric for w, metric in missing.items() if w.show in shows})
                 found += [m if show is None else m.with_settings(show=show) for show in shows for m in looked]
             drawn = Given(subject, self.data, self.model, self.seed, [*shown.values()][:1], seconds=seconds)
-            found += [
-                m for metric in dict.fromkeys(missing.values()) if "time" in metric.needs for m in metric.measure(drawn)
-            ]
+            found += [m for metric in chosen if "time" in metric.needs for m in metric.measure(drawn)]
         return [m.with_subject(subject) for m in found]
 
     def samples(
@@ -245,8 +241,10 @@ class Evaluation:
             return {show: shown[show] for show in presented}, None
         n, seconds = few or self.n * self.draws, None
         generator, own = (torch.Generator(self.model.device).manual_seed(self.seed) for _ in range(2))
+        goes_on = few is None and isinstance(self.model, NoiseSpaceModel)
+        kept_batches = {"batches": self._batches(subject, n)} if goes_on else {}
         began = time.perf_counter()
-        eps = self.model.draw(n, generator, subject, self.progress, **({} if few else self._going_on(subject, n)))
+        eps = self.model.draw(n, generator, subject, self.progress, **kept_batches)
         shown = {}
         for show in presented:
             assert show is not None
@@ -260,6 +258,10 @@ class Evaluation:
         about = {"seed": self.seed, "n": n} | (self._drawing() if subject == self.own else {})
         self.stored.save(subject, kept, energies_of_draws(self.model, eps[rows]), **about)
         return shown, seconds
+
+    def discard(self, subject: str) -> None:
+        """Throws away batches of chains: what they are for is measured."""
+        self._batches(subject, self.n * self.draws).discard()
 
     def classifier(self) -> AnyClassifier:
         """The recipe's own, trained where that has not been done; of stacked digits, one of digits."""
@@ -334,13 +336,6 @@ class Evaluation:
             "fix_codes": settings.fix_codes,
             "start": settings.init.model_dump(mode="json"),
         }
-
-    def _going_on(self, subject: str, n: int) -> dict[str, Any]:
-        """For models whose chains are kept as they end."""
-        return {"batches": self._batches(subject, n)} if isinstance(self.model, NoiseSpaceModel) else {}
-
-    def _space(self, name: str) -> FeatureSpace:
-        return next(space for space in self.spaces if space.name == name)
 
     def _spaces(self, n: int | None, least: int) -> list[FeatureSpace]:
         """The recipe's, or its own features: its classifier's where there are labels, else pixels. `n` overrides."""

@@ -22,6 +22,7 @@ from vaebm.experiment.evaluate import evaluation_of, stored_draws
 from vaebm.experiment.run_directory import Run
 from vaebm.models import Model, NoiseSpaceModel
 from vaebm.progress import Progress, silent
+from vaebm.training.engine import threads
 
 FEW_POINTS, MIN_IMAGES, MAX_IMAGES = 2_000, 48, 512  # drawn for pictures alone
 MAX_VALUES = 300_000  # of these images together, between the limits
@@ -60,8 +61,12 @@ def illustrate(run: Run, *, device: str | None = None, progress: Progress | None
     Raises:
         InputError: the run has no model yet.
     """
-    progress = progress or silent()
-    model, data, draws = run.model(device), run.data(), stored_draws(run)
+    with threads(run.recipe.threads):
+        return _illustrate(run, run.model(device), progress or silent())
+
+
+def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
+    data, draws = run.data(), stored_draws(run)
     refused = _draw_missing(run, data, model, draws, progress)
     chains = densities = None
     if isinstance(model, NoiseSpaceModel):

@@ -2,8 +2,14 @@
 
 from vaebm.metrics.class_histogram import class_gap, class_modes
 from vaebm.metrics.classifier import Classifier, train_classifier
-from vaebm.metrics.feature_cache import real_features
-from vaebm.metrics.features import Features, classifier_features, inception_features, inception_layer, pixel_features
+from vaebm.metrics.features import (
+    Features,
+    classifier_features,
+    inception_features,
+    inception_layer,
+    pixel_features,
+    real_features,
+)
 from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moments
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall

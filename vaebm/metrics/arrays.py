@@ -6,11 +6,10 @@ read for what it says. Tables of all pairs of rows are made a block at a time, s
 
 from __future__ import annotations
 
-import math
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -90,8 +89,9 @@ def as_images(values: Array, at_least: int = 1) -> Tensor:
         raise InputError(f"images have shape {shape}, channels last: give (n, C, H, W)")
     if not images.is_floating_point():
         raise InputError(f"images are {images.dtype}: give values in [-1, 1], as vaebm.data.transforms.to_model does")
-    if images.numel() and (most := images.abs().amax().item()) > FAR_OUTSIDE:
-        warnings.warn(f"images are expected in [-1, 1], and these have values up to {most:.3g}", stacklevel=3)
+    low, high = (end.item() for end in images.aminmax())
+    if max(-low, high) > FAR_OUTSIDE:
+        warnings.warn(f"images live in [-1, 1], and these have values from {low:.3g} to {high:.3g}", stacklevel=3)
     return images.float()
 
 
@@ -110,7 +110,7 @@ def as_classes(values: Array, classes: int, name: str) -> Tensor:
     return found
 
 
-def as_count(value: int, name: str, at_least: int = 1) -> int:
+def as_count(value: SupportsIndex, name: str, at_least: int = 1) -> int:
     """A whole number, of Python, numpy or torch.
 
     Raises:
@@ -125,34 +125,25 @@ def as_count(value: int, name: str, at_least: int = 1) -> int:
     return number
 
 
-def as_positive(value: float, name: str) -> float:
-    """A positive number, of Python, numpy or torch.
-
-    Raises:
-        InputError: something else.
-    """
-    number = float(value)
-    if not (math.isfinite(number) and number > 0):
-        raise InputError(f"{name} is {number:g}: give a positive number")
-    return number
-
-
 def blocks(rows: Tensor, others: int) -> Sequence[Tensor]:
     """The rows in parts, so that a table with a column for each of the others is bounded."""
     return torch.split(rows, max(1, PAIRS_AT_ONCE // others))
 
 
-def distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """Blocks of rows of the (n, m) distances from a (n, dim) to b (m, dim), float64, in order.
+def distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows of the (n, m) distances from a (n, dim) to b (m, dim), float64, in order; and which rows they are.
 
     By differences: exact to rounding however far rows lie from the origin or from each other, and the same from a to b
     as from b to a. (As |a|^2 - 2 a.b + |b|^2 the error would grow with the norms.)
     """
+    start = 0
     for rows in blocks(a.double(), len(b)):
-        yield torch.cdist(rows, b.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        block = torch.cdist(rows, b.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        yield slice(start, start + len(block)), block
+        start += len(block)
 
 
 def nearest(rows: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Of rows (n, dim) the distance to the nearest of centres (K, dim), and its number; both (n,)."""
-    found = [block.min(1) for block in distances(rows, centres)]
+    found = [block.min(1) for _, block in distances(rows, centres)]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])

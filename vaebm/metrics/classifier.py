@@ -1,4 +1,4 @@
-"""The recipe's own classifier: the yardstick for labelled images where no published feature net fits.
+"""The recipe's own classifier: what labelled images are measured by where no published feature net fits.
 
     image (C, H, W) -> convolution 3x3 to 32 -> strided convolutions to 64 until no side is longer than 4 -> convolution
     to 64 -> linear to 64 -> linear to the classes,         SiLU between all of them
@@ -11,7 +11,7 @@ training images to it). Fewer see too little of a large set: after 40,000 images
 held-out ones are up to 1.5 percentage points astray, after 160,000 up to 0.6. The division is one number, so
 it changes no ratio of distances; it puts kernel distances, whose kernel has a scale, where they are meant to be.
 Weights and batches come from a generator with a fixed seed: runs with other seeds, and other models, are measured with
-the same yardstick.
+the same classifier.
 """
 
 from __future__ import annotations

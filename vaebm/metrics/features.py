@@ -10,24 +10,36 @@ Inception sees images as files hold them: rounded to 256 levels, grey ones repea
 features and published settings is a Frechet distance on them called FID; the others are FID-64, -192, -768, and compare
 with nothing published.
 
+Rows of real images are the same for every run, seed and subject, and a slow network takes minutes for them, so they are
+kept on disk, where they may be deleted at any time:
+
+    ~/.cache/vaebm/features/KEY.safetensors,      KEY = SHA-256 of the features' settings and of the images
+
 Features of one name, hash and precision compare; others do not, which is why these go into every measurement's
 settings. This is the one door to the Inception network and its weights.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vaebm.data.splits import Split
 from vaebm.data.transforms import to_model, to_uint8
 from vaebm.errors import InputError
+from vaebm.files import cache_folder, write_atomically
 from vaebm.metrics.arrays import Array, as_images, as_tensor
 from vaebm.metrics.classifier import Classifier
 from vaebm.metrics.inception import Inception, Layer
@@ -161,6 +173,50 @@ def classifier_features(classifier: Classifier | StackedClassifier) -> Features:
 def pixel_features() -> Features:
     """Block averages of the pixels, at most 8 x 8 a channel."""
     return Features("pixels", None, _block_averages)
+
+
+def real_features(
+    features: Features, split: Split, indices: Tensor, advance: Callable[[int], None] | None = None
+) -> Tensor:
+    """Rows (n, dim) float32 of the images of `split` at `indices` (n,); from disk where they are known.
+
+    Args:
+        advance: gets the number of images in each chunk when it is done.
+    """
+
+    def batches() -> Iterator[Tensor]:
+        return (split.batch(some).x for some in indices.split(IMAGES_AT_ONCE))
+
+    if not features.slow:
+        return features.of_batches(batches(), advance)
+    digest = hashlib.sha256(json.dumps(features.settings, sort_keys=True).encode())
+    for batch in batches():
+        digest.update(f"{tuple(batch.shape)}".encode())
+        digest.update(batch.numpy().tobytes())
+    path = cache_folder() / "features" / f"{digest.hexdigest()}.safetensors"
+    known = _read(path, len(indices))
+    if known is None:
+        known = features.of_batches(batches(), advance)
+        _write(path, known)
+    elif advance is not None:
+        advance(len(indices))
+    return known
+
+
+def _read(path: Path, count: int) -> Tensor | None:
+    try:
+        rows = safetensors.torch.load(path.read_bytes())["rows"]
+    except (OSError, KeyError, safetensors.SafetensorError):
+        return None
+    return rows if rows.shape[0] == count and bool(rows.isfinite().all()) else None
+
+
+def _write(path: Path, rows: Tensor) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, safetensors.torch.save({"rows": rows.contiguous()}))
+    except OSError as reason:
+        warnings.warn(f"features are not kept, {path.parent} cannot be written ({reason.strerror})", stacklevel=2)
 
 
 @lru_cache(maxsize=2)  # reading and folding takes a second, and each holds up to 100 MB

@@ -28,6 +28,7 @@ al., Reliable fidelity and diversity metrics for generative models, 2020.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,11 +71,9 @@ class Manifold:
 
     def _find(self, most: int) -> Tensor:
         found: list[Tensor] = []
-        start = 0
-        for block in distances(self.rows, self.rows):
-            block[torch.arange(len(block)), torch.arange(start, start + len(block))] = math.inf  # the point itself
+        for rows, block in distances(self.rows, self.rows):
+            block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = math.inf  # the point itself
             found.append(block.topk(most, dim=1, largest=False).values)
-            start += len(block)
         return torch.cat(found)
 
 
@@ -91,22 +90,15 @@ def precision_recall(
     samples, real = _manifolds(generated, reference)
     radii, real_radii = samples.radii(neighbours), real.radii(neighbours)
     precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
-    start = 0
-    for block in distances(samples.rows, real.rows):
+    for rows, block in distances(samples.rows, real.rows):
         precise.append((block <= real_radii).any(1))
-        recalled |= (block <= radii[start : start + len(block), None]).any(0)
-        start += len(block)
-    settings = {"dim": samples.rows.shape[1], "reference_n": len(real), "neighbours": int(neighbours)}
-    return {
-        name: Measurement(
-            name, share, math.sqrt(share * (1.0 - share) / len(hits)), len(samples), settings | {"stderr_over": over}
-        )
-        for name, hits, over in (
-            ("precision", torch.cat(precise), "generated samples"),
-            ("recall", recalled, "reference samples"),
-        )
-        for share in [hits.double().mean().item()]
-    }
+        recalled |= (block <= radii[rows, None]).any(0)
+    found: dict[str, Measurement] = {}
+    for name, hits, over in (("precision", torch.cat(precise), "generated"), ("recall", recalled, "reference")):
+        share = hits.double().mean().item()
+        settings = _settings(samples, real, neighbours, over)
+        found[name] = Measurement(name, share, math.sqrt(share * (1.0 - share) / len(hits)), len(samples), settings)
+    return found
 
 
 def density_coverage(
@@ -121,33 +113,21 @@ def density_coverage(
     """
     samples, real = _manifolds(generated, reference)
     real_radii = real.radii(neighbours)
-    held = torch.zeros(
-        2, len(real), dtype=torch.float64
-    )  # of each ball: how many samples, and the sum of their numbers
+    held = torch.zeros(2, len(real), dtype=torch.float64)  # of each ball: samples, and the sum of their numbers
     counts = []
-    start = 0
-    for block in distances(samples.rows, real.rows):
+    for rows, block in distances(samples.rows, real.rows):
         inside = (block <= real_radii).double()
         counts.append(inside.sum(1))
-        numbers = torch.arange(start, start + len(inside), dtype=torch.float64)
-        start += len(inside)
+        numbers = torch.arange(rows.start, rows.stop, dtype=torch.float64)
         held += torch.stack([torch.ones_like(numbers), numbers]) @ inside
-    density = torch.cat(counts) / neighbours
-    alone = torch.bincount(held[1, held[0] == 1].long(), minlength=len(samples)).double() / len(real)
-    settings = {
-        "dim": samples.rows.shape[1],
-        "reference_n": len(real),
-        "neighbours": int(neighbours),
-        "stderr_over": "generated samples",
+    density, n = torch.cat(counts) / neighbours, len(samples)
+    alone = torch.bincount(held[1, held[0] == 1].long(), minlength=n).double() / len(real)
+    jackknife = math.sqrt((n - 1) / n * (alone - alone.mean()).square().sum().item())
+    settings = _settings(samples, real, neighbours, "generated")
+    return {
+        "density": Measurement("density", density.mean().item(), density.std().item() / math.sqrt(n), n, settings),
+        "coverage": Measurement("coverage", (held[0] > 0).double().mean().item(), jackknife, n, settings),
     }
-    found = {
-        "density": (density.mean().item(), density.std().item() / math.sqrt(len(samples))),
-        "coverage": (
-            (held[0] > 0).double().mean().item(),
-            math.sqrt((len(samples) - 1) / len(samples) * (alone - alone.mean()).square().sum().item()),
-        ),
-    }
-    return {name: Measurement(name, value, stderr, len(samples), settings) for name, (value, stderr) in found.items()}
 
 
 def _manifolds(generated: Rows | Manifold, reference: Rows | Manifold) -> tuple[Manifold, Manifold]:
@@ -155,3 +135,8 @@ def _manifolds(generated: Rows | Manifold, reference: Rows | Manifold) -> tuple[
     real = reference if isinstance(reference, Manifold) else Manifold(reference, "reference")
     same_dim(samples.rows, real.rows)
     return samples, real
+
+
+def _settings(samples: Manifold, real: Manifold, neighbours: int, over: str) -> dict[str, Any]:
+    sizes = {"dim": samples.rows.shape[1], "reference_n": len(real), "neighbours": neighbours}
+    return sizes | {"stderr_over": f"{over} samples"}

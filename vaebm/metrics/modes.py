@@ -17,7 +17,7 @@ import math
 import torch
 
 from vaebm.errors import InputError
-from vaebm.metrics.arrays import Rows, as_positive, as_rows, nearest
+from vaebm.metrics.arrays import Rows, as_rows, nearest
 from vaebm.metrics.class_histogram import covered, divergence
 from vaebm.metrics.measurement import Measurement
 
@@ -29,7 +29,9 @@ def mode_measurements(generated: Rows, modes: Rows, std: float) -> dict[str, Mea
         InputError: shapes that do not belong together, values that are not finite, or no positive `std`.
     """
     samples, centres = as_rows(generated, "generated"), as_rows(modes, "modes", at_least=1)
-    std = as_positive(std, "std")
+    std = float(std)
+    if not 0 < std < math.inf:
+        raise InputError(f"std is {std:g}: give a positive number")
     if samples.shape[1] != centres.shape[1]:
         raise InputError(
             f"samples have {samples.shape[1]} dimensions and modes {centres.shape[1]}: give modes of the same data"

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.metrics.arrays import Rows, as_count, as_positive, as_rows, nearest
+from vaebm.metrics.arrays import Rows, as_count, as_rows, nearest
 from vaebm.metrics.measurement import Measurement
 
 LATENTS_AT_ONCE = 8192
@@ -78,8 +78,8 @@ class PlaneQuadrature:
         if latent_dim not in (1, 2):
             raise InputError(f"quadrature over {latent_dim} latents is not feasible: use a VAE with 1 or 2, or a bound")
         latent_points, x_points = as_count(latent_points, "latent_points", 3), as_count(x_points, "x_points", 3)
-        latent_limit = as_positive(latent_limit, "latent_limit")
-        as_positive(x_range[1] - x_range[0], "the length of x_range")
+        if not (latent_limit > 0 and x_range[0] < x_range[1]):
+            raise InputError(f"latent_limit={latent_limit} and x_range={x_range} span no grid: give positive lengths")
         self.axis = torch.linspace(*x_range, x_points, dtype=torch.float64)
         self._centre = 0.5 * float(self.axis[0] + self.axis[-1])
         self._energy = energy

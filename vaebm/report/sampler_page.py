@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaebm.experiment.comparison import Comparison
+from vaebm.comparison.folder import Comparison
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.html import write_page
 from vaebm.report.opening import title_of
 from vaebm.report.sampler_sections import chains_section, drawn_section, log_z_section, quality_section
-from vaebm.report.sampler_table import NUMBERS, Column, advised, colour, columns_of, command, label, numbers
+from vaebm.report.sampler_table import NUMBERS, Column, advised, colour, columns_of, command, numbers
 from vaebm.report.subjects import subject
 from vaebm.wording import counted
 
@@ -49,13 +49,13 @@ def write_samplers_page(run: Run, comparison: Comparison) -> Path:
         above=_references(comparison, shown),
         rows=[_row(row, shown, row is chosen) for row in rows],
         notes=_notes(comparison),
-        settings=[(label(row["sampler"]), _settings(row), command(row, str(run.path))) for row in rows],
+        settings=[(row["label"], _settings(row), command(row, str(run.path))) for row in rows],
         protocol=comparison.protocol,
     )
 
 
 def _summary(run: Run, comparison: Comparison) -> str:
-    budget, n = comparison.protocol["budget"], comparison.protocol["n"]
+    budget, n = comparison.protocol["gradients"], comparison.protocol["n"]
     return (
         f"{counted(len(comparison.rows), 'sampler')} drew {n:,} samples each from the model of {run.path}, with"
         f" {budget:,} gradient evaluations a sample, including what learns their numbers"
@@ -64,7 +64,7 @@ def _summary(run: Run, comparison: Comparison) -> str:
 
 def _row(row: dict[str, Any], shown: Sequence[Column], chosen: bool) -> dict[str, Any]:
     cells = [column.cell(row) for column in shown] + [(number, "") for number in numbers(row)]
-    return {"name": label(row["sampler"]), "colour": colour(row["sampler"]), "chosen": chosen, "cells": cells}
+    return {"name": row["label"], "colour": colour(row["sampler"]), "chosen": chosen, "cells": cells}
 
 
 def _references(comparison: Comparison, shown: Sequence[Column]) -> list[dict[str, Any]]:
@@ -104,8 +104,8 @@ def _notes(comparison: Comparison) -> list[str]:
             " without E(x) with all chains from data."
         ),
     ]
-    if comparison.masses is not None:
-        of = "the model's own, by quadrature" if comparison.masses.of == "model" else "those of the data"
+    if comparison.mode_probabilities is not None:
+        of = "the model's, by quadrature" if comparison.mode_probabilities.of == "model" else "those of the data"
         notes.append(
             "p is of a chi-square test of how many samples are nearest to each mode, against the probabilities of the"
             f" modes: {of}."

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaebm.comparison.folder import Comparison
 from vaebm.data import POINTS, DataSet
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.evaluation.quantity import written
 from vaebm.evaluation.records import unpacked
-from vaebm.experiment.comparison import Comparison
 from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.dots import Dot, Level, dots
 from vaebm.report.figures.small_multiples import SpentCurve, small_multiples
-from vaebm.report.sampler_table import colour, label, short, title_of
+from vaebm.report.sampler_table import colour, short, title_of
 from vaebm.report.section import Figure, Row, Section
 from vaebm.report.subjects import subject
 
@@ -71,15 +71,15 @@ def _curve(row: dict[str, Any], name: str, factor: float, comparison: Comparison
     if start is not None and row["settings"].get("start_cost") == 0:
         looks.insert(0, (0, factor * start.value, factor * start.stderr))
     spent, values, errors = zip(*looks, strict=True)
-    return SpentCurve(label(row["sampler"]), colour(row["sampler"]), spent, values, errors)
+    return SpentCurve(row["label"], colour(row["sampler"]), spent, values, errors)
 
 
 def _level(comparison: Comparison, name: str, factor: float) -> float | None:
     """What a curve should reach."""
     if name == "energy_shift":
         return 0.0
-    if name == "model_kl" and comparison.masses is not None:
-        return float((len(comparison.masses.cells) - 1) / (2 * comparison.protocol["n"]))
+    if name == "model_kl" and comparison.mode_probabilities is not None:
+        return float((len(comparison.mode_probabilities.cells) - 1) / (2 * comparison.protocol["n"]))
     for key in ("vaebm", "truth", "held_out"):
         for m in comparison.references.get(key, []):
             if m.name == name:
@@ -96,7 +96,7 @@ def chains_section(comparison: Comparison) -> Section:
         for row in found:
             value = None if row[key] is None else factor * row[key]
             ring = row["rhat_between_starts"] if key == "rhat" else None
-            rows.append(Dot(label(row["sampler"]), colour(row["sampler"]), value, short(value, 2), ring=ring))
+            rows.append(Dot(row["label"], colour(row["sampler"]), value, short(value, 2), ring=ring))
         return Figure(dots(rows, axis, **more), caption, title)
 
     figures = [
@@ -154,12 +154,10 @@ def log_z_section(comparison: Comparison) -> Section | None:
         if (z := row.get("log_z")) is not None:
             words = " ± ".join(part for part in written(z["value"], z["stderr"]) if part)
             bracket = None if z["lower"] is None else (z["lower"], z["upper"])
-            rows.append(
-                Dot(label(row["sampler"]), colour(row["sampler"]), z["value"], words, z["stderr"], bracket=bracket)
-            )
+            rows.append(Dot(row["label"], colour(row["sampler"]), z["value"], words, z["stderr"], bracket=bracket))
     if not rows:
         return None
-    exact = None if comparison.masses is None else comparison.masses.log_z
+    exact = None if comparison.mode_probabilities is None else comparison.mode_probabilities.log_z
     said = ", ".join(f"{row.words} by {row.name}" for row in rows)
     sentences = [f"The logarithm of the normaliser of the energy, in nats, is {said}."]
     if exact is not None:
@@ -185,7 +183,7 @@ def drawn_section(data: DataSet, comparison: Comparison) -> Section:
         distances[name] = next((m.value for m in found if m.name == comparison.key), None)
     looks = {"held_out": (subject("held_out").label, subject("held_out").colour)}
     looks |= {"start": ("start: without E(x)", subject("start").colour)}
-    looks |= {row["sampler"]: (label(row["sampler"]), colour(row["sampler"])) for row in comparison.rows}
+    looks |= {row["sampler"]: (row["label"], colour(row["sampler"])) for row in comparison.rows}
     figures = []
     for name, (words, paint) in looks.items():
         caption = f"{title_of(comparison.key)} {short(distances.get(name))}"

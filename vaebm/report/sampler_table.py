@@ -1,4 +1,4 @@
-"""The table of samplers: what each is called, its colour on every chart, and its numbers as they are written.
+"""The table of samplers: the colour of each on every chart, and its numbers as they are written.
 
 Colours are Okabe and Ito's and shades of them; chains with an accept step are blue and green, those without warm,
 the rest purple and grey.
@@ -7,6 +7,7 @@ the rest purple and grey.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-LOOKS = {
-    "recipe": ("the recipe's own", "#1f2937"),
-    "langevin": ("Langevin", "#e69f00"),
-    "underdamped": ("underdamped Langevin", "#d55e00"),
-    "mala": ("MALA", "#56b4e9"),
-    "hmc": ("HMC", "#0072b2"),
-    "mclmc": ("MCLMC", "#b8860b"),
-    "adjusted_mclmc": ("adjusted MCLMC", "#009e73"),
-    "tempering": ("tempering", "#117733"),
-    "importance": ("importance", "#cc79a7"),
-    "smc": ("SMC", "#7b3294"),
+COLOURS = {
+    "recipe": "#1f2937",
+    "langevin": "#e69f00",
+    "underdamped": "#d55e00",
+    "mala": "#56b4e9",
+    "hmc": "#0072b2",
+    "mclmc": "#b8860b",
+    "adjusted_mclmc": "#009e73",
+    "tempering": "#117733",
+    "importance": "#cc79a7",
+    "smc": "#7b3294",
 }
 
 
@@ -57,7 +58,7 @@ class Column:
 COLUMNS = (
     Column("frechet_distance", "Fréchet distance", "Fréchet\ndistance", "↓"),
     Column("kernel_distance", "kernel distance", "kernel\ndistance", "↓"),
-    Column("model_kl", "KL from the masses, nats", "KL,\nnats", "↓"),
+    Column("model_kl", "KL from the mode probabilities, nats", "KL,\nnats", "↓"),
     Column("energy_shift", "mean energy less the model's, nats", "energy\noff by", "→ 0"),
     Column("modes_covered", "modes covered", "\nmodes", "↑"),
     Column("within_three_sigma", "within 3 σ, %", "within\n3 σ, %", "↑", percent=True),
@@ -65,14 +66,9 @@ COLUMNS = (
 )
 
 
-def label(sampler: str) -> str:
-    """What a sampler is called on a page."""
-    return LOOKS.get(sampler, (sampler.replace("_", " "), ""))[0]
-
-
 def colour(sampler: str) -> str:
     """Of its marks."""
-    return LOOKS.get(sampler, ("", "#6b7280"))[1]
+    return COLOURS.get(sampler, "#6b7280")
 
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
@@ -109,7 +105,7 @@ def command(row: Row, run: str) -> str:
     words = row["settings"]["overrides"]
     if not words and row["sampler"] != "recipe":
         return ""
-    return " ".join(["vaebm sample", run, "--n 1000 --out samples.npz", *words])
+    return shlex.join(["vaebm", "sample", run, "--n", "1000", "--out", "samples.npz", *words])
 
 
 def samplers_table(rows: Sequence[Row]) -> Table:

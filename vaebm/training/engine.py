@@ -39,11 +39,11 @@ def fastest_device(name: str | None) -> torch.device:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Within, PyTorch computes with so many threads of the CPU, None for as many as it does; then as before."""
+    """Within: so many threads of the CPU, where a number is given; afterwards as many as before."""
     before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
     try:
-        if count is not None:
-            torch.set_num_threads(count)
         yield
     finally:
         torch.set_num_threads(before)
