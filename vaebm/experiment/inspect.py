@@ -33,7 +33,7 @@ from vaebm.experiment.train import build_model
 from vaebm.models import in_noise_space
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.estimators.settings import RatioRoundsSettings
+from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
 
 TIMED_STEPS = 3

@@ -28,7 +28,8 @@ def training_section(report: ReportData) -> Section:
     energy = [row for row in history if "elbo" not in row]
     rows = []
     if vae:
-        rows.append(Row(_vae_figures(vae, run.recipe.vae_stage.kl_weight), 400, 540))
+        kl_weight = getattr(run.recipe.vae_stage.objective, "kl_weight", 1.0)
+        rows.append(Row(_vae_figures(vae, kl_weight), 400, 540))
     if figures := _energy_figures(energy, _stage_lengths(run)):
         rows.append(Row(figures, 400, 540))
     sentences = ["Each point is the mean over the iterations since the one before it."]
