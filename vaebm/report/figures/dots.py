@@ -67,8 +67,9 @@ def dots(
             if row.ring is not None:
                 axes.plot(row.ring, place, "o", color=row.colour, markersize=8, markerfacecolor="white", zorder=3)
             if row.value is not None:
-                more = {"fmt": "none", "ecolor": row.colour, "elinewidth": 2.2, "alpha": 0.5}
-                axes.errorbar(row.value, place, xerr=2 * row.stderr, **more)
+                axes.errorbar(
+                    row.value, place, xerr=2 * row.stderr, fmt="none", ecolor=row.colour, elinewidth=2.2, alpha=0.5
+                )
                 axes.plot(row.value, place, "o", color=row.colour, markersize=7.5, zorder=4)
             axes.annotate(
                 row.words, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9.5,
