@@ -89,8 +89,8 @@ def short(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return "–"
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    if value == 0 or not 1e-6 < abs(value) < 1e6:
+        return f"{value:.2g}"
     after = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{value:,.{min(max(after, 0), 6)}f}".replace("-", "−")
 
