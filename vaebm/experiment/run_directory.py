@@ -4,9 +4,9 @@ recipe.yaml           resolved, complete
 metrics.jsonl         figures and events, a JSON object a line
 checkpoints/          what a resume needs
 model/                config.json, model.safetensors
-samples/              pictures
+samples/              pictures, stored draws, and what else the page shows of the model
 measurements.json     a list of measurements
-report.html           the story
+report.html           the page about it
 """
 
 from __future__ import annotations
