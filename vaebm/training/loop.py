@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vaebm.data import Batch, Split
 from vaebm.errors import Diverged, Interrupted, Preempted
-from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine

@@ -5,6 +5,7 @@ g <- average over processes, clipped to norm c;   Adam or Adamax (Kingma & Ba 20
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -38,21 +39,24 @@ class Optimizer:
         ema_decay: float,
         optimizer: OptimizerKind = "adam",
     ) -> None:
-        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self.weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
-        self._optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, fused=True)
-            if optimizer == "adam"
-            else torch.optim.Adamax(self._weights, lr=learning_rate, betas=betas, foreach=True)
-        )
+        self._betas, self._kind = betas, optimizer
         self.average = ExponentialAverage(module, ema_decay)
+
+    @cached_property
+    def _optimiser(self) -> torch.optim.Optimizer:
+        # Made when it is first used: torch imports its compiler for it, which takes a second.
+        if self._kind == "adam":
+            return torch.optim.Adam(self.weights, lr=self._learning_rate, betas=self._betas, fused=True)
+        return torch.optim.Adamax(self.weights, lr=self._learning_rate, betas=self._betas, foreach=True)
 
     def step(self, loss: Tensor, rate: float) -> float:
         """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self._engine.average_gradients(self._weights)
-        norm = nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
+        self._engine.average_gradients(self.weights)
+        norm = nn.utils.clip_grad_norm_(self.weights, self._clip_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * self._learning_rate
         self._optimiser.step()
