@@ -31,7 +31,7 @@ from PIL import Image
 
 from results import hardware, version
 from vaebm.data import FolderSettings, to_model
-from vaebm.data.preparation import prepare_set
+from vaebm.data.prepare import prepare_set
 
 SIDE, BATCH = 64, 128
 TARGET = Path(__file__).parent.parent / "results" / "prepared_data.json"

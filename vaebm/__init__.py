@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vaebm import distributions, metrics, sampling
     from vaebm.errors import Diverged, InputError
     from vaebm.experiment.catalogue import list_recipes
@@ -45,12 +47,14 @@ if TYPE_CHECKING:
     from vaebm.metrics.measurement import Measurement
     from vaebm.models import VAEBM, Model
     from vaebm.report.page import write_report
+    from vaebm.vae.external import ExternalVAE
 
 __version__ = "0.1.0"
 
 __all__ = [
     "VAEBM",
     "Diverged",
+    "ExternalVAE",
     "InputError",
     "Measurement",
     "Recipe",
@@ -63,12 +67,14 @@ __all__ = [
     "metrics",
     "sampling",
     "train",
+    "train_energy",
     "write_report",
     "write_samples",
 ]
 
 _HOMES = {
     "Diverged": "vaebm.errors",
+    "ExternalVAE": "vaebm.vae.external",
     "InputError": "vaebm.errors",
     "Measurement": "vaebm.metrics.measurement",
     "Recipe": "vaebm.experiment.recipe",
@@ -111,15 +117,61 @@ def train(
     return run_training(recipe, out, overrides=_as_words(overrides), device=device, progress=on_terminal(quiet))
 
 
-def load(run: str | Path) -> Model:
+def train_energy(
+    vae: ExternalVAE,
+    data: object,
+    out: str | Path,
+    *,
+    held_out: object = None,
+    recipe: str = "external",
+    device: str | None = None,
+    quiet: bool = False,
+    **overrides: object,
+) -> Run:
+    """Train an energy for a VAE that was trained elsewhere; an existing run is resumed.
+
+    Args:
+        vae: The encoder and the decoder, as `vaebm.ExternalVAE(encoder, decoder, ...)` takes them.
+        data: An array or tensor of images or points, a folder of images, or the name of a data set.
+        out: Where the run goes.
+        held_out: Held-out values beside an array; one in ten of the array unless given.
+        recipe: The recipe whose energy, sampler and evaluation to take.
+        device: Such as "cpu" or "cuda:1"; the best one there is unless given.
+        quiet: No progress on standard error.
+        **overrides: Values of the recipe, as for `train`.
+
+    Raises:
+        InputError: Something cannot be used; the message says why.
+        Diverged: Training was given up; the last good model is saved.
+    """
+    from vaebm.experiment.train_energy import train_energy as run_training
+    from vaebm.progress import on_terminal
+
+    return run_training(
+        vae,
+        data,
+        out,
+        held_out=held_out,
+        recipe=recipe,
+        overrides=_as_words(overrides),
+        device=device,
+        progress=on_terminal(quiet),
+    )
+
+
+def load(run: str | Path, **parts: nn.Module) -> Model:
     """The trained model of a run, or of the folder `model` in one, ready to sample.
+
+    Args:
+        run: The directory.
+        **parts: Modules that the directory cannot make, such as `vae=` a VAE trained elsewhere.
 
     Raises:
         InputError: there is no model; the message says why.
     """
     from vaebm.experiment.run_directory import load as load_run
 
-    return load_run(run)
+    return load_run(run, None, **parts)
 
 
 def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:

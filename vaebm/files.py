@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
         content: the bytes, or a function that writes them to an open binary file.
     """
     draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
+    with naming(path), draft.open("wb") as file:
         if isinstance(content, bytes):
             file.write(content)
         else:
@@ -25,6 +26,17 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The system's refusals inside the block name `path`, which that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def sha256(path: Path) -> str:

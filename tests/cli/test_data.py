@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaebm.data.shards import INDEX
+from vaebm.data.prepared import INDEX
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def test_prepare_then_inspect_and_damage(command: Any, photos: Path) -> None:
     assert (found["splits"], found["broken"]) == ({"train": 28, "test": 3}, {})
     again = json.loads(command("data", "prepare", "photos", "--size", "8", "--json", "--quiet").out)
     assert again["splits"] == {"train": 28, "test": 3}
-    shard = photos.parent / "photos-prepared" / "train-00000.npy"
+    shard = photos.parent / "photos-prepared" / "train.npy"
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     broken = json.loads(command("data", "inspect", "photos-prepared", "--json", "--quiet").out)["broken"]
-    assert broken == {"train-00000.npy": "checksum differs: prepare it again"}
+    assert broken == {"train.npy": "checksum differs: prepare it again"}
 
 
 @pytest.mark.parametrize(
@@ -111,16 +111,16 @@ def test_wrong_input_is_one_line(
 def test_a_full_disk_is_one_line_and_nothing_counts(
     command: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaebm.data import shards
+    from vaebm.data import prepare
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.npy, "write_array", full)
+        patch.setattr(prepare.os, "fsync", full)
         done = command("data", "prepare", "photos", "--size", "8", "--workers", "1", "--quiet")
     assert done.status == 2
-    assert "train-00000.npy.part is full: free some space, then run the same command again" in done.err
+    assert "train.npy.draft is full: free some space, then run the same command again" in done.err
     assert done.err.count("\n") == 1
     half = command("train", "photos-prepared", "--quiet")
     assert half.status == 2

@@ -14,7 +14,7 @@ def test_the_digits() -> None:
     assert data.train.all().max().item() == 1.0
     assert abs(data.saturated_share - 0.58) < 0.01
     for word in ("1,797", "8 x 8", "1,437", "360", "0 to 16", "58%"):
-        assert word in data.found
+        assert word in data.description
 
 
 def test_the_split_is_fixed_stratified_and_disjoint() -> None:

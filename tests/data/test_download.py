@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from vaebm.data import download
-from vaebm.data.download import Published, fetch, obtain
+from vaebm.data.files import download
+from vaebm.data.files.download import Published, fetch, obtain
 from vaebm.errors import InputError
 from vaebm.progress import silent
 
@@ -68,11 +68,11 @@ def file(server: str, *ways: str, digest: str | None = DIGEST) -> Published:
 
 
 def test_a_whole_file(server: str, tmp_path: Path) -> None:
-    path = obtain(file(server, "good"), [tmp_path / "near", tmp_path / "deep" / "cache"])
+    path = obtain(file(server, "good"), [tmp_path / "near", tmp_path / "deep" / "cache"], silent())
     assert path == tmp_path / "deep" / "cache" / "set.bin"
     assert path.read_bytes() == CONTENT
     assert not path.with_name("set.bin.part").exists()
-    assert obtain(file(server, "good"), [path.parent]) == path
+    assert obtain(file(server, "good"), [path.parent], silent()) == path
     assert len(Mirror.asked) == 1
 
 
@@ -133,7 +133,7 @@ def test_when_no_address_answers_the_message_says_what_to_do(server: str, tmp_pa
 def test_a_damaged_copy_is_named_and_left(server: str, tmp_path: Path) -> None:
     (tmp_path / "set.bin").write_bytes(CONTENT[:-1])
     with pytest.raises(InputError, match=r"set\.bin is damaged or another file \(its sha256 is .*\): delete it"):
-        obtain(file(server, "good"), [tmp_path])
+        obtain(file(server, "good"), [tmp_path], silent())
     assert (tmp_path / "set.bin").exists()
     assert Mirror.asked == []
 
@@ -141,7 +141,7 @@ def test_a_damaged_copy_is_named_and_left(server: str, tmp_path: Path) -> None:
 def test_without_a_checksum_the_promised_size_counts(server: str, tmp_path: Path) -> None:
     assert fetch(file(server, "good", digest=None), tmp_path, silent()).read_bytes() == CONTENT
     md5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
-    assert obtain(file(server, digest=md5), [tmp_path]).read_bytes() == CONTENT
+    assert obtain(file(server, digest=md5), [tmp_path], silent()).read_bytes() == CONTENT
 
 
 def test_a_full_disk_is_named(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_uniform_colour_images_are_read_as_they_are(tmp_path: Path) -> None:
     read = {row.numpy().tobytes() for row in torch.cat([data.train.values, data.test.values])}
     assert read == originals
     for word in ("30 images", "30 PNG", "16 x 16", "RGB", "27 for training and 3 held out", "nothing was skipped"):
-        assert word in data.found
+        assert word in data.description
 
 
 def test_the_held_out_images_are_those_of_the_smallest_hashes(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_held_out_images_are_those_of_the_smallest_hashes(tmp_path: Path) ->
 def test_grey_in_any_format(tmp_path: Path, suffix: str) -> None:
     data = FolderSettings(root=str(fill(tmp_path, suffix=suffix, channels=1))).load()
     assert data.shape == (1, 16, 16)
-    assert "grey" in data.found
+    assert "grey" in data.description
 
 
 def test_rgb_with_equal_channels_is_grey_and_one_coloured_image_makes_all_rgb(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_transparency_is_put_on_white(tmp_path: Path) -> None:
     everything = torch.cat([data.train.values, data.test.values]).flatten(1)
     assert (everything == 255).all(1).sum().item() == 1
     assert (everything == 0).all(1).sum().item() == 1
-    assert "transparency of 1 image put on white" in data.found
+    assert "transparency of 1 image put on white" in data.description
 
 
 def test_saturated_pixels_are_counted(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_saturated_pixels_are_counted(tmp_path: Path) -> None:
         )
     data = FolderSettings(root=str(tmp_path)).load()
     assert abs(data.saturated_share - 0.5) < 0.05
-    assert f"{data.saturated_share:.0%} of them exactly black or white" in data.found
+    assert f"{data.saturated_share:.0%} of them exactly black or white" in data.description
 
 
 def test_subfolders_are_classes(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     assert data.train.labels is not None
     assert data.test.labels is not None
     assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [12, 12]
-    assert "2 classes from subfolders: cat, dog" in data.found
+    assert "2 classes from subfolders: cat, dog" in data.description
     originals = {np.asarray(picture(i)).transpose(2, 0, 1).tobytes(): int(i < 12) for i in range(24)}
     for row, label in zip(data.train.values, data.train.labels, strict=True):
         assert originals[row.numpy().tobytes()] == label
@@ -117,7 +117,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
 
 
 def test_colour_webp_is_read(tmp_path: Path) -> None:
-    assert "20 WEBP" in FolderSettings(root=str(fill(tmp_path, suffix="webp"))).load().found
+    assert "20 WEBP" in FolderSettings(root=str(fill(tmp_path, suffix="webp"))).load().description
 
 
 def test_one_subfolder_is_no_class(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_broken_files_are_counted_and_three_named(tmp_path: Path) -> None:
     assert (
         "5 files skipped (3 not an image, 1 truncated or damaged, 1 not a regular file): a_cut.jpg"
         " (truncated or damaged), b_empty.png (not an image), c_notes.txt (not an image) and 2 more"
-    ) in data.found
+    ) in data.description
 
 
 def test_a_broken_file_of_another_size_does_not_decide(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_broken_file_of_another_size_does_not_decide(tmp_path: Path) -> None:
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     fill(tmp_path, 20)
     os.mkfifo(tmp_path / "pipe.png")
-    assert "pipe.png (not a regular file)" in FolderSettings(root=str(tmp_path)).load().found
+    assert "pipe.png (not a regular file)" in FolderSettings(root=str(tmp_path)).load().description
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_huge_files_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     picture(0, 32, 32).save(tmp_path / "warned.png")
     picture(0, 64, 64).save(tmp_path / "refused.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
-    found = FolderSettings(root=str(tmp_path)).load().found
+    found = FolderSettings(root=str(tmp_path)).load().description
     assert "refused.png (too large to decode safely), warned.png (too large to decode safely)" in found
 
 
@@ -190,15 +190,15 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
 def test_small_uniform_images_keep_their_shape(tmp_path: Path, width: int, height: int) -> None:
     data = FolderSettings(root=str(fill(tmp_path, width=width, height=height))).load()
     assert data.shape == (3, height, width)
-    assert f"{width} x {height} pixels" in data.found
-    assert "resized" not in data.found
+    assert f"{width} x {height} pixels" in data.description
+    assert "resized" not in data.description
 
 
 @pytest.mark.parametrize(("width", "height", "side"), [(100, 100, 64), (300, 40, 40)])
 def test_large_uniform_images_are_cropped_and_resized(tmp_path: Path, width: int, height: int, side: int) -> None:
     data = FolderSettings(root=str(fill(tmp_path, width=width, height=height))).load()
     assert data.shape == (3, side, side)
-    assert f"{width} x {height} pixels, centre-cropped and resized to {side} x {side}" in data.found
+    assert f"{width} x {height} pixels, centre-cropped and resized to {side} x {side}" in data.description
 
 
 def test_mixed_sizes_ask_for_a_size(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_mixed_sizes_ask_for_a_size(tmp_path: Path) -> None:
     assert "set data.size=32 to centre-crop and resize" in said
     data = FolderSettings(root=str(tmp_path), size=32).load()
     assert data.shape == (3, 32, 32)
-    assert "2 sizes from 16 x 16 to 40 x 20 pixels, centre-cropped and resized to 32 x 32" in data.found
+    assert "2 sizes from 16 x 16 to 40 x 20 pixels, centre-cropped and resized to 32 x 32" in data.description
 
 
 def test_the_crop_is_central(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_shapes_and_sentence(data: DataSet) -> None:
     assert data.class_names is not None
     assert len(data.class_names) == 25
     for word in ("100,000", "10,000", "25 Gaussians", "0.05", "nothing was skipped"):
-        assert word in data.found
+        assert word in data.description
 
 
 def test_the_draws_are_the_same_whatever_the_global_seed(data: DataSet) -> None:

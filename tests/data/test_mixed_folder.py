@@ -48,7 +48,7 @@ def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_line_names_each_kind(mixed: Path) -> None:
-    found = FolderSettings(root=str(mixed), size=16).load().found
+    found = FolderSettings(root=str(mixed), size=16).load().description
     assert "\n" not in found
     for word in (
         "84 images",

@@ -14,7 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vaebm.data import FashionMNISTSettings, MNISTSettings, StackedMNISTSettings
+from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings
+from vaebm.data.sets.stacked_mnist import StackedMNISTSettings
 from vaebm.errors import InputError
 
 Real = Callable[[str], Path]
@@ -65,7 +66,7 @@ def test_the_published_files(settings: type[MNISTSettings], first: list[int] | N
     if first:
         assert data.train.labels.bincount()[:3].tolist() == first
     for word in ("70,000 images", "55,000 for training, 5,000 for validation, 10,000 held out", "10 classes"):
-        assert word in data.found
+        assert word in data.description
 
 
 def test_padding_adds_black_pixels(real: Real) -> None:
@@ -113,7 +114,7 @@ def test_wrong_files_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "truncated or damaged: delete it": {"train_images_idx3": idx(images)[:-20]},
         "is no IDX file of bytes with 3 axes": {"train_images_idx3": idx(images[0])},
         "has 39 labels for 40 images": {"train_labels_idx1": idx(np.zeros(39, np.uint8))},
-        "are not MNIST's handwritten digits": {"train_labels_idx1": idx(np.full(40, 10, np.uint8))},
+        "has labels beyond the 10 classes": {"train_labels_idx1": idx(np.full(40, 10, np.uint8))},
     }
     for number, (said, contents) in enumerate(wrong.items()):
         with monkeypatch.context() as patch:

@@ -1,9 +1,10 @@
-"""Preparing: shards hold what the files hold, come out complete or not at all, and serve as memory does."""
+"""Preparing: arrays hold what the files hold, come out complete or not at all, and serve as memory does."""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,14 +18,15 @@ import pytest
 import torch
 from PIL import Image
 
-from vaebm.data import FolderSettings, shards
+from vaebm.data import FolderSettings
 from vaebm.data import prepare as prepare_module
 from vaebm.data.arrays import open_arrays
-from vaebm.data.folder import folder_plan
-from vaebm.data.ledger import open_ledger
-from vaebm.data.prepare import prepare, prepare_arrays
-from vaebm.data.shards import INDEX, LEDGER, broken_shards, is_prepared, read_index
+from vaebm.data.manifest import Manifest
+from vaebm.data.prepare import open_log, prepare
+from vaebm.data.prepared import INDEX, PROGRESS, broken_files, is_prepared, read_index
+from vaebm.data.sets.folder import folder_manifest
 from vaebm.errors import InputError
+from vaebm.progress import silent
 
 BYTES = 3 * 16 * 16
 Folder = Callable[..., Path]
@@ -32,8 +34,8 @@ Folder = Callable[..., Path]
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """60 images in two classes, two of them broken, and shards of ten images."""
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    """60 images in two classes, two of them broken, and chunks of ten images."""
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
     monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 0)
     generator = np.random.default_rng(0)
     for i in range(60):
@@ -47,6 +49,10 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
+def manifest(folder: Path, size: int | None = None) -> Manifest:
+    return folder_manifest(folder, size, silent())
+
+
 def load(folder: Path, **settings: object) -> object:
     return FolderSettings(root=str(folder), **settings).load()
 
@@ -54,9 +60,10 @@ def load(folder: Path, **settings: object) -> object:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: int) -> None:
     out = tmp_path / "out"
-    index = prepare(folder_plan(photos), out, workers)
-    assert sorted(path.name for path in out.iterdir() if path.suffix != ".npy") == [INDEX]
-    assert len(index.parts["train"].shards) == 6
+    index = prepare(manifest(photos), out, workers)
+    arrays = [f"{part}{what}.npy" for part in ("test", "train") for what in ("-labels", "")]
+    assert sorted(path.name for path in out.iterdir()) == [INDEX, *arrays]
+    assert np.load(out / "train.npy").shape == (index.parts["train"].images, 3, 16, 16)
     memory, disk = load(photos), load(out)
     for part in ("train", "test"):
         here, there = getattr(memory, part), getattr(disk, part)
@@ -71,55 +78,55 @@ def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: 
         memory.class_names,
         memory.saturated_share,
     )
-    assert disk.found == memory.found
-    assert "3 files skipped" in disk.found
+    assert disk.description == memory.description
+    assert "3 files skipped" in disk.description
     coarse = load(out, bits=5)
     assert torch.equal(coarse.train.all(), load(photos, bits=5).train.all())
     assert torch.equal(coarse.train.counts(), load(photos, bits=5).train.counts())
 
 
 def test_all_grey_is_grey_and_mixed_is_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
     generator = np.random.default_rng(0)
     (tmp_path / "grey").mkdir()
     for i in range(40):
         Image.fromarray(generator.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / "grey" / f"{i:02d}.png")
-    prepare(folder_plan(tmp_path / "grey"), tmp_path / "out")
+    prepare(manifest(tmp_path / "grey"), tmp_path / "out")
     assert load(tmp_path / "out").shape == (1, 16, 16)
     assert torch.equal(load(tmp_path / "out").train.all(), load(tmp_path / "grey").train.all())
     Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "grey" / "99.png")
-    prepare(folder_plan(tmp_path / "grey"), tmp_path / "mixed")
+    prepare(manifest(tmp_path / "grey"), tmp_path / "mixed")
     memory, disk = load(tmp_path / "grey"), load(tmp_path / "mixed")
     assert disk.shape == (3, 16, 16)
     assert torch.equal(disk.train.all(), memory.train.all())
     assert torch.equal(disk.train.counts(), memory.train.counts())
-    assert "40 grey images repeated in three colours" in memory.found
+    assert "40 grey images repeated in three colours" in memory.description
 
 
 def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, out, made = folder_plan(photos), tmp_path / "out", prepare_module.make_shard
+    plan, out, write = manifest(photos), tmp_path / "out", prepare_module.write_chunk
     asked: list[str] = []
 
-    def interrupted(source: object, folder: Path, job: prepare_module.Job) -> object:
-        asked.append(job.file)
+    def interrupted(source: Manifest, draft: Path, chunk: prepare_module.Chunk) -> object:
+        asked.append(f"{chunk.part} {chunk.start}")
         if len(asked) == 4:
             raise KeyboardInterrupt
-        return made(source, folder, job)
+        return write(source, draft, chunk)
 
-    monkeypatch.setattr(prepare_module, "make_shard", interrupted)
+    monkeypatch.setattr(prepare_module, "write_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(plan, out)
     assert not is_prepared(out)
     with pytest.raises(InputError, match=r"half prepared|progress"):
         load(out)
-    with (out / LEDGER).open("a") as ledger:
-        ledger.write('{"file": "train-0')  # cut short
+    with (out / PROGRESS).open("a") as log:
+        log.write('{"part": "train", "st')  # cut short
     prepare(plan, out)
     assert len(asked) == 8  # three of seven were done
     assert torch.equal(load(out).train.all(), load(photos).train.all())
     prepare(plan, out)
     assert len(asked) == 8
-    assert not (out / LEDGER).exists()
+    assert not (out / PROGRESS).exists()
 
 
 def test_another_plan_begins_anew_and_never_touches_what_is_complete(
@@ -129,65 +136,65 @@ def test_another_plan_begins_anew_and_never_touches_what_is_complete(
     with monkeypatch.context() as patch:
         patch.setattr(prepare_module, "write_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            prepare(folder_plan(photos), out)
-    prepare(folder_plan(photos, 8), out)
+            prepare(manifest(photos), out)
+    prepare(manifest(photos, 8), out)
     assert load(out).shape == (3, 8, 8)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(InputError, match="holds photos, prepared from other files: choose another --out"):
-        prepare(folder_plan(photos), out)
+        prepare(manifest(photos), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     with pytest.raises(InputError, match="exists and is no prepared set: choose another --out"):
-        prepare(folder_plan(photos), photos)
+        prepare(manifest(photos), photos)
     with pytest.raises(InputError, match=r"was prepared with 8 x 8 pixels, not data\.size=16"):
         load(out, size=16)
 
 
 def test_two_processes_do_not_prepare_the_same_folder(photos: Path, tmp_path: Path) -> None:
     with (
-        open_ledger(tmp_path / "out", "another plan"),
+        open_log(tmp_path / "out", "another plan"),
         pytest.raises(InputError, match="out is being prepared by another process: wait until"),
     ):
-        prepare(folder_plan(photos), tmp_path / "out")
-    prepare(folder_plan(photos), tmp_path / "out")
+        prepare(manifest(photos), tmp_path / "out")
+    prepare(manifest(photos), tmp_path / "out")
     assert torch.equal(load(tmp_path / "out").train.all(), load(photos).train.all())
 
 
 def test_a_disk_that_fills_leaves_what_serves_the_next_call(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, write = tmp_path / "out", shards.npy.write_array
-    written: list[int] = []
+    out, sync = tmp_path / "out", os.fsync
+    synced: list[int] = []
 
-    def full(file: object, values: np.ndarray, **options: object) -> None:
-        written.append(1)
-        if len(written) == 3:
+    def full(file: int) -> None:
+        synced.append(1)
+        if len(synced) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(file, values, **options)
+        sync(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.npy, "write_array", full)
+        patch.setattr(prepare_module.os, "fsync", full)
         with pytest.raises(OSError, match="No space left") as caught:
-            prepare(folder_plan(photos), out)
-    assert caught.value.filename == str(out / "train-00002.npy.part")
+            prepare(manifest(photos), out)
+    assert caught.value.filename == str(out / "train.npy.draft")
     assert not is_prepared(out)
-    prepare(folder_plan(photos), out)
+    prepare(manifest(photos), out)
     assert torch.equal(load(out).train.all(), load(photos).train.all())
 
 
 def test_damage_is_named(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(folder_plan(photos), out)
-    shard = out / "train-00001.npy"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert broken_shards(out, read_index(out)) == ["train-00001.npy"]
-    shard.write_bytes(whole[:-5])
-    with pytest.raises(InputError, match=r"train-00001\.npy is truncated or damaged: delete it, then prepare it again"):
+    prepare(manifest(photos), out)
+    array = out / "train.npy"
+    whole = array.read_bytes()
+    array.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert broken_files(out, read_index(out)) == ["train.npy"]
+    array.write_bytes(whole[:-5])
+    with pytest.raises(InputError, match=r"train\.npy is truncated or damaged: delete it, then prepare it again"):
         load(out)
-    shard.unlink()
-    with pytest.raises(InputError, match=r"train-00001\.npy is missing: prepare it again"):
+    array.unlink()
+    with pytest.raises(InputError, match=r"train\.npy is missing: prepare it again"):
         load(out)
-    shard.write_bytes(whole)
+    array.write_bytes(whole)
     labels = out / "test-labels.npy"
     content = labels.read_bytes()
     labels.write_bytes(content[:-1] + b"x")
@@ -204,18 +211,18 @@ def test_damage_is_named(photos: Path, tmp_path: Path) -> None:
 
 
 def test_arrays_are_prepared_as_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 10 * BYTES)
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (57, 16, 16, 3), dtype=np.uint8)
     np.savez_compressed(tmp_path / "a.npz", images=images, labels=np.arange(57) % 4)
-    prepare_arrays(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
+    prepare(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
     memory, disk = load(tmp_path / "a.npz"), load(tmp_path / "out")
     assert (memory.shape, len(memory.train), len(memory.test)) == ((3, 16, 16), 51, 6)
     for part in ("train", "test"):
         assert torch.equal(getattr(disk, part).all(), getattr(memory, part).all())
         assert torch.equal(getattr(disk, part).labels, getattr(memory, part).labels)
-    assert disk.found == memory.found
-    prepare_arrays(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
+    assert disk.description == memory.description
+    prepare(open_arrays(tmp_path / "a.npz"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("shape", [(30, 16, 12), (30, 16, 12, 1), (30, 1, 16, 12), (30, 3, 16, 12), (30, 16, 12, 3)])
@@ -253,7 +260,7 @@ def test_wrong_arrays_say_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """In processes of its own, with shards of a few images so that it takes a while."""
+    """In processes of its own, with chunks of a few images so that it takes a while."""
     many = tmp_path / "many"
     many.mkdir()
     for copy in range(20):
@@ -261,15 +268,15 @@ def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path, number: sign
             shutil.copy(path, many / f"{copy}-{path.name}")
     program = (
         "from pathlib import Path; import sys; from vaebm.cli import main; from vaebm.data import prepare\n"
-        "prepare.SHARD_BYTES, prepare.MIN_FOR_PROCESSES = 20 * 768, 0\n"
+        "prepare.CHUNK_BYTES, prepare.MIN_FOR_PROCESSES = 20 * 768, 0\n"
         "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
     )
     (tmp_path / "program.py").write_text(program)
     words = [sys.executable, str(tmp_path / "program.py"), "data", "prepare", str(many), "--out", str(tmp_path / "out")]
     running = subprocess.Popen([*words, "--workers", "2"], stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
-    ledger = tmp_path / "out" / LEDGER
-    while running.poll() is None and not (ledger.exists() and len(ledger.read_text().splitlines()) > 6):
+    log = tmp_path / "out" / PROGRESS
+    while running.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 6):
         time.sleep(0.002)
     running.send_signal(number)
     _, said = running.communicate()

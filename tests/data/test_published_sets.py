@@ -17,11 +17,13 @@ import torch
 from PIL import Image, ImageOps
 from scipy.io import savemat
 
-from vaebm.data import KINDS, LSUNChurch64Settings, SpritesSettings, SVHNSettings
+from vaebm.data import KINDS, PublishedSettings
 from vaebm.data import prepare as prepare_module
-from vaebm.data.preparation import prepare_set
-from vaebm.data.prepared import PreparedSettings
-from vaebm.data.stored import StoredSettings
+from vaebm.data.prepare import prepare_set
+from vaebm.data.sets.large import PicturesSettings
+from vaebm.data.sets.lsun import LSUNChurch64Settings
+from vaebm.data.sets.sprites import SpritesSettings
+from vaebm.data.sets.svhn import SVHNSettings
 from vaebm.errors import InputError
 
 Real = Callable[[str], Path]
@@ -45,7 +47,7 @@ def message(kind: str, **settings: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind, one in KINDS.items() if issubclass(one, PreparedSettings)))
+@pytest.mark.parametrize("kind", sorted(kind for kind, one in KINDS.items() if issubclass(one, PicturesSettings)))
 def test_what_is_not_prepared_says_how_to(kind: str, tmp_path: Path) -> None:
     said = message(kind, root=str(tmp_path))
     assert f"{kind} is not prepared in {tmp_path / kind / 'prepared'}: get " in said
@@ -131,7 +133,7 @@ def church_database(place: Path, part: str, images: int, *, packed: bool) -> Pat
 
 def test_churches_from_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 1)
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 3 * 64 * 64 * 8)
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 3 * 64 * 64 * 8)
     raw = tmp_path / "raw"
     church_database(raw, "train", 20, packed=True)
     church_database(raw, "val", 4, packed=False)
@@ -141,7 +143,7 @@ def test_churches_from_their_databases(tmp_path: Path, monkeypatch: pytest.Monke
     expected = ImageOps.fit(picture(3, 90, 70), (64, 64), Image.Resampling.BILINEAR)
     for split in (data.train, data.test):
         assert split.values[torch.tensor([3])][0].permute(1, 2, 0).tolist() == np.asarray(expected).tolist()
-    assert "2 files skipped" in data.found
+    assert "2 files skipped" in data.description
 
 
 def test_databases_that_cannot_be_read(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_sprites_keep_their_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     memory = SpritesSettings(root=str(tmp_path)).load()
     assert (memory.shape, len(memory.train), memory.train.values.unique().tolist()) == ((1, 64, 64), 54, [0, 255])
     assert memory.factor_names == ("shape", "scale", "orientation", "x", "y")
-    monkeypatch.setattr(prepare_module, "SHARD_BYTES", 7 * 4096)
+    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 7 * 4096)
     prepare_set("dsprites", tmp_path, tmp_path / "out")
     disk = SpritesSettings(root=str(tmp_path / "out")).load()
     for part in ("train", "test"):
@@ -248,7 +250,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "holds no colour images" in message("svhn", root=str(tmp_path), validation=10)
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind, one in KINDS.items() if issubclass(one, StoredSettings)))
+@pytest.mark.parametrize("kind", sorted(kind for kind, one in KINDS.items() if issubclass(one, PublishedSettings)))
 def test_noise_stands_in_for_what_is_not_there(kind: str) -> None:
     settings = KINDS[kind]()
     data = settings.stand_in(40)
@@ -259,6 +261,6 @@ def test_noise_stands_in_for_what_is_not_there(kind: str) -> None:
 
 def test_the_shapes_are_those_of_the_sets(real: Real) -> None:
     for kind in ("mnist", "fashion_mnist", "stacked_mnist", "cifar10"):
-        real("mnist" if kind == "stacked_mnist" else kind)
-        data = KINDS[kind]().load()
+        root = real("mnist" if kind == "stacked_mnist" else kind).parent
+        data = KINDS[kind](root=str(root)).load()
         assert (data.shape, data.class_names) == (KINDS[kind]().shape, KINDS[kind]().class_names)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from vaebm.data import FolderSettings
-from vaebm.data.image_source import open_source
+from vaebm.data.files.archives import open_source
 from vaebm.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_all_hold_the_same(places: dict[str, Path]) -> None:
         assert (data.name, data.class_names, len(data.train)) == ("set", ("a", "b"), 22)
         assert torch.equal(data.train.all(), sets[""].train.all())
         assert torch.equal(data.test.labels, sets[""].test.labels)
-        assert "1 file skipped: a/notes.txt (not an image)" in data.found
+        assert "1 file skipped: a/notes.txt (not an image)" in data.description
 
 
 @pytest.mark.parametrize("kind", ["", ".zip", ".tar"])
@@ -81,4 +81,4 @@ def test_a_damaged_member_is_skipped(places: dict[str, Path]) -> None:
     path.write_bytes(content)
     data = FolderSettings(root=str(path)).load()
     assert len(data.train) + len(data.test) == 23
-    assert "b/01.png (truncated or damaged)" in data.found
+    assert "b/01.png (truncated or damaged)" in data.description

@@ -371,7 +371,8 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     monkeypatch.setattr(module, "draw_noise", None)
     assert evaluate(again, overrides=["evaluation={statistics_n: 150}"]) == found
     # Without every class among the training data there is no divergence from them.
-    few = Run(digits_run.path, digits_run.recipe, replace(data, train=stacks(digits.train, 5)))
+    five = replace(data, splits={**data.splits, "train": stacks(digits.train, 5)})
+    few = Run(digits_run.path, digits_run.recipe, five)
     names = {m.name for m in evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"]) if m.n == 10}
     assert names == set()
 

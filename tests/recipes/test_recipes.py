@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from vaebm.data import DataSet, StoredSettings
+from vaebm.data import DataSet, PublishedSettings
 from vaebm.energy import TotalEnergy
 from vaebm.experiment.catalogue import FOLDER, Tree, list_recipes, names, read_recipe
 from vaebm.experiment.inspect import inspect_recipe
@@ -48,7 +48,7 @@ def data_of() -> Callable[[Recipe], DataSet]:
     """Data of a recipe: of a published set noise of its shape."""
 
     def data(recipe: Recipe) -> DataSet:
-        return recipe.data.stand_in(40) if isinstance(recipe.data, StoredSettings) else recipe.data.load()
+        return recipe.data.stand_in(40) if isinstance(recipe.data, PublishedSettings) else recipe.data.load()
 
     return data
 

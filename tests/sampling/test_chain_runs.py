@@ -74,14 +74,17 @@ def test_the_generator_decides_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_state_goes_on_as_if_it_had_never_stopped(name: str) -> None:
+def test_a_run_goes_on_as_if_it_had_never_stopped(name: str) -> None:
     kernel, once, twice = sampling.KERNELS[name](), *(torch.Generator().manual_seed(3) for _ in range(2))
     position = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
-    whole = sampling.sample_chains(gaussian, position, kernel, steps=6, generator=once)
-    state = sampling.sample_chains(gaussian, position, kernel, steps=3, generator=twice).state
-    for _ in range(3):
-        state, _ = kernel.step(state, gaussian, twice)
-    assert torch.equal(whole.position, state.position)
+    whole = sampling.sample_chains(gaussian, position, kernel, steps=6, warmup=25, generator=once)
+    first = sampling.sample_chains(gaussian, position, kernel, steps=3, warmup=25, generator=twice)
+    second = sampling.sample_chains(gaussian, first.state, first.kernel, steps=3, generator=twice)
+    assert whole.history is not None
+    assert first.history is not None
+    assert second.history is not None
+    assert torch.equal(whole.history, torch.cat([first.history, second.history]))
+    assert torch.equal(whole.gradients, first.gradients + second.gradients)
 
 
 def test_without_history_nothing_is_kept(generator: torch.Generator) -> None:
@@ -224,3 +227,40 @@ def test_a_score_that_shares_its_memory_is_not_written_to(generator: torch.Gener
     # The gradient of a plain sum is one number expanded over all coordinates.
     chains = sampling.sample_chains(lambda x: x.sum(dim=1), torch.zeros(8, 3), Langevin(), steps=3, generator=generator)
     assert torch.equal(chains.state.score, torch.ones(8, 3))
+
+
+def test_thinning_keeps_every_nth_step_of_the_same_chains() -> None:
+    runs = [
+        sampling.sample_chains(
+            gaussian, torch.zeros(3, 2), MALA(), steps=11, thinning=k, generator=torch.Generator().manual_seed(1)
+        )
+        for k in (1, 4)
+    ]
+    whole, thinned = (run.history for run in runs)
+    assert whole is not None
+    assert thinned is not None
+    assert torch.equal(thinned, whole[3::4])
+    assert [run.steps for run in runs] == [11, 11]
+    assert torch.equal(runs[0].position, runs[1].position)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_observer_sees_every_step_and_does_not_change_the_chains(name: str) -> None:
+    def run(observer: sampling.Observer | None) -> sampling.Chains:
+        return sampling.sample_chains(
+            gaussian,
+            torch.ones(4, 3),
+            sampling.KERNELS[name](),
+            steps=5,
+            warmup=3,
+            generator=torch.Generator().manual_seed(2),
+            observer=observer,
+        )
+
+    seen: list[tuple[int, Tensor, int]] = []
+    chains = run(lambda step, state, info: seen.append((step, state.position, info.gradients)))
+    assert [step for step, _, _ in seen] == list(range(-2, 6))
+    assert chains.history is not None
+    assert torch.equal(torch.stack([position for step, position, _ in seen if step > 0]), chains.history)
+    assert chains.gradients.tolist() == [1 + sum(gradients for _, _, gradients in seen)] * 4
+    assert torch.equal(run(None).position, chains.position)

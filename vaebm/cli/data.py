@@ -1,4 +1,4 @@
-"""`vaebm data inspect` and `vaebm data prepare`: look at a data set, or make shards of one that is large."""
+"""`vaebm data inspect` and `vaebm data prepare`: look at a data set, or prepare one that is large."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what a data set is like: counts, sizes, values, the likelihood they suggest, duplicates, broken files."""
-    from vaebm.data.inspection import inspect_set
+    from vaebm.data.inspect import inspect_set
     from vaebm.progress import on_terminal
 
-    found = inspect_set(subject, out, on_terminal(quiet))
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    summary = inspect_set(subject, out, on_terminal(quiet))
+    typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else "\n".join(summary.lines()))
 
 
 @data.command()
@@ -51,7 +51,7 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where the shards go; where recipes look for them, or PATH-prepared, unless given.",
+            help="The folder to make; where recipes look for them, or PATH-prepared, unless given.",
             show_default=False,
         ),
     ] = None,
@@ -76,15 +76,15 @@ def prepare(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make shards of a large data set once, from which training reads as it goes on. Interrupted, it goes on."""
-    from vaebm.data.preparation import prepare_set
+    """Decode a large data set once into arrays that training reads from. The same command resumes what was stopped."""
+    from vaebm.data.prepare import prepare_set
     from vaebm.progress import on_terminal
 
     with writing_to(Path(subject) if out is None else out):
         folder, index = prepare_set(subject, source, out, size=size, workers=workers, progress=on_terminal(quiet))
     if as_json:
         splits = {name: part.images for name, part in index.parts.items()}
-        said = {"folder": str(folder), "name": index.name, "shape": index.shape, "splits": splits, "found": index.found}
-        typer.echo(json.dumps(said, indent=2))
+        said = {"folder": str(folder), "name": index.name, "shape": index.shape, "splits": splits}
+        typer.echo(json.dumps({**said, "description": index.description}, indent=2))
     else:
-        typer.echo(f"{index.found}\nprepared: {folder}")
+        typer.echo(f"{index.description}\nprepared: {folder}")

@@ -9,27 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaebm.data.download import naming
+from vaebm.files import write_atomically
 
 COLUMNS, ROWS = 10, 6
-SHOWN = COLUMNS * ROWS
+MAX_SHOWN = COLUMNS * ROWS
 TILE, GAP, PAPER = 96, 4, (255, 255, 255)
 
 
 def contact_sheet(images: Iterable[NDArray[np.uint8]], path: Path) -> None:
-    """Writes images (H, W, 1 or 3), of any sizes, as a PNG of tiles; the first SHOWN of them."""
-    tiles = [_tile(image) for _, image in zip(range(SHOWN), images, strict=False)]
+    """Writes images (H, W, 1 or 3), of any sizes, as a PNG of tiles; the first MAX_SHOWN of them."""
+    tiles = [_tile(image) for _, image in zip(range(MAX_SHOWN), images, strict=False)]
     rows = -(-len(tiles) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (TILE + GAP) + GAP, rows * (TILE + GAP) + GAP), PAPER)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, COLUMNS)
         left, top = GAP + column * (TILE + GAP), GAP + row * (TILE + GAP)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-    draft = path.with_name(f".{path.name}")
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(draft, format="png")
-        draft.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: sheet.save(file, format="png"))
 
 
 def _tile(pixels: NDArray[np.uint8]) -> Image.Image:

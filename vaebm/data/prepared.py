@@ -1,105 +1,112 @@
-"""Sets that are prepared once (`vaebm data prepare NAME --from FOLDER`) and then read from their shards."""
+"""Prepared images: one array a split on disk, from which batches are read by position.
+
+    FOLDER/train.npy            (N, C, H, W) uint8
+    FOLDER/train-labels.npy     (N,) int64, where there are labels; train-factors.npy (N, K) likewise
+    FOLDER/index.json           shape, classes, splits with checksums and counts of pixel values; written last
+    FOLDER/progress.jsonl       only while `data/prepare.py` is not done
+
+The process holds a batch and nothing else; what the system keeps of the files in its cache is shared by all processes
+and given up first when memory is short. Mapping the arrays into memory was measured instead: random rows took three
+times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from pathlib import Path, PurePosixPath
-from typing import ClassVar
+import json
+import math
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from vaebm.data.download import Published, check
-from vaebm.data.image_source import FolderSource, ImageSource, open_source
-from vaebm.data.plan import Plan
-from vaebm.data.shards import Index, Shards, is_prepared, read_array, read_index
-from vaebm.data.splits import EIGHT_BITS, DataSet, ImageSettings, Split
-from vaebm.data.stored import StoredSettings
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebm.data.files.npz import read_header
+from vaebm.data.settings import ImageSettings
+from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
-from vaebm.progress import Progress
+from vaebm.files import sha256, write_atomically
 
-PREPARED = "prepared"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
-
-
-class PreparedSettings(StoredSettings):
-    """What recipes may say of a published set that has to be prepared."""
-
-    needed: ClassVar[tuple[Published, ...]]
-
-    @property
-    def prepared(self) -> Path:
-        """The folder of the shards: ROOT/NAME/prepared, or `root` itself where that is a prepared folder."""
-        root, own = self.folders(self.kind)
-        return root if is_prepared(root) else own / PREPARED
-
-    def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set, read from its shards as it is needed.
-
-        Raises:
-            InputError: it is not prepared yet; the message says how to.
-        """
-        if not is_prepared(self.prepared):
-            files = " and ".join(file.name for file in self.needed)
-            raise InputError(
-                f"{self.kind} is not prepared in {self.prepared}: get {files} from {self.needed[0].page}, then run"
-                f" `vaebm data prepare {self.kind} --from FOLDER` once"
-            )
-        data = prepared_set(self.prepared, self)
-        if data.name != self.kind:
-            raise InputError(f"{self.prepared} holds {data.name}, not {self.kind}: set data.root to another folder")
-        return data
-
-    def missing(self, place: Path) -> list[Published]:
-        """What of `needed` a folder lacks; its first, the images, is not lacking where they lie there unpacked."""
-        further = self.needed[int(holds_pictures(place)) :]
-        return [file for file in further if not any(place.rglob(file.name))]
-
-    def make_ready(self, place: Path, fetch: bool, progress: Progress) -> None:
-        """Downloads what `place` lacks, if `fetch`, and unpacks what cannot be read packed.
-
-        Raises:
-            InputError: a file is damaged, or no address gives it.
-            OSError: the disk is full.
-        """
-        for file in self.missing(place) if fetch else ():
-            if file.addresses:
-                self.obtain(file, self.kind, progress)
-
-    @abstractmethod
-    def plan(self, folder: Path) -> Plan:
-        """How its files in a folder become shards.
-
-        Raises:
-            InputError: a file is missing or damaged.
-        """
+INDEX, PROGRESS = "index.json", "progress.jsonl"
+FORMAT = 2
+AGAIN = "prepare it again with `vaebm data prepare`"
 
 
-def holds_pictures(place: Path) -> bool:
-    """Whether image files lie in a folder or below."""
-    return place.is_dir() and any(
-        PurePosixPath(held).suffix.lower() in SUFFIXES for held in FolderSource(place).names()
-    )
+@dataclass(frozen=True)
+class Part:
+    """A split in an index: its size, how often each pixel value occurs (256 counts), and a checksum by file."""
+
+    images: int
+    counts: tuple[int, ...]
+    sha256: dict[str, str]
 
 
-def pictures_in(place: Path, archive: Published) -> tuple[ImageSource, list[str]]:
-    """The images of a published set, sorted by name: in its archive, an archive at `place`, or a folder of them.
+@dataclass(frozen=True)
+class Index:
+    """What `index.json` says; `made_from` identifies what was prepared, and how."""
+
+    name: str
+    shape: tuple[int, int, int]
+    parts: dict[str, Part]
+    class_names: tuple[str, ...] | None
+    factor_names: tuple[str, ...] | None
+    description: str
+    made_from: str
+
+
+class PreparedImages:
+    """The images of one split, read as they are asked for (`data/splits.py: LazyImages`).
+
+    Args:
+        path: the array.
+        shape: (N, C, H, W).
+        counts: how often each of 256 values is stored.
+        dropped_bits: the lowest bits of a pixel, which are not given.
 
     Raises:
-        InputError: there are none, or the archive is damaged.
+        InputError: the array is missing or truncated.
     """
-    if (place / archive.name).is_file():
-        check(place / archive.name, archive)
-        source = open_source(place / archive.name)
-    elif place.is_dir():
-        source = FolderSource(place)
-    elif place.exists():
-        source = open_source(place)
-    else:
-        raise InputError(
-            f"{place} does not exist: get {archive.name} from {archive.page}, and name its folder by --from"
-        )
-    names = [name for name in source.names() if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    if not names:
-        raise InputError(f"{source.path} holds no images: get {archive.name} from {archive.page}")
-    return source, names
+
+    dtype = torch.uint8
+    ndim = 4
+
+    def __init__(self, path: Path, shape: Sequence[int], counts: Sequence[int], dropped_bits: int = 0) -> None:
+        self.path, self.shape, self._counts, self.dropped_bits = path, torch.Size(shape), counts, dropped_bits
+        try:
+            with path.open("rb") as file:
+                if read_header(file) != (tuple(shape), False, np.dtype(np.uint8)):
+                    raise ValueError("another array")
+                self._start = file.tell()
+                if file.seek(0, os.SEEK_END) != self._start + math.prod(shape):
+                    raise ValueError("another size")
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: {AGAIN}") from None
+        except ValueError:
+            raise InputError(f"{path} is truncated or damaged: delete it, then {AGAIN}") from None
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The images at rows (B,) int64: (B, C, H, W) uint8."""
+        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < self.shape[0]):
+            raise IndexError(f"rows {int(rows.min())} to {int(rows.max())} of {self.shape[0]} images")
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        size = math.prod(self.shape[1:])
+        for image, row in zip(images, rows.tolist(), strict=True):
+            if os.preadv(self._file, [image.data], self._start + row * size) != size:
+                raise InputError(f"{self.path} became shorter while it was read: {AGAIN}")
+        return torch.from_numpy(images >> self.dropped_bits if self.dropped_bits else images)
+
+    def counts(self) -> Tensor:
+        """(256,) int64: how often each value occurs, as the index knows it."""
+        counts = torch.tensor(self._counts)
+        return torch.zeros_like(counts).index_add(0, torch.arange(256) >> self.dropped_bits, counts)
 
 
 def prepared_set(folder: Path, settings: ImageSettings) -> DataSet:
@@ -109,20 +116,71 @@ def prepared_set(folder: Path, settings: ImageSettings) -> DataSet:
         InputError: it is damaged or not complete.
     """
     index = read_index(folder)
-    parts = {name: _split(folder, name, index, settings) for name in index.parts}
-    return DataSet(
-        name=index.name,
-        shape=index.shape,
-        train=parts["train"],
-        test=parts["test"],
-        validation=parts.get("validation"),
-        class_names=index.class_names,
-        found=index.found,
-        factor_names=index.factor_names,
-    )
+    splits = {name: _split(folder, name, index, settings) for name in index.parts}
+    return DataSet(index.name, splits, index.description, index.class_names, index.factor_names)
 
 
-def _split(folder: Path, part: str, index: Index, settings: ImageSettings) -> Split:
-    images = Shards(folder, index.parts[part], index.shape, EIGHT_BITS - settings.bits)
-    labels, factors = (read_array(folder, part, what, index) for what in ("labels", "factors"))
-    return Split(images, labels, settings.levels, settings.dequantise, factors)
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a complete prepared set."""
+    return (folder / INDEX).is_file()
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether the preparation of a folder was begun and not ended."""
+    return (folder / PROGRESS).is_file() and not is_prepared(folder)
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a prepared folder.
+
+    Raises:
+        InputError: it is missing, damaged, or of another version.
+    """
+    path = folder / INDEX
+    try:
+        tree = json.loads(path.read_text())
+        version = tree.pop("format")
+        if version == FORMAT:
+            parts = {name: Part(**{**part, "counts": tuple(part["counts"])}) for name, part in tree["parts"].items()}
+            named = {key: None if tree[key] is None else tuple(tree[key]) for key in ("class_names", "factor_names")}
+            return Index(**{**tree, **named, "shape": tuple(tree["shape"]), "parts": parts})
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not prepared, it has no {INDEX}: {AGAIN}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged: delete it, then {AGAIN}") from None
+    raise InputError(f"{path} was written by another version of vaebm: {AGAIN}")
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Makes the arrays of a folder count: the last step of preparing them."""
+    write_atomically(folder / INDEX, json.dumps({"format": FORMAT, **asdict(index)}).encode())
+
+
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Writes an array as .npy, whole or not at all."""
+    write_atomically(path, lambda file: npy.write_array(file, values, allow_pickle=False))
+
+
+def broken_files(folder: Path, index: Index) -> list[str]:
+    """Files whose checksum is not that of the index, which reading alone does not find."""
+    expected = {file: digest for part in index.parts.values() for file, digest in part.sha256.items()}
+    return [file for file, digest in expected.items() if _damage(folder / file, digest)]
+
+
+def _damage(path: Path, digest: str) -> str | None:
+    if not path.is_file():
+        return "missing"
+    return None if sha256(path) == digest else "damaged"
+
+
+def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Split:
+    part = index.parts[name]
+    images = PreparedImages(folder / f"{name}.npy", (part.images, *index.shape), part.counts, settings.dropped_bits)
+    known: list[Tensor | None] = []
+    for what in ("labels", "factors"):
+        path = folder / f"{name}-{what}.npy"
+        digest = part.sha256.get(path.name)
+        if digest is not None and (damage := _damage(path, digest)):
+            raise InputError(f"{path} is {damage}: {AGAIN}")
+        known.append(None if digest is None else torch.from_numpy(np.load(path, allow_pickle=False)))
+    return Split(images, known[0], settings.levels, settings.dequantise, known[1])

@@ -1,10 +1,8 @@
-"""What the rest of the library may know of a data set: two splits, a shape, and a sentence on what was found.
+"""Data sets and their splits: all that the rest of the library knows of data.
 
 A `Split` keeps what was stored (uint8 for images: a quarter of the memory) and hands out what models see: float32,
 images in [-1, 1] (`data/transforms.py`), points as they are. What was stored lies in memory, or stays on disk until a
-batch asks for it (`data/shards.py`). A `DataSet` has a training split, a held-out one that no fit may touch, and where
-the set has one a validation split, for choices. Where the density that the data were drawn from is known, `truth`
-is it.
+batch asks for it (`data/prepared.py`).
 
     dequantise    x + u, u uniform over the width of one stored value: what a density without point masses is fitted to.
                   Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
@@ -12,24 +10,20 @@ is it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from vaebm.data.modality import Modality, modality_of
 from vaebm.data.transforms import to_model
 from vaebm.errors import InputError
-from vaebm.progress import Progress
 
 IMAGES_AT_ONCE = 1024
 VALUES_AT_ONCE = 2**24
-EIGHT_BITS = 8
 SATURATED = 0.02
 """Share of pixels at the ends of the range from which a Gaussian's jitter there is what one sees."""
 
@@ -158,25 +152,40 @@ class DataSet:
 
     Args:
         name: how tables and reports call it.
-        shape: of one value, (C, H, W) or (dim,).
-        train: what models are fitted to.
-        test: held out.
+        splits: "train", to which models are fitted; "test", held out; and where the set has one "validation", for
+            choices between models, neither fitted to nor reported on.
+        description: one sentence for people: count, sizes, range, saturated share, what was skipped.
         class_names: what the labels stand for, in order; None without labels.
-        found: one sentence for people: count, sizes, range, saturated share, what was skipped.
-        truth: the density that the data were drawn from, where it is known.
-        validation: neither fitted to nor reported on: for choices between models; None where the set has none.
         factor_names: what the columns of the splits' factors stand for.
+        truth: the density that the data were drawn from, where it is known.
     """
 
     name: str
-    shape: tuple[int, ...]
-    train: Split
-    test: Split
-    class_names: tuple[str, ...] | None
-    found: str
-    truth: Truth | None = None
-    validation: Split | None = None
+    splits: Mapping[str, Split]
+    description: str
+    class_names: tuple[str, ...] | None = None
     factor_names: tuple[str, ...] | None = None
+    truth: Truth | None = None
+
+    @property
+    def train(self) -> Split:
+        """What models are fitted to."""
+        return self.splits["train"]
+
+    @property
+    def test(self) -> Split:
+        """What no fit may touch."""
+        return self.splits["test"]
+
+    @property
+    def validation(self) -> Split | None:
+        """What choices are made on; None where the set has no such split."""
+        return self.splits.get("validation")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one value: (C, H, W) or (dim,)."""
+        return tuple(self.train.values.shape[1:])
 
     @property
     def modality(self) -> Modality:
@@ -195,35 +204,3 @@ def saturated_share(split: Split) -> float:
         return 0.0
     counts = split.counts()
     return float((counts[0] + counts[split.levels]) / counts.sum())
-
-
-class DataSettings(BaseModel, ABC):
-    """What a recipe says of its data; each family adds its own `kind`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @abstractmethod
-    def load(self, progress: Progress | None = None) -> DataSet:
-        """Reads, draws or downloads the data.
-
-        Raises:
-            InputError: they cannot be had as asked for; the message says what to do.
-        """
-
-
-class ImageSettings(DataSettings):
-    """What recipes may say of any set of 8-bit images."""
-
-    bits: int = Field(EIGHT_BITS, ge=1, le=EIGHT_BITS, description="of a pixel; fewer than 8 drop the lowest")
-    dequantise: bool = Field(False, description="uniform noise of one stored value's width on training batches")
-
-    @property
-    def levels(self) -> int:
-        """The stored value of white."""
-        return (1 << self.bits) - 1
-
-    def split(self, values: Tensor, labels: Tensor | None = None, factors: Tensor | None = None) -> Split:
-        """A split of 8-bit images (N, C, H, W), brought to the recipe's bit depth."""
-        if self.bits < EIGHT_BITS:
-            values = values >> (EIGHT_BITS - self.bits)
-        return Split(values, labels, self.levels, self.dequantise, factors)

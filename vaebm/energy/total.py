@@ -1,8 +1,8 @@
 """The energy as a list of terms: E(x, z) = sum_k E_k(x, z).
 
-The paper's model has one term, E_x(x). Each term is learned where that is cheap: E_z on codes, then what reads x through
-the decoder. A term with exact samples of p(z) exp(-E_z(z)) is the *base*: the model with it alone is sampled without a
-chain, and chains, importance weights and density ratios begin there. The other terms are the *correction*:
+The paper's model has one term, E_x(x). Each term is learned where that is cheap: E_z on codes, then what reads x
+through the decoder. A term with exact samples of p(z) exp(-E_z(z)) is the *base*: the model with it alone is sampled
+without a chain, and chains, importance weights and density ratios begin there. The other terms are the *correction*:
 
     base(x, z) = p(z) exp(-E_base(z)) p(x | z),      h(x, z) ∝ base(x, z) exp(-sum of the other terms)
 """

@@ -31,7 +31,7 @@ from vaebm.experiment.populations import ImportanceContender, SMCContender, mean
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sampler_advice import Advisor
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import NoiseSpaceModel
+from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
 from vaebm.sampling import KERNELS
 
@@ -98,8 +98,8 @@ def compare_samplers(
     model.update_settings(recipe.model_settings())
     if not model.moves.follows_h:
         raise InputError(
-            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there is"
-            " nothing to compare"
+            f"the chains of {run.path} leave codes alone (fix_codes), and the samplers compared here move them: there"
+            " is nothing to compare"
         )
     every = contenders(model)
     names = _known(only, list(every))

@@ -21,6 +21,7 @@ from vaebm.experiment.image_evaluation import ImageEvaluation
 from vaebm.experiment.point_evaluation import PointEvaluation
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import in_noise_space
 from vaebm.progress import Progress, silent
 
 

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebm.data import DataSet, StoredSettings
+from vaebm.data import DataSet, PublishedSettings
 from vaebm.experiment.machine import Machine
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.shapes import Count, Counting
 from vaebm.models import Model
-from vaebm.models.draws import NoiseSpaceModel
+from vaebm.models.draws import NoiseSpaceModel, in_noise_space
 from vaebm.progress import silent
 from vaebm.sampling import SamplerSettings
 from vaebm.sampling.langevin import LangevinSettings
@@ -45,14 +45,13 @@ from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer
 from vaebm.training.stages import TrainingSettings
 from vaebm.training.vae import VAEStage
-from vaebm.wording import counted, duration
+from vaebm.wording import duration
 
 CHAINS = 256  # samples that are counted at once
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
 PASSES_OF_AN_OPTIMIZER = 4  # three arrays each: clipping, Adam, the average
 MIXTURE_ITERATIONS = 50
 FEW_OPERATIONS = 5000  # of a step that is counted twice: its first time prepares what stays
-PARTS = {"vae": "vae", "energy": "energy_net"}
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,13 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)
-    data = recipe.data.stand_in() if isinstance(recipe.data, StoredSettings) else recipe.data.load()
+    data = recipe.data.stand_in() if isinstance(recipe.data, PublishedSettings) else recipe.data.load()
     with Counting(engine.device) as counting:
         model = recipe.model_settings().build(data.shape, torch.Generator().manual_seed(recipe.seed))
         counts = _Counts(recipe, model, data, engine, counting)
     machine = Machine(engine.device, counts.total())
     costs = [stage.cost(machine) for stage in counts.stages]
-    samples = machine.seconds(counts.samples) * 1000 / CHAINS
-    return _described(recipe, model, data, engine.device, costs, samples)
+    return _described(recipe, model, data, engine.device, costs, counts.samples * (1000 / CHAINS), machine)
 
 
 def inspect_run(run: Run) -> Inspection:
@@ -166,14 +164,16 @@ class _Counts:
         if not isinstance(train.values, Tensor):  # images on disk, which stay there
             train = replace(train, values=torch.zeros((2, *data.shape), dtype=torch.uint8), labels=None, factors=None)
         self.training = Training(model, train, engine, silent(), recipe.seed)
-        self._known_chains: dict[tuple[str, int], dict[int, Count]] = {}  # by kernel and steps, by rows
+        self._known_chains: dict[
+            tuple[type[SamplerSettings], int], dict[int, Count]
+        ] = {}  # by kernel and steps, by rows
         self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
         self.samples = self._samples()
 
     def total(self) -> Count:
         """All that is to be done, once the recipe is trained and a thousand samples are drawn."""
         stages = (stage.step * stage.iterations + stage.pool + stage.fixed for stage in self.stages)
-        return sum(stages, self.samples * (1000 / CHAINS))
+        return sum(stages, start=self.samples * (1000 / CHAINS))
 
     def _stage(self, stage: Stage) -> _StageCount:
         of, iterations = self.counting.of, stage.iterations
@@ -189,14 +189,16 @@ class _Counts:
         if isinstance(stage, LatentStage):
             settings = self.recipe.energy_stage.latent
             fixed *= min(settings.codes, iterations * settings.batch_size) / ROWS_AT_ONCE
-        sampler = getattr(phase, "sampler", None) or getattr(self.recipe, "sampler", None)
         if isinstance(phase, RatioRoundsSettings):
-            iterations, kept_on = phase.iterations, phase.rounds - 1
+            sampler, kept_on = phase.sampler or self.recipe.sampler, phase.rounds - 1
             moves = (phase.restart_steps + sampler.warmup) * (1 + phase.restart_fraction * kept_on)
             moves += (sampler.steps + sampler.warmup) * (1 - phase.restart_fraction) * kept_on
             pool = self._chain_step(sampler, CHAINS) * (phase.chains / CHAINS * moves)
         elif isinstance(phase, ContrastiveDivergenceSettings):
-            rows = phase.batch_size or self.recipe.energy_stage.batch_size
+            sampler, rows = (
+                phase.sampler or self.recipe.sampler,
+                phase.batch_size or self.recipe.energy_stage.batch_size,
+            )
             step += self._chain_step(sampler, rows) * (sampler.steps + sampler.warmup)
         if isinstance(stage, VAEStage):
             self.model.eval()
@@ -205,11 +207,11 @@ class _Counts:
 
     def _mixture(self) -> Count:
         """The fit of the mixture to the codes: two products of their size with all factors in each iteration."""
-        settings = self.recipe.code_mixture
+        settings, mixture = self.recipe.code_mixture, in_noise_space(self.model).mixture
         codes = self.counting.of(lambda: codes_of_data(self.training, ROWS_AT_ONCE, self.engine.generator))
-        z = torch.zeros(ROWS_AT_ONCE, self.model.mixture.means.shape[1], device=self.engine.device)
-        joint = self.counting.of(lambda: self.model.mixture.log_joint(z))
-        return (codes + joint * (2 * MIXTURE_ITERATIONS)) * (settings.codes / ROWS_AT_ONCE)
+        z = torch.zeros(ROWS_AT_ONCE, mixture.means.shape[1], device=self.engine.device)
+        joint = self.counting.of(lambda: mixture.log_joint(z))
+        return (codes + joint * (2 * MIXTURE_ITERATIONS)) * float(settings.codes / ROWS_AT_ONCE)
 
     def _chain_step(self, sampler: SamplerSettings, rows: int) -> Count:
         return self._chains(sampler, rows, 1) - self._chains(sampler, rows, 0)
@@ -217,12 +219,13 @@ class _Counts:
     def _chains(self, sampler: SamplerSettings, rows: int, steps: int) -> Count:
         """Chains of so many steps; where nets are large, those of another number of rows tell, too."""
         brief = sampler.model_copy(update={"steps": steps, "warmup": 0})
-        for known_rows, count in self._known_chains.get((brief.kind, steps), {}).items():
+        for known_rows, count in self._known_chains.get((type(brief), steps), {}).items():
             if known_rows == rows or sum(count.values()) > FEW_OPERATIONS:
                 return count * (rows / known_rows)
-        eps = self.model.draw(rows, self.engine.generator, "vae")
-        count = self.counting.of(lambda: self.model.chains(eps, self.engine.generator, brief))
-        self._known_chains.setdefault((brief.kind, steps), {})[rows] = count
+        model, generator = in_noise_space(self.model), self.engine.generator
+        eps = model.draw(rows, generator, "vae")
+        count = self.counting.of(lambda: model.chains(eps, generator, brief))
+        self._known_chains.setdefault((type(brief), steps), {})[rows] = count
         return count
 
     def _samples(self) -> Count:
@@ -298,19 +301,27 @@ def _brief_phase(phase: PhaseSettings, stage: EnergyStageSettings) -> PhaseSetti
 
 
 def _described(
-    recipe: Recipe, model: Model, data: DataSet, device: torch.device, costs: list[StageCost], sample_seconds: float
+    recipe: Recipe,
+    model: Model,
+    data: DataSet,
+    device: torch.device,
+    costs: list[StageCost],
+    samples: Count,
+    machine: Machine,
 ) -> Inspection:
-    parts = {name: _weights(getattr(model, module)) for name, module in PARTS.items() if hasattr(model, module)}
-    trained = max([*parts.values(), 0]) or _weights(model)
-    memory = 4 * _weights(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
-    seconds = sum(cost.seconds for cost in costs)
+    parts, space = {"model": _weights(model)}, ""
+    if isinstance(model, NoiseSpaceModel):
+        parts = {"vae": _weights(model.vae), "energy": _weights(model.energy_net)}
+        space = f"; {model.vae.latent_dim:,} latents, chains move in {model.noise.dim:,} dimensions"
+    memory = 4 * _weights(model) + BYTES_PER_TRAINED_WEIGHT * max(parts.values())
+    memory += max(cost.activation_bytes for cost in costs)
+    seconds, sample_seconds = sum(cost.seconds for cost in costs), machine.seconds(samples)
     size = ", ".join(f"{count:,} weights in the {name}" for name, count in parts.items())
-    space = f"; {model.vae.latent_dim} latents, chains move in {model.noise.dim:,} dimensions" if parts else ""
     sentences = [
         f"recipe {recipe.name}: {recipe.summary}",
         *([f"published: {recipe.published}"] if recipe.published else []),
-        f"data: {data.found}",
-        f"model: {size or counted(_weights(model), 'weight')}{space}",
+        f"data: {data.description}",
+        f"model: {size}{space}",
         *(
             f"stage {cost.name}: {cost.iterations:,} iterations, {cost.flops_per_iteration / 1e9:,.3g} GFLOP and"
             f" {1e3 * cost.seconds_per_iteration:,.1f} ms each"
@@ -324,11 +335,12 @@ def _described(
     numbers = {
         "recipe": recipe.name,
         "device": str(device),
-        "weights": parts or {"model": _weights(model)},
-        **({"noise_dim": model.noise.dim} if parts else {}),
+        "weights": parts,
+        **({"noise_dim": model.noise.dim} if isinstance(model, NoiseSpaceModel) else {}),
         "stages": [{**asdict(cost), "seconds": cost.seconds} for cost in costs],
         "memory_bytes": memory,
         "seconds": seconds,
+        "flops_per_thousand_samples": round(samples.flops),
         "seconds_per_thousand_samples": sample_seconds,
     }
     return Inspection(sentences, numbers)

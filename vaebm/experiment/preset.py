@@ -1,7 +1,7 @@
 """A preset for a folder of images: what the pictures themselves decide.
 
     likelihood    censored where at least SATURATED of the pixels are exactly black or white, else Gaussian; per pixel
-    size          as the images are, up to 64 x 64 (data/folder.py)
+    size          as the images are, up to 64 x 64 (data/sets/folder.py)
 
 All else is the recipe `folder`; an override always has the last word.
 """

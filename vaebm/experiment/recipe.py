@@ -142,8 +142,10 @@ def recipe_of(kind: str) -> type[Recipe]:
         InputError: there is no such family.
     """
     check_choice("kind", kind, MODELS)
-    recipe: type[Recipe] = create_model(f"{kind}Recipe", __base__=cast(Any, (*dict.fromkeys(_family(kind)), Recipe)))
-    return recipe
+    made: type[Recipe] = cast(Any, create_model)(
+        f"{kind}Recipe", __base__=cast(Any, (*dict.fromkeys(_family(kind)), Recipe))
+    )
+    return made
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

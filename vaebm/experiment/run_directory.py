@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
@@ -27,19 +28,33 @@ from vaebm.experiment.recipe import Recipe, validate
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model, load_model
+from vaebm.models.saved import CONFIG
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 
 
 class Run:
-    """A run on disk. Reading is lazy; nothing is cached but the data."""
+    """A run on disk. Reading is lazy; nothing is cached but the data.
 
-    def __init__(self, path: Path, recipe: Recipe, data: DataSet | None = None) -> None:
-        self.path, self.recipe, self._data = path, recipe, data
+    Args:
+        path: its directory.
+        recipe: what it was trained by.
+        data: the data, where they have been read.
+        parts: modules of the model that the recipe does not build, such as a VAE trained elsewhere.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        data: DataSet | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, parts: Mapping[str, nn.Module] | None = None) -> Run:
         """The run in a directory.
 
         Raises:
@@ -60,10 +75,16 @@ class Run:
             raise InputError(
                 f"{path / RECIPE} is empty or cut short: restore it, or train again into another directory"
             )
-        return cls(path, validate(tree, str(path / RECIPE)))
+        return cls(path, validate(tree, str(path / RECIPE)), parts=parts)
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, data: DataSet | None = None) -> Run:
+    def create(
+        cls,
+        path: Path,
+        recipe: Recipe,
+        data: DataSet | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
+    ) -> Run:
         """A new run, or the one of the same recipe that is there already; `data` where they have been read.
 
         Raises:
@@ -77,12 +98,12 @@ class Run:
                     f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
                     f" `vaebm train {path}`"
                 )
-            return run
+            return cls(path, run.recipe, data, parts)
         if path.exists() and (not path.is_dir() or any(file.name != DRAFT for file in path.iterdir())):
             raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / RECIPE, recipe.to_yaml().encode())
-        return cls(path, recipe, data)
+        return cls(path, recipe, data, parts)
 
     @property
     def is_complete(self) -> bool:
@@ -110,7 +131,7 @@ class Run:
         if not self.is_complete:
             raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
         try:
-            model: Model = load_model(self.path / "model", device or "cpu")
+            model: Model = load_model(self.path / "model", device or "cpu", self.parts)
             return model
         except InputError as damage:
             if not str(damage).endswith("save the model again"):
@@ -182,6 +203,19 @@ class Run:
             except json.JSONDecodeError:
                 break  # the last line of a process that was killed while it wrote; a resume cuts it off
         return rows
+
+
+def load(path: str | Path, device: str | None = None, **parts: nn.Module) -> Model:
+    """The trained model of a run, or of the folder `model` in one.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    if (path / CONFIG).is_file():
+        model: Model = load_model(path, device or "cpu", parts)
+        return model
+    return Run.open(path, parts).model(device)
 
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:

@@ -41,21 +41,22 @@ class Shape(Tensor):
     @staticmethod
     def __new__(cls, signature: Signature, device: torch.device, storage_number: int) -> Shape:
         size, stride, dtype = signature
-        shape: Shape = Tensor._make_wrapper_subclass(cls, size, stride, dtype=dtype, device=device)  # type: ignore[attr-defined]
+        shape: Shape = Tensor._make_wrapper_subclass(cls, size, stride, dtype=dtype, device=device)
         shape.signature = signature
         shape.storage_number = storage_number
         return shape
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise RuntimeError(f"{func} on a shape outside of Counting")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shape:
         copy = Shape(self.signature, self.device, next(STORAGES))
         copy.requires_grad_(self.requires_grad)
-        return memo.setdefault(id(self), copy)
+        memo[id(self)] = copy
+        return copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ class Counting(TorchDispatchMode):
     """Within: operations make shapes on `device` and are counted in `count`."""
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self._done: list[Operation] = []
         self._known: dict[Any, Operation] = {}
@@ -350,11 +351,12 @@ def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _flops(func: Any, args: tuple[Any, ...], output: Any) -> int:
+    products = 0
     if func is aten.convolution.default:
-        return 2 * math.prod(output[0]) * math.prod(args[1][0][1:])
-    if func is aten.convolution_backward.default:
-        return 2 * math.prod(args[0][0]) * math.prod(args[2][0][1:]) * sum(args[-1][:2])
-    if func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
+        products = math.prod(output[0]) * math.prod(args[1][0][1:])
+    elif func is aten.convolution_backward.default:
+        products = math.prod(args[0][0]) * math.prod(args[2][0][1:]) * sum(args[-1][:2])
+    elif func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
         a, b = args[-2:]
-        return 2 * math.prod(a[0]) * int(b[0][-1])
-    return 0
+        products = math.prod(a[0]) * b[0][-1]
+    return 2 * products

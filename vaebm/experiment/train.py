@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vaebm.data import ARCHIVES, DataSet
 from vaebm.errors import Diverged, InputError
@@ -44,17 +45,33 @@ def train(
     """
     progress = progress or silent()
     path, recipe, data = _read(Path(subject), out, overrides, fastest_device(device), progress)
+    return train_recipe(path, recipe, data, device, progress)
+
+
+def train_recipe(
+    path: Path,
+    recipe: Recipe,
+    data: DataSet | None,
+    device: str | None,
+    progress: Progress,
+    parts: Mapping[str, nn.Module] | None = None,
+) -> Run:
+    """Trains a recipe into the run `path`, or goes on; `parts` are modules that the recipe does not build.
+
+    Raises:
+        InputError, Diverged, Preempted, Interrupted: as in `train`.
+    """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
     try:
         training: Training | None = None
         stages: list[Stage] = []
-        run = Run(path, recipe, data)
+        run = Run(path, recipe, data, parts)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
             training = _training(run, engine, progress)
             stages = recipe.training_settings().stages(training)
-        run = engine.first(lambda: Run.create(path, recipe, data))
+        run = engine.first(lambda: Run.create(path, recipe, data, parts))
         if run.diverged is not None:
             raise Diverged(
                 f"{run.path} was given up before and is not trained further; its model is the last good one. Then:"
@@ -71,14 +88,14 @@ def train(
 
 def _training(run: Run, engine: Engine, progress: Progress) -> Training:
     recipe, data = run.recipe, run.data()
-    model = build_model(recipe, data, engine.device)
+    model = build_model(recipe, data, engine.device, run.parts)
     return Training(model, data.train.to(engine.device), engine, progress, recipe.seed)
 
 
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
-    progress.say(run.data().found)
+    progress.say(run.data().description)
     for warning in training.model.warnings():
         progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
@@ -102,10 +119,12 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     _save(run, training)
 
 
-def build_model(recipe: Recipe, data: DataSet, device: torch.device) -> Model:
-    """An untrained model for a recipe's data; its weights follow from the recipe's seed."""
+def build_model(
+    recipe: Recipe, data: DataSet, device: torch.device, parts: Mapping[str, nn.Module] | None = None
+) -> Model:
+    """An untrained model for a recipe's data; its weights follow from the recipe's seed, those of `parts` stay."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    return recipe.model_settings().build(data.shape, generator).to(device)
+    return recipe.model_settings().build(data.shape, generator, **(parts or {})).to(device)
 
 
 def _read(

@@ -124,6 +124,10 @@ class NoiseSpaceModel(Model):
     def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim)."""
 
+    def decode(self, eps: Tensor) -> Tensor:
+        """The x of `generate` alone."""
+        return self.generate(eps)[0]
+
     @abstractmethod
     def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
         """p(x | z), with noise where the model adds it, and z."""
@@ -208,8 +212,16 @@ class NoiseSpaceModel(Model):
         generator: torch.Generator,
         sampler: sampling.SamplerSettings | None = None,
         progress: Callable[[int, int], None] | None = None,
+        observer: Callable[[int, Tensor], None] | None = None,
     ) -> sampling.Chains:
         """Runs a sampler, by default the recipe's, from one batch of positions (B, dim).
+
+        Args:
+            eps: where the chains begin.
+            generator: on the model's device.
+            sampler: in place of the recipe's.
+            progress: called after each step with the steps done and the steps in all.
+            observer: called after each step as that of `sample_chains`, with its number and the positions (B, dim).
 
         Raises:
             KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
@@ -217,6 +229,11 @@ class NoiseSpaceModel(Model):
         sampler = sampler or self.settings.sampler
         with self.frozen():
             coordinates = self.moves.coordinates(eps)
+
+            def observe(step: int, state: sampling.ChainState, _: sampling.StepInfo) -> None:
+                if observer is not None:
+                    observer(step, coordinates.position(state.position))
+
             chains = sampling.sample_chains(
                 coordinates.target,
                 coordinates.start,
@@ -225,6 +242,7 @@ class NoiseSpaceModel(Model):
                 warmup=sampler.warmup,
                 generator=generator,
                 keep_history=False,
+                observer=observe,
                 progress=progress,
             )
         if chains.interrupted:
@@ -241,7 +259,7 @@ class NoiseSpaceModel(Model):
         """The same for any number of positions, a batch after the other; `advance` is told of each step's rows."""
         for part in eps.split(CHAINS_AT_ONCE):
 
-            def progress(done: int, steps: int, rows: int = len(part)) -> None:
+            def progress(_done: int, _steps: int, rows: int = len(part)) -> None:
                 if advance is not None:
                     advance(rows)
 
@@ -332,10 +350,11 @@ class NoiseSpaceModel(Model):
     def warnings(self) -> list[str]:
         base = self.energy_net.base
         if base is not None and base.slow_density and self.moves.follows_h:
-            return [
+            slow = (
                 "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
                 " much memory here: fix_codes=true leaves codes as they are drawn."
-            ]
+            )
+            return [slow]
         return []
 
     @abstractmethod
@@ -376,7 +395,9 @@ def in_noise_space(model: Model) -> NoiseSpaceModel:
         InputError: it is of another family.
     """
     if not isinstance(model, NoiseSpaceModel):
-        raise InputError(f"this needs a model with a VAE and chains in its noise space, and {type(model).__name__} is none")
+        raise InputError(
+            f"this needs a model with a VAE and chains in its noise space, and {type(model).__name__} is none"
+        )
     return model
 
 

@@ -1,8 +1,8 @@
 """Inputs: what the public doors of a model accept, and what they say to anything else.
 
-Floats of any precision, as tensors or as NumPy arrays, are cast to the model's type and device. A wrong shape is refused
-with the shape that is wanted; whole numbers (0 to 255) and values far outside the model's range are refused with the
-way to get there.
+Floats of any precision, as tensors or as NumPy arrays, are cast to the model's type and device. A wrong shape is
+refused with the shape that is wanted; whole numbers (0 to 255) and values far outside the model's range are refused
+with the way to get there.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     eps = (eps_z, eps_x), flat: the first latent_dim coordinates are the codes' noise, the rest the pixels' noise
 
-Samplers, mass adaptation, replay buffers and diagnostics see positions (chain, dim) only. Without a term on x, or with a
-likelihood that has no differentiable generator, there is no pixel noise and dim = latent_dim.
+Samplers, mass adaptation, replay buffers and diagnostics see positions (chain, dim) only. Where the energy reads codes
+alone, or the likelihood has no differentiable generator, there is no pixel noise and dim = latent_dim.
 
     all noise      eps moves                     target h(eps)
     fixed codes    eps_x moves, eps_z stays      target h(eps_x | eps_z) = exp(-E(T(eps))) N(eps_x; 0, I) / Z(eps_z)
@@ -202,7 +202,7 @@ class FixedCodes(Moves):
 def _check_generator(model: PulledBack, setting: str) -> None:
     if model.noise.data_shape is None:
         raise InputError(
-            f"{setting} moves pixel noise, and this model has none: it needs a term of the energy on x that sees samples"
+            f"{setting} moves pixel noise, and this model has none: it needs an energy on x that sees samples"
             " (energy.image, energy.input=sample) and a likelihood with a differentiable generator"
             " (vae.likelihood.kind=censored or gaussian)"
         )

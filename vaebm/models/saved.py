@@ -1,7 +1,7 @@
 """Saved models: a folder with config.json and model.safetensors, or a name on the Hugging Face hub.
 
-config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. Nothing is
-unpickled. `save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
+config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. Nothing
+is unpickled. `save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
         raise InputError(f"{damaged} ({type(damage).__name__}): save the model again") from None
     if version != FORMAT:
         raise InputError(
-            f"{path} is of format {version}, this vaebm reads {FORMAT}: load it with the version that wrote it, or train again"
+            f"{path} is of format {version}, and this vaebm reads {FORMAT}: load it with the version that wrote it, or"
+            " train again"
         )
     if kind not in MODELS:
         raise InputError(

@@ -70,8 +70,8 @@ class VAEBM(NoiseSpaceModel):
             )
         if self.noise_std and not (self.energy_net.reads_x and self.vae.likelihood.takes_noise):
             raise InputError(
-                "energy.noise_std adds noise to what an energy on x sees, and to a Gaussian likelihood: set energy.image"
-                " with energy.input=sample and vae.likelihood.kind=gaussian, or energy.noise_std=0"
+                "energy.noise_std adds noise to what an energy on x sees, and to a Gaussian likelihood: set"
+                " energy.image with energy.input=sample and vae.likelihood.kind=gaussian, or energy.noise_std=0"
             )
 
     # The density, in data space

@@ -57,7 +57,8 @@ def densities(
     if model.data_shape != (2,) or vae.latent_dim > 2 or not vae.likelihood.takes_noise:
         raise InputError(
             "exact densities need points in the plane, one or two latents and a Gaussian decoder; this model has"
-            f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a {type(vae.likelihood).__name__}"
+            f" {'x'.join(map(str, model.data_shape))} values, {vae.latent_dim} latents and a"
+            f" {type(vae.likelihood).__name__}"
         )
     if not model.moves.follows_h:
         raise InputError(

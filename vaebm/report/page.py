@@ -17,6 +17,7 @@ from vaebm.data import POINTS, DataSet
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import in_noise_space
 from vaebm.progress import Progress, silent
 from vaebm.report.chapter import Chapter
 from vaebm.report.densities import Densities
@@ -50,7 +51,7 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
         InputError: the run has no model yet.
     """
     progress = progress or silent()
-    model, data, measured = in_noise_space(run.model(device), run.data(), run.measurements()
+    model, data, measured = in_noise_space(run.model(device)), run.data(), run.measurements()
     with progress.task("report", 4, "parts") as task:
         exhibits = draw_exhibits(model, data, progress)
         task.advance()

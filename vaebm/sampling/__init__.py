@@ -19,7 +19,7 @@ from vaebm.sampling.mala import MALA, MALASettings
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC, AdjustedMCLMCSettings, MCLMCSettings
 from vaebm.sampling.normaliser import LogNormaliser, log_normaliser
 from vaebm.sampling.resampling import importance_resample
-from vaebm.sampling.run import Chains, sample_chains
+from vaebm.sampling.run import Chains, Observer, sample_chains
 from vaebm.sampling.settings import SamplerSettings
 from vaebm.sampling.tempering import Tempering, TemperingSettings
 from vaebm.sampling.underdamped import Underdamped, UnderdampedSettings
@@ -55,6 +55,7 @@ __all__ = [
     "Kernel",
     "LogDensity",
     "LogNormaliser",
+    "Observer",
     "ReplayBuffer",
     "Sampler",
     "SamplerSettings",

@@ -78,8 +78,9 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
     """
     if chains.history is None or chains.log_density_history is None:
         raise ValueError("the run kept no history; run it with keep_history=True")
-    if chains.steps < MIN_STEPS:
-        raise ValueError(f"the run kept {chains.steps} steps; diagnostics need at least {MIN_STEPS}")
+    steps = len(chains.history)
+    if steps < MIN_STEPS:
+        raise ValueError(f"the run kept {steps} steps; diagnostics need at least {MIN_STEPS}")
     places = _directions(chains.history, generator)
     columns = {f"x[{k}]": places[:, :, k] for k in range(places.shape[2])}
     columns["energy"] = -chains.log_density_history
@@ -89,7 +90,7 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
             raise ValueError(f"feature {name!r} is {tuple(feature.shape)}; it has to be (steps, chain) = {wanted}")
         columns[name] = feature
     history = torch.stack([column.double().cpu() for column in columns.values()], dim=2)
-    half = chains.steps // 2
+    half = steps // 2
     drift = (history[half:].mean(dim=(0, 1)) - history[:half].mean(dim=(0, 1))) / history.std(dim=(0, 1))
     return Diagnosis(
         names=tuple(columns),

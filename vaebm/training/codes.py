@@ -6,8 +6,19 @@ import torch
 from torch import Tensor
 
 from vaebm.training.loop import Training
+from vaebm.vae import fit_code_mixture
 
 ROWS_AT_ONCE = 512
+
+
+def set_code_mixture(training: Training) -> None:
+    """Fits the mixture to codes of data, and gives it to the model and to the terms that are built on it."""
+    model, engine = training.model, training.engine
+    settings = model.settings.code_mixture
+    codes = codes_of_data(training, settings.codes, engine.generator)
+    mixture = fit_code_mixture(codes, settings, training.seed, training.progress)
+    model.set_mixture(mixture.to(engine.device))
+    engine.synchronise(model)
 
 
 @torch.no_grad()

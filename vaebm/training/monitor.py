@@ -32,7 +32,7 @@ class DivergenceMonitorSettings(BaseModel):
 
 
 class DivergenceMonitor:
-    """Looks at each iteration's figures: `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_fraction`, where given."""
+    """Checks each iteration's `loss`, `gradient_norm`, `gap`, `ratio_excess` and `stuck_fraction`, where given."""
 
     def __init__(self, settings: DivergenceMonitorSettings) -> None:
         self.settings = settings

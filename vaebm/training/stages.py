@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from vaebm.training.estimators.energy import build_phases
 from vaebm.training.estimators.latent import latent_stages
 from vaebm.training.estimators.settings import EnergyStageSettings
+from vaebm.training.external import LikelihoodStage
 from vaebm.training.loop import Stage, Training
 from vaebm.training.vae import VAEStage, VAEStageSettings
+from vaebm.vae.external import ExternalVAE
 
 
 class TrainingSettings(BaseModel, ABC):
@@ -39,12 +41,10 @@ class VAEBMTraining(TrainingSettings):
 
     def stages(self, training: Training) -> list[Stage]:
         """VAE, then the terms on codes that have something to learn, then the phases of the correction."""
-        return [VAEStage(training, self.vae_stage), *self.energy_stages(training)]
-
-    def energy_stages(self, training: Training) -> list[Stage]:
-        """Of a VAE that is trained already."""
+        external = isinstance(training.model.vae, ExternalVAE)  # trained already, but for its likelihood
+        first = (LikelihoodStage if external else VAEStage)(training, self.vae_stage)
         latent = latent_stages(training, self.energy_stage.latent)
-        return [*latent, *build_phases(training, self.energy_stage)]
+        return [first, *latent, *build_phases(training, self.energy_stage)]
 
 
 TRAININGS: dict[str, type[TrainingSettings]] = {"vaebm": VAEBMTraining}

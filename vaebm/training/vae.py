@@ -19,11 +19,11 @@ from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.training.checkpoint import Tree
-from vaebm.training.codes import codes_of_data
+from vaebm.training.codes import set_code_mixture
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer, OptimizerKind
 from vaebm.training.schedule import ramp, rise_and_fall
-from vaebm.vae import elbo, fit_code_mixture
+from vaebm.vae import elbo
 
 RECALIBRATION_BATCHES = 50
 
@@ -53,7 +53,7 @@ class VAEStage(Stage):
     name = "vae"
 
     def __init__(self, training: Training, settings: VAEStageSettings) -> None:
-        self.training, self.settings, self.mixture = training, settings, training.model.settings.code_mixture
+        self.training, self.settings = training, settings
         self.iterations = settings.iterations
         self._values = torch.Size(training.model.data_shape).numel()
 
@@ -101,10 +101,7 @@ class VAEStage(Stage):
             recalibrate(t.model.vae, self._reconstruct, RECALIBRATION_BATCHES)
         t.model.vae.eval()
         t.engine.synchronise(t.model)  # the statistics too
-        codes = codes_of_data(t, self.mixture.codes, t.engine.generator)
-        mixture = fit_code_mixture(codes, self.mixture, t.seed, t.progress)
-        t.model.set_mixture(mixture.to(t.engine.device))
-        t.engine.synchronise(t.model)
+        set_code_mixture(t)
 
     def state_dict(self) -> Tree:
         spectral = {} if self.spectral is None else self.spectral.state_dict()

@@ -17,7 +17,7 @@ ROWS = 3  # of training images
 def data_chapter(data: DataSet, exhibits: Exhibits) -> Chapter:
     """What there is to learn from."""
     plates = {"image": _images, "points": _points}[data.modality.name](data, exhibits)
-    return Chapter("data", "What there is to learn from", [data.found], [plates])
+    return Chapter("data", "What there is to learn from", [data.description], [plates])
 
 
 def _images(data: DataSet, _: Exhibits) -> Plates:

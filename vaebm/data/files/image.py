@@ -1,0 +1,121 @@
+"""One image file: what its header says, and its pixels as RGB.
+
+Whatever the file holds becomes 8-bit RGB: grey values repeated, palettes looked up, 16-bit grey divided by 257, the
+first frame of an animation, turned upright as its EXIF tag asks. Transparent pixels are composited on white. A picture
+brought to a size is cropped to the largest central rectangle of that shape, or to a central square of a given side,
+then resized (antialiased; bicubic, or bilinear as the published pipelines of some sets do).
+
+Every problem is an `UnreadableImage` that says which: not an image, truncated, too large to decode safely.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vaebm.data.files.archives import UnreadableImage
+
+ORIENTATION_TAG = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+KINDS = {"1": "grey", "L": "grey", "LA": "grey", "P": "with a palette", "CMYK": "CMYK", "YCbCr": "RGB"}
+Opener = Callable[[], BinaryIO]
+Filter = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a picture before its pixels are decoded; height and width as it is to be shown.
+
+    `kind` is how its pixels are stored: "grey", "16-bit grey", "with a palette", "RGB", "CMYK".
+    """
+
+    format: str
+    height: int
+    width: int
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels (H, W, 3) uint8, and whether any of them were transparent (they now lie on white)."""
+
+    pixels: NDArray[np.uint8]
+    transparent: bool
+
+
+def read_header(opener: Opener) -> Header:
+    """Format, size and kind, without decoding.
+
+    Raises:
+        UnreadableImage: this is no image, or one too large to decode.
+    """
+    with _opened(opener) as image:
+        width, height = image.size
+        if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS:
+            width, height = height, width
+        kind = "16-bit grey" if image.mode.startswith("I") else KINDS.get(image.mode, "RGB")
+        return Header(image.format or "unknown", height, width, kind)
+
+
+def read_picture(
+    opener: Opener, size: tuple[int, int] | None, crop: int | None = None, resample: Filter = "bicubic"
+) -> Picture:
+    """Decodes a file and brings it to `size` (height, width), after a central crop of side `crop`; as it is with None.
+
+    Raises:
+        UnreadableImage: the file is truncated, damaged, smaller than the crop, or has pixels without a known range.
+    """
+    with _opened(opener) as image:
+        upright = ImageOps.exif_transpose(image)
+        rgb, transparent = _to_rgb(upright)
+        if crop is not None:
+            left, top = (rgb.width - crop) // 2, (rgb.height - crop) // 2
+            if min(left, top) < 0:
+                raise UnreadableImage(f"smaller than {crop} x {crop}")
+            rgb = rgb.crop((left, top, left + crop, top + crop))
+        if size is not None and rgb.size != size[::-1]:
+            rgb = ImageOps.fit(rgb, size[::-1], method=Image.Resampling[resample.upper()])
+        return Picture(np.array(rgb, dtype=np.uint8), transparent)
+
+
+@contextmanager
+def _opened(opener: Opener) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata does not concern the pixels
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow only warns up to twice its limit
+        try:
+            with opener() as file, Image.open(file) as image:
+                yield image
+        except UnreadableImage:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise UnreadableImage("too large to decode safely") from None
+        except UnidentifiedImageError:
+            raise UnreadableImage("not an image") from None
+        except PermissionError:
+            raise UnreadableImage("no permission to read") from None
+        except Exception:  # noqa: BLE001 - on damaged files decoders raise OSError, SyntaxError, struct.error, zlib.error, ...
+            raise UnreadableImage("truncated or damaged") from None
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels without a known range")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
+        grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB"), False
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    layered = image.convert("RGBA")
+    transparent = bool((np.asarray(layered)[:, :, 3] < 255).any())
+    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layered).convert("RGB"), transparent

@@ -1,0 +1,87 @@
+"""Arrays in .npz files, read a few rows at a time, so that the whole need never lie in memory.
+
+An .npz is a zip of .npy files; a .npy is a header, then the values. Arrays of Python objects are refused: nothing is
+unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from vaebm.errors import InputError
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file: what is known before its values are read."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def rows(self, at_once: int) -> Iterator[NDArray[Any]]:
+        """All of it in order, `at_once` rows (of the first axis) at a time.
+
+        Raises:
+            InputError: the file is truncated or damaged.
+        """
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.name}.npy") as file:
+                read_header(file)
+                for start in range(0, self.shape[0], at_once):
+                    count = min(at_once, self.shape[0] - start)
+                    content = file.read(count * row_bytes)
+                    if len(content) < count * row_bytes:
+                        raise EOFError
+                    yield np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
+        except (zipfile.BadZipFile, zlib.error, EOFError):
+            raise InputError(f"{self.path} is truncated or damaged: get it whole, then try again") from None
+
+    def all(self) -> NDArray[Any]:
+        """All of it."""
+        return next(self.rows(self.shape[0])) if self.shape[0] else np.empty(self.shape, self.dtype)
+
+
+def stored_arrays(path: Path) -> dict[str, StoredArray]:
+    """The arrays in a file by name, without those of Python objects.
+
+    Raises:
+        InputError: the file is missing, truncated, or no .npz.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if member.endswith(".npy"):
+                    with archive.open(member) as file:
+                        shape, columns_first, dtype = read_header(file)
+                    if not dtype.hasobject and not (columns_first and len(shape) > 1):
+                        name = member.removesuffix(".npy")
+                        arrays[name] = StoredArray(path, name, shape, dtype)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
+        raise InputError(f"{path} is truncated or no .npz file: get it whole, then try again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+    return arrays
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype of an open .npy, whose values follow.
+
+    Raises:
+        ValueError: the file is no .npy.
+    """
+    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    return read(file)

@@ -1,0 +1,63 @@
+"""SVHN: house numbers from street photographs, cropped to digits of 32 x 32 pixels in colour (the "format 2" files).
+
+    train         the first 68,257 of the training images (all 73,257 with `validation: 0`)
+    validation    the last 5,000 of the training images
+    test          the 26,032 of the test file
+
+The files are MATLAB 5 arrays, X (32, 32, 3, N) and y (N, 1), where 10 stands for the digit 0; a MATLAB 5 file holds
+numbers and nothing that could run. Reference: Netzer et al., [Reading digits in natural images with unsupervised
+feature learning](http://ufldl.stanford.edu/housenumbers/nips2011_housenumbers.pdf), 2011.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from vaebm.data.files.download import Published
+from vaebm.data.sets.published import REPLACE, Labelled, LabelledSettings
+from vaebm.errors import InputError
+from vaebm.progress import Progress
+
+SHAPE = (32, 32, 3)
+PAGE = "http://ufldl.stanford.edu/housenumbers"
+
+
+class SVHNSettings(LabelledSettings):
+    """Street View House Numbers."""
+
+    kind: Literal["svhn"] = "svhn"
+
+    subject: ClassVar[str] = "house numbers (SVHN)"
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    files: ClassVar[dict[str, Published]] = {
+        part: Published(f"{part}_32x32.mat", f"md5:{digest}", (f"{PAGE}/{part}_32x32.mat",), PAGE)
+        for part, digest in {
+            "train": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test": "eb5a983be6a315427106f1b164d9cef3",
+        }.items()
+    }
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, 32, 32
+
+    def read(self, progress: Progress | None) -> tuple[Labelled, Labelled]:
+        return self._part("train", progress), self._part("test", progress)
+
+    def _part(self, part: str, progress: Progress | None) -> Labelled:
+        from scipy.io import loadmat
+
+        path = self.obtain(self.files[part], progress)
+        try:
+            arrays = loadmat(path, variable_names=["X", "y"])
+            images, labels = arrays["X"], arrays["y"].reshape(-1)
+        except Exception as error:  # noqa: BLE001 - a damaged file raises what its bytes happen to lead to
+            raise InputError(
+                f"{path} is truncated or no MATLAB 5 file with X and y ({type(error).__name__}): delete it to have it"
+                " downloaded again"
+            ) from None
+        if images.shape[:3] != SHAPE or images.dtype != np.uint8 or images.ndim != 4:
+            raise InputError(f"{path} holds no colour images of 32 x 32 pixels: {REPLACE}")
+        return self.labelled(images.transpose(3, 2, 0, 1), labels % 10, path)
