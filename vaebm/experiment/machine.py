@@ -3,8 +3,8 @@
     seconds = sum over operations of n (overhead + kernel),     kernel measured, or   flops / rate + bytes / bandwidth
 
 The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent; what is measured
-of them gives the rate and the bandwidth for all others. The overhead is what PyTorch takes to start an operation,
-forwards and backwards.
+of them gives the rate and the bandwidth for all others. The overhead is what an operation takes in a net so small that
+there is nothing to compute, forwards and backwards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebm.experiment.shapes import Count, Operation, Signature, aten, is_signature, tensors_of
 
@@ -36,7 +36,8 @@ PLAIN = {
     aten.avg_pool2d.default,
     aten.avg_pool2d_backward.default,
 }  # which take any numbers, beside products and what goes point by point
-CHAIN = 50  # operations of one measurement of the overhead
+LAYERS = 20  # of the tiny net that shows the overhead
+OPERATIONS_OF_A_LAYER = 6  # addmm and silu; backwards silu, two products and a sum
 
 
 class Machine:
@@ -84,13 +85,10 @@ class Machine:
             return self._quickest(lambda: operation.function(*inputs, **named), 2)
 
     def _overhead(self) -> float:
-        def chain() -> None:
-            x = y = torch.ones(1, device=self.device, requires_grad=True)
-            for _ in range(CHAIN):
-                y = y * x
-            y.backward()
-
-        return self._quickest(chain, 5) / (4 * CHAIN)  # forwards one, backwards two, and one sum
+        layers = [nn.utils.skip_init(nn.Linear, 4, 4, device=self.device) for _ in range(LAYERS)]
+        net = nn.Sequential(*(part for layer in layers for part in (layer, nn.SiLU())))
+        x = torch.ones(4, 4, device=self.device)
+        return self._quickest(lambda: net(x).sum().backward(), 5) / (OPERATIONS_OF_A_LAYER * LAYERS)
 
     def _quickest(self, run: Callable[[], object], times: int) -> float:
         first = self._timed(run)
