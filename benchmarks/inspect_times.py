@@ -27,7 +27,7 @@ from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
 
 SECONDS, STEPS = 5.0, 20  # of measuring a stage
-SAMPLES = 64
+SAMPLES = 256
 
 
 def main() -> None:

@@ -137,6 +137,18 @@ def whole_numbers(recipe: type[BaseModel]) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", sorted(MODELS))
+def test_every_setting_is_described(kind: str) -> None:
+    """In three words at least; `kind` chooses the settings that it stands in, and their docstring says what."""
+    silent_ones = {
+        f"{settings.__name__}.{name}"
+        for settings in settings_below(recipe_of_kind(kind))
+        for name, field in settings.model_fields.items()
+        if len((field.description or (settings.__doc__ if name == "kind" else "") or "").split()) < 3
+    }
+    assert silent_ones == set()
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
 def test_every_whole_number_is_known_as_a_size_or_as_none(kind: str) -> None:
     """A new size that is not in `SIZES` would be trained at full width here, and nobody would see why it is slow."""
     found = whole_numbers(recipe_of_kind(kind))

@@ -281,8 +281,10 @@ class GaussianSettings(_Settings):
     """Gaussian values, unbounded."""
 
     kind: Literal["gaussian"] = "gaussian"
-    scale: Literal["global", "pixel"] = "global"
-    initial_scale: float = Field(0.3, gt=0)
+    scale: Literal["global", "pixel"] = Field(
+        "global", description="one standard deviation for all pixels, or one for each pixel, predicted by the decoder"
+    )
+    initial_scale: float = Field(0.3, gt=0, description="the standard deviation before training")
 
     def build(self) -> LikelihoodHead:
         return GaussianHead(self.scale, self.initial_scale, censored=False)
@@ -292,8 +294,10 @@ class CensoredSettings(_Settings):
     """Gaussian values clamped to [-1, 1]: for images with saturated pixels."""
 
     kind: Literal["censored"] = "censored"
-    scale: Literal["global", "pixel"] = "pixel"
-    initial_scale: float = Field(0.3, gt=0)
+    scale: Literal["global", "pixel"] = Field(
+        "pixel", description="one standard deviation for all pixels, or one for each pixel, predicted by the decoder"
+    )
+    initial_scale: float = Field(0.3, gt=0, description="the standard deviation before training")
 
     def build(self) -> LikelihoodHead:
         return GaussianHead(self.scale, self.initial_scale, censored=True)
@@ -309,11 +313,11 @@ class BernoulliSettings(_Settings):
 
 
 class LogisticMixtureSettings(_Settings):
-    """Discretised logistics."""
+    """A mixture of discretised logistic distributions."""
 
     kind: Literal["logistic_mixture"] = "logistic_mixture"
-    components: int = Field(5, ge=1)
-    levels: int = Field(256, ge=2)
+    components: int = Field(5, ge=1, description="logistic distributions in the mixture of a pixel")
+    levels: int = Field(256, ge=2, description="values that a pixel can take")
 
     def build(self) -> LikelihoodHead:
         return LogisticMixtureHead(self.components, self.levels)

@@ -140,8 +140,8 @@ class FlowSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["flow"] = "flow"
-    width: int = Field(512, ge=1)
-    blocks: int = Field(3, ge=1)
+    width: int = Field(512, ge=1, description="units in each layer of the velocity's net")
+    blocks: int = Field(3, ge=1, description="residual blocks of the velocity's net")
     steps: int = Field(10, ge=1, description="of Heun's method, from the mixture to the codes")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> FlowEnergy:

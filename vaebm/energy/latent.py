@@ -150,7 +150,7 @@ class CorrectionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["correction"] = "correction"
-    hidden: list[int] = Field([256, 256], min_length=1)
+    hidden: list[int] = Field([256, 256], min_length=1, description="units in each hidden layer of the net")
     bound: float = Field(
         3.0,
         gt=0,

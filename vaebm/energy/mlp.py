@@ -36,7 +36,7 @@ class MLPEnergySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mlp"] = "mlp"
-    hidden: list[int] = Field([256, 256, 256], min_length=1)
+    hidden: list[int] = Field([256, 256, 256], min_length=1, description="units in each hidden layer of the net")
     fourier_features: int = Field(0, ge=0, description="number of random frequencies; 0 for none")
     fourier_scale: float = Field(
         3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x"

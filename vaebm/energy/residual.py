@@ -52,8 +52,8 @@ class ResidualEnergySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["residual"] = "residual"
-    stem: int = Field(32, ge=1)
-    widths: list[int] = Field([32, 64, 128], min_length=1)
+    stem: int = Field(32, ge=1, description="channels of the first convolution")
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels of each residual block")
     halve: list[int] = Field([0, 1], description="positions of the blocks that halve the image, counted from 0")
 
     @model_validator(mode="after")

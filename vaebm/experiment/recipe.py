@@ -37,7 +37,9 @@ class LoggingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
-    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = None
+    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = Field(
+        None, description="an experiment tracker that gets the same numbers; null: none"
+    )
 
 
 class EvaluationSettings(BaseModel):
@@ -47,7 +49,7 @@ class EvaluationSettings(BaseModel):
 
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="seed of the drawn samples, whatever the recipe's seed is")
     statistics_n: int | None = Field(
         None,
         ge=2,

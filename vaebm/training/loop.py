@@ -34,7 +34,7 @@ class CheckpointSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    every_seconds: float = Field(30.0, ge=0)
+    every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints")
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
 
 

@@ -33,9 +33,9 @@ class VAEStageSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    iterations: int = Field(4000, ge=1)
-    batch_size: int = Field(128, ge=1)
-    optimizer: OptimizerKind = "adam"
+    iterations: int = Field(4000, ge=1, description="training steps, one batch each")
+    batch_size: int = Field(128, ge=1, description="data points in each step, over all processes")
+    optimizer: OptimizerKind = Field("adam", description="Adam, or Adamax as for the published NVAE")
     learning_rate: float = Field(1e-3, gt=0, description="at its highest; it falls linearly to 0")
     warmup_iterations: int = Field(100, ge=0, description="iterations over which the learning rate rises")
     kl_weight: float = Field(1.0, ge=0, description="1 for the ELBO")
@@ -43,7 +43,7 @@ class VAEStageSettings(BaseModel):
     kl_warmup_iterations: int = Field(500, ge=0, description="iterations over which the KL weight then rises")
     kl_balancing: bool = Field(True, description="between groups of latents, while the KL weight rises")
     spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values, in nats")
-    clip_norm: float = Field(5.0, gt=0)
+    clip_norm: float = Field(5.0, gt=0, description="largest norm of a gradient; larger ones are scaled down")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
 
 

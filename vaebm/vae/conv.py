@@ -80,9 +80,9 @@ class ConvSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["conv"] = "conv"
-    latent_dim: int = Field(24, ge=1)
-    widths: list[int] = Field([32, 64, 128], min_length=1)
-    likelihood: LikelihoodSettings = CensoredSettings()
+    latent_dim: int = Field(24, ge=1, description="numbers in a code")
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down, halved each")
+    likelihood: LikelihoodSettings = Field(CensoredSettings(), description="the decoder's distribution of pixels")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for images (C, H, W), weights drawn from `generator`."""

@@ -23,9 +23,9 @@ class MLPSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mlp"] = "mlp"
-    latent_dim: int = Field(2, ge=1)
-    hidden: list[int] = Field([256, 256], min_length=1)
-    likelihood: LikelihoodSettings = GaussianSettings()
+    latent_dim: int = Field(2, ge=1, description="numbers in a code")
+    hidden: list[int] = Field([256, 256], min_length=1, description="units in each hidden layer")
+    likelihood: LikelihoodSettings = Field(GaussianSettings(), description="the decoder's distribution of x")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
         """A VAE for data of this shape, weights drawn from `generator`."""

@@ -41,12 +41,12 @@ class LatentStageSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    iterations: int = Field(1500, ge=1)
-    batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    warmup_iterations: int = Field(20, ge=0)
-    clip_norm: float = Field(5.0, gt=0)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    iterations: int = Field(1500, ge=1, description="training steps, one batch each")
+    batch_size: int = Field(256, ge=1, description="codes in each step, over all processes")
+    learning_rate: float = Field(5e-4, gt=0, description="at its highest; it falls linearly to 0")
+    warmup_iterations: int = Field(20, ge=0, description="iterations over which the learning rate rises")
+    clip_norm: float = Field(5.0, gt=0, description="largest norm of a gradient; larger ones are scaled down")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
     codes: int = Field(200_000, ge=100, description="draws from q(z | x), made once, at most as many as needed")
 
 

@@ -19,13 +19,13 @@ class _Settings(BaseModel):
 class PhaseSettings(_Settings):
     """What every estimator has."""
 
-    batch_size: int | None = Field(None, ge=1, description="null: the stage's")
-    learning_rate: float | None = Field(None, gt=0, description="null: the stage's")
-    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    batch_size: int | None = Field(None, ge=1, description="data points in each step; null: the stage's")
+    learning_rate: float | None = Field(None, gt=0, description="at its highest; null: the stage's")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Adam's decays of the first and second moment")
     warmup_iterations: int = Field(
         20, ge=0, description="iterations over which the learning rate rises; then it falls to 0"
     )
-    clip_norm: float = Field(5.0, gt=0)
+    clip_norm: float = Field(5.0, gt=0, description="largest norm of a gradient; larger ones are scaled down")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
     spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
 
@@ -45,7 +45,7 @@ class ContrastSettings(PhaseSettings):
 class IteratedSettings(PhaseSettings):
     """An estimator that runs for a number of iterations."""
 
-    iterations: int = Field(1500, ge=1)
+    iterations: int = Field(1500, ge=1, description="training steps, one batch each")
 
 
 class DensityRatioSettings(ContrastSettings, IteratedSettings):
@@ -81,8 +81,8 @@ class RatioRoundsSettings(ContrastSettings):
     """Logistic density ratio of data to the model's own chains, round after round."""
 
     kind: Literal["ratio_rounds"] = "ratio_rounds"
-    rounds: int = Field(8, ge=1)
-    iterations_per_round: int = Field(100, ge=1)
+    rounds: int = Field(8, ge=1, description="how often the chains follow the energy")
+    iterations_per_round: int = Field(100, ge=1, description="training steps in each round")
     chains: int = Field(2048, ge=1, description="chains in the pool")
     sampler: Sampler | None = Field(
         None, description="its steps are what chains move on between rounds; null: the recipe's"
@@ -106,6 +106,6 @@ class EnergyStageSettings(_Settings):
     """How the energy is trained: E_z first, then E_x by the phases in their order."""
 
     learning_rate: float = Field(3e-4, gt=0, description="of phases that do not name their own")
-    batch_size: int = Field(96, ge=1)
-    latent: LatentStageSettings = LatentStageSettings()
+    batch_size: int = Field(96, ge=1, description="data points in a step of phases that do not name their own")
+    latent: LatentStageSettings = Field(LatentStageSettings(), description="how the term on codes is trained")
     phases: dict[str, Phase | None] = Field(default_factory=dict, description="by name; null leaves one out")
