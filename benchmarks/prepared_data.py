@@ -4,10 +4,10 @@
     python benchmarks/prepared_data.py --images 5000 --folder /tmp/prepared-data
 
 It generates images of 64 x 64 pixels, prepares them as `vaebm data prepare` does, and goes over all of them once in a
-shuffled order, in batches of 128: from the shards, and by decoding the PNGs. Both give the uint8 batch, and the batch
-as models see it (float32 in [-1, 1]). The two take turns, `--rounds` times; medians are reported. Every part runs in a
-process of its own; its memory is the largest sum over its process tree of what is resident, shared pages divided among
-those that share them (PSS), and beside it the peak of the largest single process (RSS).
+shuffled order, in batches of 128: from the prepared folder, and by decoding the PNGs. Both give the uint8 batch, and
+the batch as models see it (float32 in [-1, 1]). The two take turns, `--rounds` times; medians are reported. Every part
+runs in a process of its own; its memory is the largest sum over its process tree of what is resident, shared pages
+divided among those that share them (PSS), and beside it the peak of the largest single process (RSS).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def shuffled(images: int) -> Iterator[torch.Tensor]:
     yield from torch.randperm(images, generator=torch.Generator().manual_seed(0)).split(BATCH)
 
 
-def from_shards(prepared: Path, as_models_see: bool) -> dict[str, float]:
+def from_prepared(prepared: Path, as_models_see: bool) -> dict[str, float]:
     split = FolderSettings(root=str(prepared)).load().train
     started, total = time.perf_counter(), 0
     for rows in shuffled(len(split)):
@@ -81,7 +81,7 @@ def from_pngs(folder: Path, as_models_see: bool) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "images": total}
 
 
-def prepared(folder: Path, out: Path, workers: int) -> dict[str, float]:
+def prepare(folder: Path, out: Path, workers: int) -> dict[str, float]:
     started = time.perf_counter()
     _, index = prepare_set(folder, out=out, workers=workers)
     return {"seconds": time.perf_counter() - started, "images": sum(part.images for part in index.parts.values())}
@@ -134,25 +134,25 @@ def measure(folder: Path, images: int, workers: int, rounds: int) -> dict[str, A
     if len(list(raw.rglob("*.png"))) != images:
         generate(raw, images)
     shutil.rmtree(out, ignore_errors=True)
-    found: dict[str, Any] = {"prepare": {**in_process(prepared, raw, out, workers), "workers": workers}}
+    found: dict[str, Any] = {"prepare": {**in_process(prepare, raw, out, workers), "workers": workers}}
     sys.stdout.write(f"prepare: {found['prepare']}\n")
     for as_models_see in (False, True):
         kind = "as_models_see" if as_models_see else "uint8"
-        runs: dict[str, list[dict[str, float]]] = {"shards": [], "png": []}
+        runs: dict[str, list[dict[str, float]]] = {"prepared": [], "png": []}
         for _ in range(rounds):
-            runs["shards"].append(in_process(from_shards, out, as_models_see))
+            runs["prepared"].append(in_process(from_prepared, out, as_models_see))
             runs["png"].append(in_process(from_pngs, raw, as_models_see))
         rates = {name: statistics.median(one["images"] / one["seconds"] for one in some) for name, some in runs.items()}
         found[kind] = {
             **{f"{name}_images_per_second": round(rate) for name, rate in rates.items()},
-            "ratio": round(rates["shards"] / rates["png"], 1),
+            "ratio": round(rates["prepared"] / rates["png"], 1),
             "ratio_lowest": round(
-                min(a["images"] / a["seconds"] for a in runs["shards"])
+                min(a["images"] / a["seconds"] for a in runs["prepared"])
                 / max(a["images"] / a["seconds"] for a in runs["png"]),
                 1,
             ),
-            "shards_peak_rss_mb": max(one["peak_rss_mb"] for one in runs["shards"]),
-            "shards_peak_pss_mb": max(one["peak_pss_mb"] for one in runs["shards"]),
+            "prepared_peak_rss_mb": max(one["peak_rss_mb"] for one in runs["prepared"]),
+            "prepared_peak_pss_mb": max(one["peak_pss_mb"] for one in runs["prepared"]),
         }
         sys.stdout.write(f"{kind}: {found[kind]}\n")
     return found
@@ -162,7 +162,7 @@ def main() -> None:
     """Generates, prepares, goes over, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, help="for images and shards; a temporary one unless given")
+    parser.add_argument("--folder", type=Path, help="for images and prepared folders; a temporary one unless given")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=TARGET)

@@ -49,7 +49,7 @@ def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Pr
 
 def described(kernel: Kernel, acceptance: float) -> str:
     inner = getattr(kernel, "kernel", kernel)
-    numbers = {name: getattr(inner, name, None) for name in ("leapfrogs", "decoherence", "acceptance_goal")}
+    numbers = {name: getattr(inner, name, None) for name in ("num_leapfrog_steps", "decoherence", "target_acceptance")}
     if inner is kernel:
         numbers["step_size"] = kernel.step_size
     else:
@@ -76,15 +76,17 @@ def self_tuned(make: Callable[[Problem], Kernel], warmup: int = 300, draws: int 
 
 METHODS = {
     "HMC": self_tuned(lambda _: HMC()),
-    "HMC, goal 0.8": self_tuned(lambda _: HMC(acceptance_goal=0.8)),
-    "HMC, goal 0.97": self_tuned(lambda _: HMC(acceptance_goal=0.97)),
-    "HMC, goal 0.65, spread 4": self_tuned(lambda _: HMC(acceptance_goal=0.65, spread=4.0)),
+    "HMC, goal 0.8": self_tuned(lambda _: HMC(target_acceptance=0.8)),
+    "HMC, goal 0.97": self_tuned(lambda _: HMC(target_acceptance=0.97)),
+    "HMC, goal 0.65, spread 4": self_tuned(lambda _: HMC(target_acceptance=0.65, step_size_jitter=4.0)),
     "HMC by hand": self_tuned(by_hand, warmup=0),
     "adjusted MCLMC": self_tuned(lambda _: AdjustedMCLMC()),
     "MALA": self_tuned(lambda _: MALA(), draws=2000),
     "tempered MALA": self_tuned(lambda p: Tempering(MALA(), p.ladder, p.path), draws=1500, tempered=True),
     "tempered HMC": self_tuned(
-        lambda p: Tempering(HMC(leapfrogs=4, acceptance_goal=0.8), p.ladder, p.path), draws=500, tempered=True
+        lambda p: Tempering(HMC(num_leapfrog_steps=4, target_acceptance=0.8), p.ladder, p.path),
+        draws=500,
+        tempered=True,
     ),
     "MCLMC (biased)": self_tuned(lambda _: MCLMC(), draws=2000, exact=False),
 }

@@ -42,7 +42,7 @@ RUNGS = [1.0, 0.4, 0.15, 0.05]
 SAMPLERS: dict[str, dict[str, Any]] = {
     "langevin": {"steps": GRADIENTS},
     "mala": {"steps": GRADIENTS},
-    "hmc": {"steps": GRADIENTS // 5, "leapfrogs": 5.0},
+    "hmc": {"steps": GRADIENTS // 5, "num_leapfrog_steps": 5.0},
     "mclmc": {"steps": GRADIENTS},
     "tempering": {"steps": GRADIENTS // len(RUNGS), "betas": RUNGS},
 }

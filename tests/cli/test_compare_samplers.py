@@ -32,7 +32,7 @@ ROWS[0]["advice"] = "Use HMC."
 def comparison(library: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     found = SimpleNamespace(rows=ROWS)
     for module, names in {
-        "experiment.compare_samplers": {"compare_samplers": library.answer("compare_samplers", found)},
+        "comparison.run": {"compare_samplers": library.answer("compare_samplers", found)},
         "report.samplers": {"write_samplers_page": library.answer("write_samplers_page", Path("out/samplers.html"))},
     }.items():
         monkeypatch.setitem(sys.modules, f"vaebm.{module}", SimpleNamespace(**names))  # type: ignore[misc]

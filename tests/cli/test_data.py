@@ -70,11 +70,11 @@ def test_prepare_then_inspect_and_damage(command: Any, photos: Path) -> None:
     assert (found["splits"], found["broken"]) == ({"train": 28, "test": 3}, {})
     again = json.loads(command("data", "prepare", "photos", "--size", "8", "--json", "--quiet").out)
     assert again["splits"] == {"train": 28, "test": 3}
-    shard = photos.parent / "photos-prepared" / "train.npy"
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    pixels = photos.parent / "photos-prepared" / "train.bin"
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     broken = json.loads(command("data", "inspect", "photos-prepared", "--json", "--quiet").out)["broken"]
-    assert broken == {"train.npy": "checksum differs: prepare it again"}
+    assert broken == {"train.bin": "checksum differs: prepare it again"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_line_and_nothing_counts(
         patch.setattr(prepare.os, "fsync", full)
         done = command("data", "prepare", "photos", "--size", "8", "--workers", "1", "--quiet")
     assert done.status == 2
-    assert "train.npy.draft is full: free some space, then run the same command again" in done.err
+    assert "train.bin is full: free some space, then run the same command again" in done.err
     assert done.err.count("\n") == 1
     half = command("train", "photos-prepared", "--quiet")
     assert half.status == 2

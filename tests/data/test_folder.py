@@ -39,7 +39,7 @@ def test_uniform_colour_images_are_read_as_they_are(tmp_path: Path) -> None:
     originals = {np.asarray(picture(i)).transpose(2, 0, 1).tobytes() for i in range(30)}
     read = {row.numpy().tobytes() for row in torch.cat([data.train.values, data.test.values])}
     assert read == originals
-    for word in ("30 images", "30 PNG", "16 x 16", "RGB", "27 for training and 3 held out", "nothing was skipped"):
+    for word in ("30 images", "30 PNG", "16 x 16", "RGB", "27 for training, 3 held out", "nothing was skipped"):
         assert word in data.description
 
 
@@ -108,7 +108,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     assert data.train.labels is not None
     assert data.test.labels is not None
     assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [12, 12]
-    assert "2 classes from subfolders: cat, dog" in data.description
+    assert "2 classes: cat, dog" in data.description
     originals = {np.asarray(picture(i)).transpose(2, 0, 1).tobytes(): int(i < 12) for i in range(24)}
     for row, label in zip(data.train.values, data.train.labels, strict=True):
         assert originals[row.numpy().tobytes()] == label
@@ -198,7 +198,8 @@ def test_small_uniform_images_keep_their_shape(tmp_path: Path, width: int, heigh
 def test_large_uniform_images_are_cropped_and_resized(tmp_path: Path, width: int, height: int, side: int) -> None:
     data = FolderSettings(root=str(fill(tmp_path, width=width, height=height))).load()
     assert data.shape == (3, side, side)
-    assert f"{width} x {height} pixels, centre-cropped and resized to {side} x {side}" in data.description
+    assert f"{side} x {side} pixels" in data.description
+    assert f"centre-cropped and resized from {width} x {height}" in data.description
 
 
 def test_mixed_sizes_ask_for_a_size(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_mixed_sizes_ask_for_a_size(tmp_path: Path) -> None:
     assert "set data.size=32 to centre-crop and resize" in said
     data = FolderSettings(root=str(tmp_path), size=32).load()
     assert data.shape == (3, 32, 32)
-    assert "2 sizes from 16 x 16 to 40 x 20 pixels, centre-cropped and resized to 32 x 32" in data.description
+    assert "centre-cropped and resized from 2 sizes from 16 x 16 to 40 x 20" in data.description
 
 
 def test_the_crop_is_central(tmp_path: Path) -> None:

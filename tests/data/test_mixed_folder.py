@@ -53,7 +53,7 @@ def test_the_line_names_each_kind(mixed: Path) -> None:
     for word in (
         "84 images",
         "48 PNG, 24 JPEG, 12 GIF",
-        "centre-cropped and resized to 16 x 16, RGB",
+        "16 x 16 pixels, RGB",
         "12 grey images repeated in three colours",
         "12 images of 16-bit grey brought to 8 bits",
         "12 images with a palette looked up",
@@ -68,5 +68,5 @@ def test_it_trains(mixed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     words = ["train", str(mixed), "data.size=16", *SHORT, "--out", str(tmp_path / "run"), "--only-train"]
     assert main([*words, "--device", "cpu"]) == 0
     lines = capfd.readouterr().err.splitlines()
-    assert sum("84 images in /" in line for line in lines) == 1
+    assert sum("84 images of 16 x 16" in line for line in lines) == 1
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

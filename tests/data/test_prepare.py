@@ -18,9 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vaebm.data import FolderSettings
+from vaebm.data import FolderSettings, arrays
+from vaebm.data import manifest as manifest_module
 from vaebm.data import prepare as prepare_module
 from vaebm.data.arrays import open_arrays
+from vaebm.data.collection import Block
 from vaebm.data.manifest import Manifest
 from vaebm.data.prepare import open_log, prepare
 from vaebm.data.prepared import INDEX, PROGRESS, broken_files, is_prepared, read_index
@@ -34,9 +36,9 @@ Folder = Callable[..., Path]
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """60 images in two classes, two of them broken, and chunks of ten images."""
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
-    monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 0)
+    """60 images in two classes, two of them broken, and blocks of ten images."""
+    monkeypatch.setattr(manifest_module, "BLOCK_BYTES", 10 * BYTES)
+    monkeypatch.setattr(manifest_module, "MIN_FOR_PROCESSES", 0)
     generator = np.random.default_rng(0)
     for i in range(60):
         path = tmp_path / "photos" / ("cat" if i % 3 else "dog") / f"{i:02d}.png"
@@ -61,9 +63,9 @@ def load(folder: Path, **settings: object) -> object:
 def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: int) -> None:
     out = tmp_path / "out"
     index = prepare(manifest(photos), out, workers)
-    arrays = [f"{part}{what}.npy" for part in ("test", "train") for what in ("-labels", "")]
-    assert sorted(path.name for path in out.iterdir()) == [INDEX, *arrays]
-    assert np.load(out / "train.npy").shape == (index.parts["train"].images, 3, 16, 16)
+    files = [f"{part}{ending}" for part in ("test", "train") for ending in ("-labels.npy", ".bin")]
+    assert sorted(path.name for path in out.iterdir()) == [INDEX, *files]
+    assert (out / "train.bin").stat().st_size == index.parts["train"].images * BYTES
     memory, disk = load(photos), load(out)
     for part in ("train", "test"):
         here, there = getattr(memory, part), getattr(disk, part)
@@ -86,7 +88,7 @@ def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: 
 
 
 def test_all_grey_is_grey_and_mixed_is_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
+    monkeypatch.setattr(manifest_module, "BLOCK_BYTES", 10 * BYTES)
     generator = np.random.default_rng(0)
     (tmp_path / "grey").mkdir()
     for i in range(40):
@@ -104,16 +106,16 @@ def test_all_grey_is_grey_and_mixed_is_colour(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, out, write = manifest(photos), tmp_path / "out", prepare_module.write_chunk
-    asked: list[str] = []
+    plan, out, decode = manifest(photos), tmp_path / "out", manifest_module.decode
+    memory, asked = load(photos), []
 
-    def interrupted(source: Manifest, draft: Path, chunk: prepare_module.Chunk) -> object:
-        asked.append(f"{chunk.part} {chunk.start}")
+    def interrupted(manifest: Manifest, part: str, names: list[str], shape: tuple[int, int, int]) -> Block:
+        asked.append(names[0])
         if len(asked) == 4:
             raise KeyboardInterrupt
-        return write(source, draft, chunk)
+        return decode(manifest, part, names, shape)
 
-    monkeypatch.setattr(prepare_module, "write_chunk", interrupted)
+    monkeypatch.setattr(manifest_module, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(plan, out)
     assert not is_prepared(out)
@@ -123,7 +125,7 @@ def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkey
         log.write('{"part": "train", "st')  # cut short
     prepare(plan, out)
     assert len(asked) == 8  # three of seven were done
-    assert torch.equal(load(out).train.all(), load(photos).train.all())
+    assert torch.equal(load(out).train.all(), memory.train.all())
     prepare(plan, out)
     assert len(asked) == 8
     assert not (out / PROGRESS).exists()
@@ -149,9 +151,39 @@ def test_another_plan_begins_anew_and_never_touches_what_is_complete(
         load(out, size=16)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_arrays_go_on_and_what_is_lost_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 10 * BYTES)
+    images = np.random.default_rng(0).integers(0, 256, (57, 16, 16, 3), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=images)
+    out, add = tmp_path / "out", prepare_module.Log.add
+    added: list[int] = []
+
+    def interrupted(log: prepare_module.Log, block: Block) -> None:
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        added.append(1)
+        add(log, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module.Log, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(open_arrays(tmp_path / "a.npz"), out)
+    with (out / "train.bin").open("ab") as file:
+        file.write(b"half a block")
+    if lost:
+        (out / "train.bin").unlink()
+    index = prepare(open_arrays(tmp_path / "a.npz"), out)
+    assert index.parts["train"].images == 51
+    assert torch.equal(load(out).train.all(), load(tmp_path / "a.npz").train.all())
+    assert torch.equal(load(out).test.all(), load(tmp_path / "a.npz").test.all())
+
+
 def test_two_processes_do_not_prepare_the_same_folder(photos: Path, tmp_path: Path) -> None:
     with (
-        open_log(tmp_path / "out", "another plan"),
+        open_log(tmp_path / "out", "other files", BYTES),
         pytest.raises(InputError, match="out is being prepared by another process: wait until"),
     ):
         prepare(manifest(photos), tmp_path / "out")
@@ -175,7 +207,7 @@ def test_a_disk_that_fills_leaves_what_serves_the_next_call(
         patch.setattr(prepare_module.os, "fsync", full)
         with pytest.raises(OSError, match="No space left") as caught:
             prepare(manifest(photos), out)
-    assert caught.value.filename == str(out / "train.npy.draft")
+    assert caught.value.filename == str(out / "train.bin")
     assert not is_prepared(out)
     prepare(manifest(photos), out)
     assert torch.equal(load(out).train.all(), load(photos).train.all())
@@ -184,15 +216,15 @@ def test_a_disk_that_fills_leaves_what_serves_the_next_call(
 def test_damage_is_named(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(manifest(photos), out)
-    array = out / "train.npy"
+    array = out / "train.bin"
     whole = array.read_bytes()
     array.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert broken_files(out, read_index(out)) == ["train.npy"]
+    assert broken_files(out, read_index(out)) == ["train.bin"]
     array.write_bytes(whole[:-5])
-    with pytest.raises(InputError, match=r"train\.npy is truncated or damaged: delete it, then prepare it again"):
+    with pytest.raises(InputError, match=r"train\.bin is truncated or damaged: delete it, then prepare it again"):
         load(out)
     array.unlink()
-    with pytest.raises(InputError, match=r"train\.npy is missing: prepare it again"):
+    with pytest.raises(InputError, match=r"train\.bin is missing: prepare it again"):
         load(out)
     array.write_bytes(whole)
     labels = out / "test-labels.npy"
@@ -211,7 +243,7 @@ def test_damage_is_named(photos: Path, tmp_path: Path) -> None:
 
 
 def test_arrays_are_prepared_as_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * BYTES)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 10 * BYTES)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (57, 16, 16, 3), dtype=np.uint8)
     np.savez_compressed(tmp_path / "a.npz", images=images, labels=np.arange(57) % 4)
@@ -238,8 +270,8 @@ def test_arrays_of_any_layout(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_wrong_arrays_say_what_to_do(tmp_path: Path) -> None:
     images = np.zeros((30, 8, 8, 3), np.uint8)
 
-    def message(**arrays: np.ndarray) -> str:
-        np.savez_compressed(tmp_path / "a.npz", **arrays)
+    def message(**held: np.ndarray) -> str:
+        np.savez_compressed(tmp_path / "a.npz", **held)
         with pytest.raises(InputError) as caught:
             load(tmp_path / "a.npz")
         assert "\n" not in str(caught.value)
@@ -260,15 +292,15 @@ def test_wrong_arrays_say_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """In processes of its own, with chunks of a few images so that it takes a while."""
+    """In processes of its own, with blocks of a few images so that it takes a while."""
     many = tmp_path / "many"
     many.mkdir()
     for copy in range(20):
         for path in photos.rglob("*.png"):
             shutil.copy(path, many / f"{copy}-{path.name}")
     program = (
-        "from pathlib import Path; import sys; from vaebm.cli import main; from vaebm.data import prepare\n"
-        "prepare.CHUNK_BYTES, prepare.MIN_FOR_PROCESSES = 20 * 768, 0\n"
+        "from pathlib import Path; import sys; from vaebm.cli import main; from vaebm.data import manifest\n"
+        "manifest.BLOCK_BYTES, manifest.MIN_FOR_PROCESSES = 20 * 768, 0\n"
         "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
     )
     (tmp_path / "program.py").write_text(program)

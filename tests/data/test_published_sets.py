@@ -17,8 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from scipy.io import savemat
 
-from vaebm.data import KINDS, PublishedSettings
-from vaebm.data import prepare as prepare_module
+from vaebm.data import KINDS, PublishedSettings, arrays, manifest
 from vaebm.data.prepare import prepare_set
 from vaebm.data.sets.large import PicturesSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
@@ -111,6 +110,9 @@ def test_churches_from_a_zip(tmp_path: Path) -> None:
     flat = save(tmp_path / "flat", [f"{i}.jpg" for i in range(40)], 70, 70)
     prepare_set("lsun_church64", flat, tmp_path / "out2")
     assert len(KINDS["lsun_church64"](root=str(tmp_path / "out2")).load().test) == 4
+    few = save(tmp_path / "few", ["1.jpg", "2.jpg"], 70, 70)
+    with pytest.raises(InputError, match="no file for the split 'test'"):
+        prepare_set("lsun_church64", few, tmp_path / "out3")
 
 
 def church_database(place: Path, part: str, images: int, *, packed: bool) -> Path:
@@ -132,8 +134,8 @@ def church_database(place: Path, part: str, images: int, *, packed: bool) -> Pat
 
 
 def test_churches_from_their_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "MIN_FOR_PROCESSES", 1)
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 3 * 64 * 64 * 8)
+    monkeypatch.setattr(manifest, "MIN_FOR_PROCESSES", 1)
+    monkeypatch.setattr(manifest, "BLOCK_BYTES", 3 * 64 * 64 * 8)
     raw = tmp_path / "raw"
     church_database(raw, "train", 20, packed=True)
     church_database(raw, "val", 4, packed=False)
@@ -202,7 +204,7 @@ def test_sprites_keep_their_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     memory = SpritesSettings(root=str(tmp_path)).load()
     assert (memory.shape, len(memory.train), memory.train.values.unique().tolist()) == ((1, 64, 64), 54, [0, 255])
     assert memory.factor_names == ("shape", "scale", "orientation", "x", "y")
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 7 * 4096)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 7 * 4096)
     prepare_set("dsprites", tmp_path, tmp_path / "out")
     disk = SpritesSettings(root=str(tmp_path / "out")).load()
     for part in ("train", "test"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaebm.data import prepare as prepare_module
+from vaebm.data import manifest
 from vaebm.data.prepare import prepare
 from vaebm.data.sets.folder import folder_manifest
 from vaebm.errors import Preempted
@@ -58,7 +58,7 @@ class StopAfter:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(prepare_module, "CHUNK_BYTES", 10 * 3 * 16 * 16)
+    monkeypatch.setattr(manifest, "BLOCK_BYTES", 10 * 3 * 16 * 16)
     generator = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(64):
@@ -73,7 +73,7 @@ def weights(run: Path) -> bytes:
 
 
 @pytest.mark.parametrize("more", [[], ["data.dequantise=true", "vae.likelihood={kind: gaussian}", "data.bits=5"]])
-def test_shards_train_as_memory_does_and_resume(photos: Path, tmp_path: Path, more: list[str]) -> None:
+def test_prepared_data_train_as_memory_does_and_resume(photos: Path, tmp_path: Path, more: list[str]) -> None:
     memory = train(photos, tmp_path / "memory", overrides=[*SHORT, *more], device="cpu")
     disk = train(tmp_path / "prepared", tmp_path / "disk", overrides=[*SHORT, *more], device="cpu")
     assert weights(disk.path) == weights(memory.path)

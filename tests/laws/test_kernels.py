@@ -186,7 +186,7 @@ def flows(kernel: Kernel, n: int) -> tuple[float, int]:
         MALA(0.3),
         HMC(0.4, 3),
         HMC(0.25, 6, jitter=1.0),
-        HMC(0.5, 4, spread=2.0),
+        HMC(0.5, 4, step_size_jitter=2.0),
         AdjustedMCLMC(0.5, 3),
         MALA(0.5, inverse_mass=torch.tensor([0.4, 2.0])),
     ],

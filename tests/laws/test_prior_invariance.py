@@ -164,7 +164,7 @@ def run(model: VAEBM, chosen: sampling.Kernel, steps: int) -> tuple[Tensor, Tens
 @pytest.mark.parametrize("model", MODELS)
 def test_without_an_energy_every_kernel_leaves_the_prior_invariant(model: str, name: str) -> None:
     chosen = kernel(name)
-    trajectories = getattr(chosen, "leapfrogs", 1) > 1
+    trajectories = getattr(chosen, "num_leapfrog_steps", 1) > 1
     start, end = run(MODELS[model](), chosen, steps=8 if trajectories else 50)
     values, expected = moments(end)
     quantile = float(stats.norm.isf(LEVEL / (2 * len(expected))))

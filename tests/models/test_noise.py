@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vaebm.models import Noise
-from vaebm.sampling import LangevinSettings
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.settings import settings_of
 
 SHAPES = [(5,), (1, 4, 4), (3, 2, 7)]
 
@@ -56,7 +57,7 @@ def test_moves_of_the_codes_are_scaled_by_the_inverse_mass() -> None:
     noise, cpu = Noise(2, (3,)), torch.device("cpu")
     assert noise.inverse_mass(1.0, cpu) == 1.0
     assert Noise(2, None).inverse_mass(0.5, cpu).tolist() == [0.25, 0.25]  # type: ignore[union-attr]
-    kernel = LangevinSettings(step_size=0.04).build(noise.inverse_mass(0.5, cpu))
+    kernel = settings_of(Langevin)(step_size=0.04).build(noise.inverse_mass(0.5, cpu))
     state = kernel.init(torch.zeros(20_000, noise.dim), lambda x: 0.0 * x.sum(1))
     moved = kernel.step(state, lambda x: 0.0 * x.sum(1), torch.Generator().manual_seed(0))[0].position
     torch.testing.assert_close(moved.std(0), torch.tensor([0.1, 0.1, 0.2, 0.2, 0.2]), rtol=0.03, atol=0)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from vaebm.comparison.data_noise import data_noise
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import GaussianLikelihood, NoisyLikelihood
 from vaebm.errors import InputError
-from vaebm.experiment.data_noise import data_noise
 from vaebm.experiment.train import train
 from vaebm.models import VAEBM, VAEBMSettings
 

@@ -210,7 +210,7 @@ def test_a_target_under_autocast_gives_position_typed_results() -> None:
 
 def test_a_target_never_sees_what_is_not_finite(generator: torch.Generator) -> None:
     normal = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.ones(2)), 1)
-    kernel = sampling.KERNELS["hmc"](step_size=1e20, leapfrogs=5)  # type: ignore[call-arg]
+    kernel = sampling.KERNELS["hmc"](step_size=1e20, num_leapfrog_steps=5)  # type: ignore[call-arg]
     chains = sampling.sample_chains(normal.log_prob, torch.ones(3, 2), kernel, steps=2, generator=generator)
     assert chains.diverged.all()
     assert torch.equal(chains.position, torch.ones(3, 2))

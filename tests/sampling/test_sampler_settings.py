@@ -36,17 +36,17 @@ def test_every_kind_builds_its_kernel(kind: str) -> None:
         (("langevin", "step_size"), {"kind": "langevin", "step_size": float("inf")}),
         (("langevin", "temperature"), {"kind": "langevin", "temperature": -1.0}),
         (("underdamped", "friction"), {"kind": "underdamped", "friction": 0.0}),
-        (("hmc", "leapfrogs"), {"kind": "hmc", "leapfrogs": -3}),
-        (("hmc", "spread"), {"kind": "hmc", "spread": -0.5}),
+        (("hmc", "num_leapfrog_steps"), {"kind": "hmc", "num_leapfrog_steps": -3}),
+        (("hmc", "step_size_jitter"), {"kind": "hmc", "step_size_jitter": -0.5}),
         (("hmc", "jitter"), {"kind": "hmc", "jitter": 1.5}),
         (("mala", "steps"), {"kind": "mala", "steps": 0}),
-        (("mala", "acceptance_goal"), {"kind": "mala", "acceptance_goal": 1.0}),
+        (("mala", "target_acceptance"), {"kind": "mala", "target_acceptance": 1.0}),
         (("mclmc", "decoherence"), {"kind": "mclmc", "decoherence": 0}),
         (("tempering", "betas"), {"kind": "tempering", "betas": [1.0, 0.5, 0.7]}),
         (("tempering", "betas"), {"kind": "tempering", "betas": [0.9, 0.5]}),
         (("tempering", "betas"), {"kind": "tempering", "betas": [1.0]}),
         (("tempering", "betas"), {"kind": "tempering", "betas": [1.0, 0.0]}),
-        (("langevin", "leapfrogs"), {"kind": "langevin", "leapfrogs": 3}),
+        (("langevin", "num_leapfrog_steps"), {"kind": "langevin", "num_leapfrog_steps": 3}),
     ],
 )
 def test_out_of_range_is_refused_by_its_path(path: tuple[str, ...], settings: dict[str, object]) -> None:
@@ -61,8 +61,8 @@ def test_kernels_refuse_the_same_from_python() -> None:
             make(step_size=0.0)
     with pytest.raises(ValueError, match="noise_scale is -1"):
         Langevin(noise_scale=-1)
-    with pytest.raises(ValueError, match=r"acceptance_goal is 1\.0"):
-        MALA(acceptance_goal=1.0)
+    with pytest.raises(ValueError, match=r"target_acceptance is 1\.0"):
+        MALA(target_acceptance=1.0)
     with pytest.raises(ValueError, match="jitter is 2"):
         HMC(jitter=2)
     with pytest.raises(ValueError, match=r"betas\[2\] is 0.7 after 0.5"):

@@ -59,7 +59,7 @@ def compare_samplers(
     Samplers that are finished are kept: after Ctrl-C the same command goes on.
     """
     name, values = name_and_overrides(run, overrides)
-    from vaebm.experiment.compare_samplers import compare_samplers as compare
+    from vaebm.comparison.run import compare_samplers as compare
     from vaebm.experiment.run_directory import Run
     from vaebm.progress import on_terminal
     from vaebm.report.samplers import write_samplers_page

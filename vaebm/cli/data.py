@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def inspect(
     from vaebm.progress import on_terminal
 
     summary = inspect_set(subject, out, on_terminal(quiet))
-    typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else "\n".join(summary.lines()))
+    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else "\n".join(summary.lines()))
 
 
 @data.command()

@@ -1,4 +1,4 @@
-"""Images in one array of an .npz: read into memory at once, or chunk by chunk to be prepared.
+"""Images in one array of an .npz.
 
 A user's file holds `images` (N, H, W, C), (N, C, H, W) or (N, H, W) uint8, C = 1 or 3, as `vaebm sample` writes them,
 and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256.
@@ -6,101 +6,85 @@ and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.data.describe import describe_set
+from vaebm.data.collection import BLOCK_BYTES, MIN_IMAGES, Block, Collection, held_out
 from vaebm.data.files.npz import StoredArray, stored_arrays
-from vaebm.data.manifest import MIN_IMAGES, fits_in_memory, held_out
-from vaebm.data.settings import ImageSettings
-from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
-from vaebm.progress import Progress
 
 GREY, COLOUR = 1, 3
 
 
-@dataclass(frozen=True, eq=False)
-class ImageArray:
-    """Images in an .npz, before they are read.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageArray(Collection):
+    """Images in an .npz.
 
     Args:
-        name: of the set.
-        subject: what the images are, for the sentence that describes them.
         images: the array.
         white: its value of white.
         labels: (N,) int64.
-        class_names: what the labels stand for.
         factors: (N, K) int64.
-        factor_names: what the factors stand for.
     """
 
-    name: str
-    subject: str
     images: StoredArray
     white: int = 255
     labels: Tensor | None = None
-    class_names: tuple[str, ...] | None = None
     factors: Tensor | None = None
-    factor_names: tuple[str, ...] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.images.path
+
+    @property
+    def count(self) -> int:
+        return self.images.shape[0]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
         _, *rest = self.images.shape
         if len(rest) == 2:
             return GREY, rest[0], rest[1]
         return (rest[0], rest[1], rest[2]) if rest[2] not in (GREY, COLOUR) else (rest[2], rest[0], rest[1])
 
     def fingerprint(self) -> str:
-        """What tells these images from others."""
-        return f"{self.name} {self.images.path.resolve()} {self.images.path.stat().st_mtime_ns}"
+        return f"{self.name} {self.path.resolve()} {self.path.stat().st_mtime_ns}"
 
-    def chunks(self, at_once: int) -> Iterator[NDArray[np.uint8]]:
-        """All images in order, at most `at_once` at a time: (n, C, H, W), white 255."""
+    def blocks(self, skip: int = 0, workers: int = 1) -> Generator[Block]:
+        """Always read by this process from the beginning: what is compressed cannot be entered in the middle."""
+        yield from islice(self._blocks(), skip, None)
+
+    def known(self, part: str, skipped: Mapping[str, str]) -> dict[str, Tensor]:
+        known = {"labels": self.labels, "factors": self.factors}
+        return {what: values[self._rows[part]] for what, values in known.items() if values is not None}
+
+    def _blocks(self) -> Iterator[Block]:
         channels_last = self.images.shape[-1] in (GREY, COLOUR) and len(self.images.shape) == 4
-        for rows in self.images.rows(at_once):
+        start = 0
+        for rows in self.images.rows(max(1, BLOCK_BYTES // math.prod(self.shape))):
             ordered = rows.transpose(0, 3, 1, 2) if channels_last else rows.reshape(len(rows), *self.shape)
-            if self.white < 255 and rows.size and rows.max() > self.white:
-                raise InputError(
-                    f"{self.images.path} holds values above {self.white}: replace it by the published file"
-                )
-            yield ordered * np.uint8(255 // self.white)
+            if self.white < 255 and rows.max() > self.white:
+                raise InputError(f"{self.path} holds values above {self.white}: replace it by the published file")
+            for part, chosen in self._rows.items():
+                images = np.ascontiguousarray(ordered[chosen[start : start + len(rows)].numpy()])
+                yield Block(part, images * np.uint8(255 // self.white), self.shape[0] == GREY, len(images))
+            start += len(rows)
 
-    def rows(self) -> dict[str, Tensor]:
+    @cached_property
+    def _rows(self) -> dict[str, Tensor]:
         """Which images are in which split, (N,) bool."""
-        names = [f"{row:08d}" for row in range(self.images.shape[0])]
+        names = [f"{row:08d}" for row in range(self.count)]
         chosen = held_out(names)
         test = torch.tensor([name in chosen for name in names])
         return {"train": ~test, "test": test}
-
-    def kept(self) -> dict[str, Tensor]:
-        """What is known of each image, by its name: `labels` (N,) and `factors` (N, K), where there are any."""
-        known = {"labels": self.labels, "factors": self.factors}
-        return {name: values for name, values in known.items() if values is not None}
-
-    def load(self, settings: ImageSettings, progress: Progress) -> DataSet:
-        """All of it in memory.
-
-        Raises:
-            InputError: it is too large for that, or damaged.
-        """
-        count = self.images.shape[0]
-        fits_in_memory(self.images.path, count, self.shape)
-        (pixels,) = self.chunks(count)
-        images = torch.from_numpy(np.ascontiguousarray(pixels))
-        splits = {
-            part: settings.split(images[rows], **{name: values[rows] for name, values in self.kept().items()})
-            for part, rows in self.rows().items()
-        }
-        description = describe_set(self.subject, splits, self.class_names)
-        return DataSet(self.name, splits, description, self.class_names, self.factor_names)
 
 
 def open_arrays(path: Path) -> ImageArray:
@@ -119,7 +103,7 @@ def open_arrays(path: Path) -> ImageArray:
     if images.shape[0] < MIN_IMAGES:
         raise InputError(f"{path} holds {images.shape[0]} images: give at least {MIN_IMAGES}")
     if "labels" not in arrays:
-        return ImageArray(path.stem, str(path), images)
+        return ImageArray(name=path.stem, subject=str(path), images=images)
     stored = arrays["labels"]
     if stored.shape != images.shape[:1] or stored.dtype.kind not in "iu":
         raise InputError(
@@ -130,7 +114,7 @@ def open_arrays(path: Path) -> ImageArray:
     if int(labels.min()) < 0:
         raise InputError(f"{path} has negative labels: number the classes from 0")
     classes = tuple(str(number) for number in range(int(labels.max()) + 1))
-    return ImageArray(path.stem, str(path), images, labels=labels, class_names=classes)
+    return ImageArray(name=path.stem, subject=str(path), images=images, labels=labels, class_names=classes)
 
 
 def _are_images(shape: tuple[int, ...]) -> bool:

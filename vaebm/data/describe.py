@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
 from vaebm.data.files.image import Header
 from vaebm.data.splits import Split, saturated_share
@@ -16,75 +15,52 @@ BECAME = {
     "CMYK": "in CMYK turned into RGB",
 }
 MAX_NAMED = 3  # files that a sentence names before it counts reasons
-NOTHING_SKIPPED = "nothing was skipped"
 
 
-def describe_files(
-    root: Path,
-    headers: Sequence[Header],
+def describe(
+    subject: str,
     splits: Mapping[str, Split],
-    class_names: Sequence[str] | None,
-    transparent: int,
-    skipped: Mapping[str, str],
+    class_names: Sequence[str] | None = None,
+    skipped: Mapping[str, str] | None = None,
+    headers: Collection[Header] = (),
+    transparent: int = 0,
 ) -> str:
-    """One sentence on image files: how many, of which formats and sizes, how they were changed, which were skipped.
-
-    Args:
-        root: where the files lie.
-        headers: of the images that were read.
-        splits: "train" and "test".
-        class_names: of the subfolders, where they are classes.
-        transparent: how many images had transparent pixels.
-        skipped: file name to reason.
-    """
-    train = splits["train"]
-    channels, height, width = train.values.shape[1:]
-    formats = Counter(header.format for header in headers).most_common()
-    sizes = Counter((header.width, header.height) for header in headers)
-    smallest, largest = (f"{w} x {h}" for w, h in (min(sizes), max(sizes)))
-    size = f"{len(sizes):,} sizes from {smallest} to {largest} pixels" if len(sizes) > 1 else f"{smallest} pixels"
-    if set(sizes) != {(width, height)}:
-        size += f", centre-cropped and resized to {width} x {height}"
-    parts = [
-        f"{counted(len(headers), 'image')} in {root} ({', '.join(f'{count:,} {name}' for name, count in formats)})",
-        f"{size}, {'grey' if channels == 1 else 'RGB'}",
-        f"{len(train):,} for training and {len(splits['test']):,} held out",
-        describe_values(train),
-    ]
-    if class_names is not None:
-        parts.append(f"{len(class_names)} classes from subfolders: {enumerated(class_names)}")
-    kinds = Counter(header.kind for header in headers)
-    parts += [f"{counted(kinds[kind], 'image')} {became}" for kind, became in BECAME.items() if kinds[kind]]
-    if kinds["grey"] and channels > 1:
-        parts.append(f"{counted(kinds['grey'], 'grey image')} repeated in three colours")
-    if transparent:
-        parts.append(f"transparency of {counted(transparent, 'image')} put on white")
-    return "; ".join([*parts, describe_skipped(skipped)]) + "."
-
-
-def describe_set(
-    subject: str, splits: Mapping[str, Split], class_names: Sequence[str] | None, aside: str = NOTHING_SKIPPED
-) -> str:
-    """One sentence on a published set: how many images of which size in which splits, and their values.
+    """One sentence: how many images of which size in which splits, their values, how files were changed or skipped.
 
     Args:
         subject: what the images are: "MNIST's handwritten digits".
         splits: by name; "train" and "test" at least.
         class_names: of its classes, if it has any.
-        aside: what else there is to say, of skipped files say.
+        skipped: why files gave no image, by name.
+        headers: of the files that the images were read from, where these are a user's own.
+        transparent: how many images had transparent pixels.
     """
     train = splits["train"]
     channels, height, width = train.values.shape[1:]
-    total = sum(len(split) for split in splits.values())
+    total = sum(map(len, splits.values()))
     validation = f"{len(splits['validation']):,} for validation, " if "validation" in splits else ""
     parts = [
-        f"{total:,} images of {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}: {subject}",
+        f"{counted(total, 'image')} of {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}: {subject}",
         f"{len(train):,} for training, {validation}{len(splits['test']):,} held out",
         describe_values(train),
     ]
     if class_names is not None:
-        parts.append(f"{len(class_names):,} classes: {enumerated(class_names)}")
-    return "; ".join([*parts, aside]) + "."
+        parts.append(f"{counted(len(class_names), 'class')}: {enumerated(class_names)}")
+    if headers:
+        formats = Counter(header.format for header in headers).most_common()
+        parts[0] += f" ({', '.join(f'{count:,} {name}' for name, count in formats)})"
+        sizes = Counter((header.width, header.height) for header in headers)
+        if set(sizes) != {(width, height)}:
+            smallest, largest = (f"{w} x {h}" for w, h in (min(sizes), max(sizes)))
+            several = f"{len(sizes):,} sizes from {smallest} to {largest}" if len(sizes) > 1 else smallest
+            parts.append(f"centre-cropped and resized from {several}")
+        kinds = Counter(header.kind for header in headers)
+        parts += [f"{counted(kinds[kind], 'image')} {became}" for kind, became in BECAME.items() if kinds[kind]]
+        if kinds["grey"] and channels > 1:
+            parts.append(f"{counted(kinds['grey'], 'grey image')} repeated in three colours")
+    if transparent:
+        parts.append(f"transparency of {counted(transparent, 'image')} put on white")
+    return "; ".join([*parts, describe_skipped(skipped or {})]) + "."
 
 
 def describe_values(split: Split) -> str:
@@ -98,7 +74,7 @@ def describe_values(split: Split) -> str:
 def describe_skipped(skipped: Mapping[str, str]) -> str:
     """How many files were skipped, for which reasons, and the first of them by name."""
     if not skipped:
-        return NOTHING_SKIPPED
+        return "nothing was skipped"
     named = [f"{name} ({reason})" for name, reason in sorted(skipped.items())]
     reasons = Counter(skipped.values()).most_common() if len(skipped) > MAX_NAMED else []
     listed = f" ({', '.join(f'{count:,} {reason}' for reason, count in reasons)})" if reasons else ""

@@ -7,36 +7,41 @@
     broken                          files that give no picture, prepared arrays whose checksum differs
 
 A set by name, an .npz and a prepared folder are looked at as training sees them; a folder or an archive of files as
-they are, whatever their sizes. Memory stays bounded: 16 bytes an image, beside one batch.
+they are, whatever their sizes. Memory stays bounded: a hash for each image, beside one batch.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from vaebm.data.contact_sheet import MAX_SHOWN, contact_sheet
 from vaebm.data.files.archives import ARCHIVES, UnreadableImage, open_source
-from vaebm.data.files.image import read_picture
+from vaebm.data.files.image import Header, read_picture
 from vaebm.data.modality import IMAGES
 from vaebm.data.prepared import broken_files, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import FolderSettings, name_of, survey
-from vaebm.data.splits import IMAGES_AT_ONCE, SATURATED, DataSet, Split
+from vaebm.data.splits import IMAGES_AT_ONCE, SATURATED, DataSet
 from vaebm.errors import InputError
+from vaebm.files import write_atomically
 from vaebm.progress import Progress, silent
 from vaebm.wording import counted, did_you_mean, enumerated
 
-USERS_OWN = "folder"
+COLUMNS, ROWS = 10, 6
+MAX_SHOWN = COLUMNS * ROWS
+TILE, GAP, PAPER = 96, 4, (255, 255, 255)
+USERS_OWN = {"folder", "given"}  # kinds that are no data set by themselves
+Stored = tuple[str, NDArray[np.uint8], Header]
+"""A split, one of its images (H, W, C), and what is known of it."""
 
 
 @dataclass
@@ -58,10 +63,6 @@ class Summary:
     broken: dict[str, str] = field(default_factory=dict)
     likelihood: str = "gaussian"
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
         """For people."""
         splits = ", ".join(f"{name} {count:,}" for name, count in self.splits.items())
@@ -79,13 +80,6 @@ class Summary:
             ("broken", f"{len(broken):,}: {enumerated(broken)}" if broken else "none"),
         ]
         return [self.name, *(f"  {name:<12}{said}" for name, said in rows if said)]
-
-    def note_values(self, counts: torch.Tensor, levels: int) -> None:
-        """Takes how often each of 256 values is stored, `levels` being white."""
-        used = counts.nonzero()
-        self.lowest, self.highest = float(used[0]), float(used[-1])
-        self.saturated_share = float((counts[0] + counts[levels]) / counts.sum())
-        self.likelihood = "censored" if self.saturated_share >= SATURATED else "gaussian"
 
 
 def inspect_set(subject: str | Path, picture: Path | None = None, progress: Progress | None = None) -> Summary:
@@ -107,87 +101,113 @@ def inspect_set(subject: str | Path, picture: Path | None = None, progress: Prog
         return summary
     if len(path.parts) > 1:
         raise InputError(f"{path} does not exist: check the path, or name a data set")
-    names = sorted(set(KINDS) - {USERS_OWN})
+    names = sorted(set(KINDS) - USERS_OWN)
     if name not in names:
         raise InputError(f"there is no data set or path {name!r}: {did_you_mean(name, names)}")
     return _of_splits(KINDS[name].model_validate({}).load(progress), picture, progress)
 
 
 def _of_splits(data: DataSet, picture: Path | None, progress: Progress) -> Summary:
-    summary = Summary(data.name, sum(map(len, data.splits.values())))
-    summary.splits = {name: len(split) for name, split in data.splits.items()}
+    summary = Summary(data.name, splits={name: len(split) for name, split in data.splits.items()})
     if data.class_names is not None and data.train.labels is not None:
         labels = torch.bincount(data.train.labels, minlength=len(data.class_names)).tolist()
         summary.classes = dict(zip(data.class_names, labels, strict=False))
-    if data.modality is not IMAGES:
-        points = data.train.all()
-        summary.lowest, summary.highest = float(points.min()), float(points.max())
-        if picture is not None:
-            raise InputError(f"{data.name} has no images to show: leave --out away")
-        return summary
-    seen: dict[str, set[bytes]] = {}
-    with progress.task("look at images", summary.count, "images") as task:
-        for name, split in data.splits.items():
-            seen[name] = set()
-            for rows in torch.arange(len(split)).split(IMAGES_AT_ONCE):
-                seen[name].update(_hash(image) for image in split.values[rows].numpy())
-                task.advance(len(rows))
-    summary.duplicates = summary.count - len(set().union(*seen.values()))
-    summary.held_out_in_training = len(seen["test"] & seen["train"])
-    channels, height, width = data.shape
-    summary.sizes = {f"{width} x {height}": summary.count}
-    summary.kinds = {"grey" if channels == 1 else "RGB": summary.count}
-    summary.note_values(
-        torch.stack([split.counts() for split in data.splits.values()]).sum(0), data.train.levels or 255
-    )
+    count = sum(summary.splits.values())
+    if data.modality is IMAGES:
+        return _of_images(summary, _stored(data), count, data.train.levels or 255, picture, progress)
     if picture is not None:
-        contact_sheet(_some(data.train), picture)
+        raise InputError(f"{data.name} has no images to show: leave --out away")
+    points = data.train.all()
+    summary.lowest, summary.highest = float(points.min()), float(points.max())
+    summary.count = count
     return summary
+
+
+def _stored(data: DataSet) -> Iterator[Stored]:
+    """All images of a set, a batch in memory at a time."""
+    channels, height, width = data.shape
+    header = Header("", height, width, "grey" if channels == 1 else "RGB")
+    for name, split in data.splits.items():
+        for rows in torch.arange(len(split)).split(IMAGES_AT_ONCE):
+            for image in split.values[rows].permute(0, 2, 3, 1).numpy():
+                yield name, image, header
 
 
 def _of_files(path: Path, picture: Path | None, progress: Progress) -> Summary:
     """Of files as they are: each is decoded in its own size."""
     files = survey(open_source(path), progress)
     summary = Summary(name_of(path), broken=files.skipped)
-    counts, hashes, shown = np.zeros(256, np.int64), set(), []
-    every = max(1, len(files.headers) // MAX_SHOWN)
-    tallies: dict[str, Counter[str]] = {"sizes": Counter(), "formats": Counter(), "kinds": Counter()}
-    with progress.task("read images", len(files.headers), "images") as task:
-        for number, (name, header) in enumerate(files.headers.items()):
-            task.advance()
+
+    def decoded() -> Iterator[Stored]:
+        for name, header in files.headers.items():
             try:
-                pixels = read_picture(partial(files.source.open, name), None).pixels
+                yield "", read_picture(partial(files.source.open, name), None).pixels, header
             except UnreadableImage as reason:
                 summary.broken[name] = str(reason)
-                continue
-            summary.count += 1
-            counts += np.bincount(pixels.reshape(-1), minlength=256)
-            hashes.add(_hash(pixels))
-            tallies["sizes"][f"{header.width} x {header.height}"] += 1
-            tallies["formats"][header.format] += 1
-            tallies["kinds"][header.kind] += 1
-            if picture is not None and number % every == 0:
-                shown.append(pixels)
+
+    _of_images(summary, decoded(), len(files.headers), 255, picture, progress)
     if not summary.count:
         broken = enumerated([f"{name}: {why}" for name, why in summary.broken.items()]) or counted(0, "file")
         raise InputError(f"{path} holds no readable image ({broken}): give a folder of images")
-    summary.sizes, summary.formats, summary.kinds = (dict(tally) for tally in tallies.values())
-    summary.duplicates = summary.count - len(hashes)
-    summary.note_values(torch.from_numpy(counts), 255)
-    if picture is not None:
-        contact_sheet(shown, picture)
     return summary
 
 
-def _some(split: Split) -> Iterator[NDArray[np.uint8]]:
-    rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:MAX_SHOWN]
-    yield from IMAGES.arrays(split.batch(rows).x)["images"]
-
-
-def _hash(pixels: NDArray[np.uint8]) -> bytes:
-    shape = np.array(pixels.shape, np.int32)
-    return hashlib.blake2b(shape.tobytes() + pixels.tobytes(), digest_size=16).digest()
+def _of_images(
+    summary: Summary, images: Iterable[Stored], total: int, levels: int, picture: Path | None, progress: Progress
+) -> Summary:
+    """Takes what images are like into a summary; `levels` is the stored value of white."""
+    counts, shown = np.zeros(256, np.int64), []
+    seen: dict[str, set[bytes]] = {}
+    sizes, formats, kinds = Counter[str](), Counter[str](), Counter[str]()
+    with progress.task("look at images", total, "images") as task:
+        for part, pixels, header in images:
+            task.advance()
+            if picture is not None and summary.count % max(1, total // MAX_SHOWN) == 0:
+                shown.append(np.round(pixels * (255 / levels)).astype(np.uint8))
+            summary.count += 1
+            counts += np.bincount(pixels.reshape(-1), minlength=256)
+            shape = np.array(pixels.shape, np.int32).tobytes()
+            digest = hashlib.blake2b(shape + pixels.tobytes(), digest_size=16).digest()
+            seen.setdefault(part, set()).add(digest)
+            sizes[f"{header.width} x {header.height}"] += 1
+            kinds[header.kind] += 1
+            if header.format:
+                formats[header.format] += 1
+    if summary.count:
+        summary.sizes, summary.formats, summary.kinds = dict(sizes), dict(formats), dict(kinds)
+        summary.duplicates = summary.count - len(set().union(*seen.values()))
+        summary.held_out_in_training = len(seen.get("test", set()) & seen.get("train", set()))
+        used = counts.nonzero()[0]
+        summary.lowest, summary.highest = float(used[0]), float(used[-1])
+        summary.saturated_share = float((counts[0] + counts[levels]) / counts.sum())
+        summary.likelihood = "censored" if summary.saturated_share >= SATURATED else "gaussian"
+        if picture is not None:
+            _write_grid(shown[:MAX_SHOWN], picture)
+    return summary
 
 
 def _counts(tally: Mapping[str, int]) -> str:
     return enumerated([f"{name} ({count:,})" for name, count in Counter(tally).most_common()])
+
+
+def _write_grid(images: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Writes images (H, W, 1 or 3) of any sizes, MAX_SHOWN at most, as a PNG of tiles."""
+    tiles = [_tile(image) for image in images]
+    rows = -(-len(tiles) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (TILE + GAP) + GAP, rows * (TILE + GAP) + GAP), PAPER)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, COLUMNS)
+        left, top = GAP + column * (TILE + GAP), GAP + row * (TILE + GAP)
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: sheet.save(file, format="png"))
+
+
+def _tile(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Small images enlarged by whole factors, so that their pixels can be seen; large ones reduced."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    longest = max(image.size)
+    if longest > TILE:
+        return image.resize((max(1, image.width * TILE // longest), max(1, image.height * TILE // longest)))
+    factor = TILE // longest
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

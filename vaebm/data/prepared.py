@@ -1,6 +1,6 @@
 """Prepared images: one array a split on disk, from which batches are read by position.
 
-    FOLDER/train.npy            (N, C, H, W) uint8
+    FOLDER/train.bin            (N, C, H, W) uint8, nothing but the bytes; C = 3 also where they turned out to be grey
     FOLDER/train-labels.npy     (N,) int64, where there are labels; train-factors.npy (N, K) likewise
     FOLDER/index.json           shape, classes, splits with checksums and counts of pixel values; written last
     FOLDER/progress.jsonl       only while `data/prepare.py` is not done
@@ -16,8 +16,7 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.data.files.npz import read_header
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
@@ -49,10 +47,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Index:
-    """What `index.json` says; `made_from` identifies what was prepared, and how."""
+    """What `index.json` says.
+
+    Args:
+        name: of the set.
+        shape: (C, H, W) of its images.
+        stored_channels: of each image on disk; where the set is grey, the first of them is read.
+        parts: its splits.
+        class_names: what the labels stand for.
+        factor_names: what the factors stand for.
+        description: one sentence for people.
+        made_from: the fingerprint of what was prepared.
+    """
 
     name: str
     shape: tuple[int, int, int]
+    stored_channels: int
     parts: dict[str, Part]
     class_names: tuple[str, ...] | None
     factor_names: tuple[str, ...] | None
@@ -64,48 +74,43 @@ class PreparedImages:
     """The images of one split, read as they are asked for (`data/splits.py: LazyImages`).
 
     Args:
-        path: the array.
-        shape: (N, C, H, W).
-        counts: how often each of 256 values is stored.
+        folder: that holds them.
+        part: the split.
+        index: of the folder, or what is to become it.
         dropped_bits: the lowest bits of a pixel, which are not given.
 
     Raises:
-        InputError: the array is missing or truncated.
+        InputError: the file is missing or truncated.
     """
 
     dtype = torch.uint8
     ndim = 4
 
-    def __init__(self, path: Path, shape: Sequence[int], counts: Sequence[int], dropped_bits: int = 0) -> None:
-        self.path, self.shape, self._counts, self.dropped_bits = path, torch.Size(shape), counts, dropped_bits
+    def __init__(self, folder: Path, part: str, index: Index, dropped_bits: int = 0) -> None:
+        self.path, self.part, self.dropped_bits = folder / f"{part}.bin", index.parts[part], dropped_bits
+        self.shape = torch.Size((self.part.images, *index.shape))
+        self._stride = index.stored_channels * math.prod(index.shape[1:])
         try:
-            with path.open("rb") as file:
-                if read_header(file) != (tuple(shape), False, np.dtype(np.uint8)):
-                    raise ValueError("another array")
-                self._start = file.tell()
-                if file.seek(0, os.SEEK_END) != self._start + math.prod(shape):
-                    raise ValueError("another size")
+            self._file = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            raise InputError(f"{path} is missing: {AGAIN}") from None
-        except ValueError:
-            raise InputError(f"{path} is truncated or damaged: delete it, then {AGAIN}") from None
-        self._file = os.open(path, os.O_RDONLY)
+            raise InputError(f"{self.path} is missing: {AGAIN}") from None
         weakref.finalize(self, os.close, self._file)
+        if os.fstat(self._file).st_size != self.part.images * self._stride:
+            raise InputError(f"{self.path} is truncated or damaged: delete it, then {AGAIN}")
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The images at rows (B,) int64: (B, C, H, W) uint8."""
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < self.shape[0]):
             raise IndexError(f"rows {int(rows.min())} to {int(rows.max())} of {self.shape[0]} images")
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        size = math.prod(self.shape[1:])
         for image, row in zip(images, rows.tolist(), strict=True):
-            if os.preadv(self._file, [image.data], self._start + row * size) != size:
+            if os.preadv(self._file, [image.data], row * self._stride) != image.nbytes:
                 raise InputError(f"{self.path} became shorter while it was read: {AGAIN}")
         return torch.from_numpy(images >> self.dropped_bits if self.dropped_bits else images)
 
     def counts(self) -> Tensor:
         """(256,) int64: how often each value occurs, as the index knows it."""
-        counts = torch.tensor(self._counts)
+        counts = torch.tensor(self.part.counts)
         return torch.zeros_like(counts).index_add(0, torch.arange(256) >> self.dropped_bits, counts)
 
 
@@ -151,11 +156,6 @@ def read_index(folder: Path) -> Index:
     raise InputError(f"{path} was written by another version of vaebm: {AGAIN}")
 
 
-def write_index(folder: Path, index: Index) -> None:
-    """Makes the arrays of a folder count: the last step of preparing them."""
-    write_atomically(folder / INDEX, json.dumps({"format": FORMAT, **asdict(index)}).encode())
-
-
 def write_array(path: Path, values: NDArray[Any]) -> None:
     """Writes an array as .npy, whole or not at all."""
     write_atomically(path, lambda file: npy.write_array(file, values, allow_pickle=False))
@@ -175,7 +175,7 @@ def _damage(path: Path, digest: str) -> str | None:
 
 def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Split:
     part = index.parts[name]
-    images = PreparedImages(folder / f"{name}.npy", (part.images, *index.shape), part.counts, settings.dropped_bits)
+    images = PreparedImages(folder, name, index, settings.dropped_bits)
     known: list[Tensor | None] = []
     for what in ("labels", "factors"):
         path = folder / f"{name}-{what}.npy"

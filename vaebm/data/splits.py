@@ -41,17 +41,9 @@ class Truth(Protocol):
 class LazyImages(Protocol):
     """Images (N, C, H, W) uint8 that stay on disk until they are asked for."""
 
-    @property
-    def shape(self) -> torch.Size:
-        """(N, C, H, W)."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """uint8."""
-
-    @property
-    def ndim(self) -> int:
-        """4."""
+    shape: torch.Size
+    dtype: torch.dtype
+    ndim: int
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Reads the images at rows (B,) int64 on the CPU: (B, C, H, W)."""
@@ -114,10 +106,9 @@ class Split:
 
         They come out on the device of `indices`. With a generator, and where the split says `dequantise`, with noise.
         """
-        y = None if self.labels is None else self.labels[indices.to(self.labels.device)].to(indices.device)
-        on_disk = not isinstance(self.values, Tensor)
-        values = self.values[indices.cpu()].to(indices.device) if on_disk else self.values[indices]
-        x = self._to_model(values)
+        rows = indices if isinstance(self.values, Tensor) else indices.cpu()
+        x = self._to_model(self.values[rows].to(indices.device))
+        y = None if self.labels is None else self.labels[rows].to(indices.device)
         if not self.dequantise or self.levels is None or generator is None:
             return Batch(x, y)
         return Batch(x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels), y)
@@ -132,8 +123,11 @@ class Split:
         return self._to_model(self.values if isinstance(self.values, Tensor) else self.values[torch.arange(len(self))])
 
     def to(self, device: torch.device) -> Split:
-        """The same split with values that are in memory on a device; indices of `batch` then have to be there too."""
-        return replace(self, values=self.values.to(device)) if isinstance(self.values, Tensor) else self
+        """The same split with what is in memory on a device; indices of `batch` then have to be there too."""
+        if not isinstance(self.values, Tensor):
+            return self
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, values=self.values.to(device), labels=labels)
 
     def counts(self) -> Tensor:
         """(256,) int64: how many pixels have each stored value. For images."""

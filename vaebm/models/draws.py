@@ -38,8 +38,9 @@ from vaebm.models.base import Model, Show
 from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
-from vaebm.sampling.langevin import LangevinSettings
+from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.resampling import systematic_resample
+from vaebm.sampling.settings import settings_of
 from vaebm.vae import VAE
 
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
@@ -68,7 +69,7 @@ class DrawSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sampler: sampling.Sampler = Field(LangevinSettings(), description="the kernel and how long its chains run")
+    sampler: sampling.Sampler = Field(settings_of(Langevin)(), description="the kernel and how long its chains run")
     latent_step_scale: float = Field(
         1.0,
         gt=0,
@@ -240,6 +241,7 @@ class NoiseSpaceModel(Model):
                 self.kernel(sampler),
                 steps=sampler.steps,
                 warmup=sampler.warmup,
+                gradients=sampler.gradients,
                 generator=generator,
                 keep_history=False,
                 observer=observe,

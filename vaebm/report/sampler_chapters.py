@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaebm.comparison.folder import Comparison
 from vaebm.data import POINTS, DataSet
 from vaebm.data.splits import Truth
-from vaebm.experiment.comparison import Comparison
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.races import Estimate, Racer, estimates, lanes, rows
@@ -60,8 +60,8 @@ def _level(comparison: Comparison, name: str, factor: float) -> float | None:
     """What a curve should reach."""
     if name == "energy_shift":
         return 0.0
-    if name == "model_kl" and comparison.masses is not None:
-        return float((len(comparison.masses.cells) - 1) / (2 * comparison.protocol["n"]))
+    if name == "model_kl" and comparison.mode_probabilities is not None:
+        return float((len(comparison.mode_probabilities.cells) - 1) / (2 * comparison.protocol["n"]))
     for key in ("vaebm", "truth", "held_out"):
         for m in comparison.references.get(key, []):
             if m.name == name:
@@ -146,7 +146,7 @@ def log_z_chapter(comparison: Comparison) -> Chapter | None:
             found.append(Estimate(label(name), colour(name), z["value"], z["stderr"], number, bracket))
     if not found:
         return None
-    exact = None if comparison.masses is None else comparison.masses.log_z
+    exact = None if comparison.mode_probabilities is None else comparison.mode_probabilities.log_z
     said = ", ".join(f"{estimate.words} by {estimate.name}" for estimate in found)
     sentences = [f"The logarithm of the normaliser of the energy, in nats, is {said}."]
     if exact is not None:

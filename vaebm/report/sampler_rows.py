@@ -7,11 +7,13 @@ the rest purple and grey.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vaebm.report.measures import measure, written
+from vaebm.sampling import KERNELS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +68,7 @@ QUANTITIES = (
 
 def label(sampler: str) -> str:
     """What a sampler is called on a page."""
-    return LOOKS.get(sampler, (sampler.replace("_", " "), ""))[0]
+    return LOOKS[sampler][0] if sampler in LOOKS else KERNELS[sampler].label
 
 
 def colour(sampler: str) -> str:
@@ -108,7 +110,7 @@ def command(row: Row, run: str) -> str:
     words = row["settings"]["overrides"]
     if not words and row["sampler"] != "recipe":
         return ""
-    return " ".join(["vaebm sample", run, "--n 1000 --out samples.npz", *words])
+    return shlex.join(["vaebm", "sample", run, "--n", "1000", "--out", "samples.npz", *words])
 
 
 def samplers_table(rows: Sequence[Row]) -> Table:

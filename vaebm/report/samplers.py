@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vaebm.experiment.comparison import Comparison
+from vaebm.comparison.folder import Comparison
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
@@ -66,7 +66,7 @@ def write_samplers_page(run: Run, comparison: Comparison) -> Path:
 
 
 def _summary(run: Run, comparison: Comparison) -> str:
-    budget, n = comparison.protocol["budget"], comparison.protocol["n"]
+    budget, n = comparison.protocol["gradients"], comparison.protocol["n"]
     return (
         f"{len(comparison.rows)} samplers on the model of {run.path}, each with {budget:,} gradient"
         " evaluations a sample,"
@@ -114,9 +114,9 @@ def _notes(comparison: Comparison) -> list[str]:
         " between the chains from the model without E(x) and those from data, each taken together."
     )
     notes = ["± one standard error over the draw of the samples; chains share their start.", effective]
-    if comparison.masses is not None:
-        of = "the model's own masses, by quadrature" if comparison.masses.of == "model" else "the masses of the data"
-        notes.append(f"p: of a chi-square test of how many samples are nearest to each mode, against {of}.")
+    if comparison.mode_probabilities is not None:
+        of = "the model's, by quadrature" if comparison.mode_probabilities.of == "model" else "those of the data"
+        notes.append(f"p: of a chi-square test of the samples nearest to each mode; the probabilities are {of}.")
     if comparison.key == "frechet_distance" and _indistinct(comparison):
         notes.append("The Fréchet distances of so few images do not tell these samplers apart; mean energies can.")
     return notes

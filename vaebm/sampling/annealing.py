@@ -13,7 +13,7 @@ each $p_\beta$ invariant, and collect
 Both are unbiased in Z, and the same path back from samples of p is so in 1 / Z.
 
 The stages are planned by a pilot population and then fixed: each next $\beta$ keeps the effective size of a reweighted
-population at a goal; step size (by its acceptance) and mass (by the population's variances) are learned on the way.
+population at a target; step size (by its acceptance) and mass (by the population's variances) are learned on the way.
 
 Reference: Neal, Annealed importance sampling, Statistics and Computing 11, 2001; Del Moral, Doucet and Jasra,
 Sequential Monte Carlo samplers, JRSS B 68, 2006; Zhou, Johansen and Aston, Toward automatic model comparison, JCGS
@@ -21,6 +21,7 @@ Sequential Monte Carlo samplers, JRSS B 68, 2006; Zhou, Johansen and Aston, Towa
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,10 +29,11 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.adaptation.warmup import Tunable, search_step_size
-from vaebm.sampling.kernel import ChainState, LogDensity, evaluate
-from vaebm.sampling.resampling import Reference, effective_sample_size, systematic_resample
+from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, log_densities
+from vaebm.sampling.resampling import Reference, effective_sample_size, reference_log_prob, systematic_resample
 
 EFFECTIVE_SHARE = 0.7
+MAX_STAGES = 1000
 
 
 class Stage(NamedTuple):
@@ -63,10 +65,10 @@ class Path:
         """phi, (n,).
 
         Raises:
-            ValueError: it is nan or infinite; -inf, outside the target's support, is allowed.
+            ValueError: it is nan or infinite (-inf, outside the target's support, is allowed), or target or reference
+                give another shape.
         """
-        with torch.no_grad():
-            phi = self.target(position) - self.reference.log_prob(position)
+        phi = log_densities(self.target, position) - reference_log_prob(self.reference, position)
         bad = int((phi.isnan() | phi.isposinf()).sum())
         if bad:
             raise ValueError(
@@ -87,14 +89,28 @@ class Path:
 
 
 def plan(
-    path: Path, position: Tensor, kernel: Tunable, moves: int, generator: torch.Generator
+    path: Path,
+    position: Tensor,
+    kernel: Tunable,
+    moves: int,
+    generator: torch.Generator,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[list[Stage], int]:
-    """Stages, and the gradient evaluations spent on them, by a pilot population (n, dim) of the reference."""
+    """Stages, and the gradient evaluations spent on them, by a pilot population (n, dim) of the reference.
+
+    Raises:
+        ValueError: the reference is too far from the target, or does not meet its support.
+    """
     stages: list[Stage] = []
     beta, log_step, spent = 0.0, math.log(float(kernel.step_size)), 0
-    goal = kernel.goal(position.shape[1])
+    wanted = kernel.desired_acceptance(position.shape[1])
     phi = path.ratio(position)
     while beta < 1:
+        if len(stages) == MAX_STAGES:
+            raise ValueError(
+                f"the reference is too far from the target: after {MAX_STAGES} stages the path is at beta = {beta:.2g} "
+                "of 1; choose a reference that is closer or wider, or check the target's scale"
+            )
         last, beta = beta, next_beta(beta, phi)
         position = position[systematic_resample((beta - last) * phi, len(position), generator)]
         inverse_mass = position.var(dim=0).clamp(min=torch.finfo(position.dtype).tiny)
@@ -103,27 +119,39 @@ def plan(
             kernel, cost = _search(path.at(beta), position, kernel, generator)
             log_step, spent = math.log(float(kernel.step_size)), spent + cost
         position, acceptance, cost = path.move(position, Stage(beta, kernel), moves, generator)
-        log_step += acceptance - goal
+        log_step += acceptance - wanted
         spent += cost
         stages.append(Stage(beta, replace(kernel, step_size=math.exp(log_step))))
         phi = path.ratio(position)
+        progress(beta)
     return stages, spent
 
 
 def next_beta(beta: float, phi: Tensor) -> float:
-    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective share."""
+    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective share.
+
+    It is above `beta`, by one unit in the last place at least.
+
+    Raises:
+        ValueError: no particle lies in the target's support.
+    """
     phi = phi[phi.isfinite()].double()
+    if not len(phi):
+        raise ValueError("no particle lies in the target's support: choose a reference that covers the target")
 
     def share(step: float) -> float:
         return float(effective_sample_size(step * phi)) / len(phi)
 
-    low, high = 0.0, 1 - beta
+    high = 1 - beta
     if share(high) >= EFFECTIVE_SHARE:
         return 1.0
+    low = high / 2
+    while low > 0 and share(low) < EFFECTIVE_SHARE:
+        low, high = low / 2, low
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) >= EFFECTIVE_SHARE else (low, middle)
-    return beta + low
+    return max(beta + low, math.nextafter(beta, 1.0))
 
 
 def subdivide(stages: list[Stage], parts: int) -> list[Stage]:
@@ -145,6 +173,7 @@ def travel(
     generator: torch.Generator,
     *,
     resample: bool,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Arrival:
     """Takes a population (group, particle, dim) from inverse temperature `beta` through the stages.
 
@@ -166,6 +195,7 @@ def travel(
         if beta > 0:  # the reference needs no moves: the path ends there
             position, _, cost = path.move(position, stage, moves, generator)
             gradients += cost
+        progress(beta)
     return Arrival(position.reshape(groups, size, dim), log_weights, gradients)
 
 
@@ -177,5 +207,5 @@ def _search(target: LogDensity, position: Tensor, kernel: Tunable, generator: to
         return info.acceptance.mean(), info.gradients
 
     begin = state.log_density.new_tensor(float(kernel.step_size))
-    step_size, gradients = search_step_size(attempt, begin, kernel.goal(position.shape[1]))
+    step_size, gradients = search_step_size(attempt, begin, kernel.desired_acceptance(position.shape[1]))
     return replace(kernel, step_size=float(step_size)), gradients + 1

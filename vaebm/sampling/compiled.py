@@ -47,8 +47,9 @@ class Compiled:
         if not self.checked:
             evaluate(self.target, position)
             self.checked = True
-        log_density, score = self.both(position.detach())
-        return log_density.detach().to(position.dtype), score
+        with torch.inference_mode(False):
+            log_density, score = self.both(position.detach().clone())
+        return log_density.detach().to(torch.promote_types(position.dtype, log_density.dtype)), score
 
 
 def compiled(target: LogDensity) -> Compiled:

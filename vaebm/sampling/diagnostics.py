@@ -38,13 +38,15 @@ class Diagnosis:
     Attributes:
         names: coordinate or direction k ("x[k]"), "energy", and the features.
         rhat: (quantity,).
-        ess_bulk: (quantity,), independent samples that the mean is worth.
+        ess_bulk: (quantity,), independent samples that the mean is worth; nan, as are `ess_tail` and `mcse`, of a
+            quantity that no chain ever changed.
         ess_tail: (quantity,).
         mcse: (quantity,), standard error of the mean, in the quantity's unit.
         drift: (quantity,), in standard deviations.
         autocorrelation: (steps, quantity), from lag 0.
         acceptance: mean over the chains.
         diverged: fraction of the chains.
+        still: fraction of the chains that never moved.
         gradients: evaluations spent by all chains, warm-up included.
     """
 
@@ -57,11 +59,12 @@ class Diagnosis:
     autocorrelation: Tensor
     acceptance: float
     diverged: float
+    still: float
     gradients: int
 
     @property
     def ess_per_gradient(self) -> float:
-        """The smallest bulk effective sample size over all gradient evaluations."""
+        """The smallest bulk effective sample size over all gradient evaluations; nan where a quantity never changed."""
         return float(self.ess_bulk.min()) / self.gradients
 
 
@@ -92,13 +95,18 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
     history = torch.stack([column.double().cpu() for column in columns.values()], dim=2)
     half = steps // 2
     drift = (history[half:].mean(dim=(0, 1)) - history[:half].mean(dim=(0, 1))) / history.std(dim=(0, 1))
+    found = _by_arviz(history)
+    still = (history == history[:1]).all(dim=0)
+    for name in ("ess_bulk", "ess_tail", "mcse"):
+        found[name][still.all(dim=0)] = torch.nan  # arviz takes what never changes for independent draws
     return Diagnosis(
         names=tuple(columns),
-        **_by_arviz(history),
+        **found,
         drift=drift,
         autocorrelation=autocorrelation(history),
         acceptance=float(chains.acceptance.mean()),
         diverged=float(chains.diverged.double().mean()),
+        still=float(still[:, : places.shape[2]].all(dim=1).double().mean()),
         gradients=int(chains.gradients.sum()),
     )
 

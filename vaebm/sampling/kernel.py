@@ -14,19 +14,42 @@ Conventions shared by all kernels:
 
 - an overdamped step of size $\eta$ drifts by $\tfrac{\eta}{2}\,\nabla \log p$ and adds noise of variance $\eta\,T$;
   a kinetic step of size $h$ moves for the time $h$, and $h^2$ plays the part of $\eta$;
-- `inverse_mass` is diagonal and in units of position squared: moves are larger along the coordinates where it is
-  larger;
+- `inverse_mass` is the diagonal of $M^{-1}$, in units of position squared: moves are larger along the coordinates
+  where it is larger;
 - step sizes and inverse masses are numbers, or tensors that broadcast with (chain, dim), such as one step size a
   chain, (chain, 1).
 """
 
 import math
-from collections.abc import Callable
-from functools import reduce
-from typing import NamedTuple, Protocol
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache, reduce
+from numbers import Real
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Tensor
+
+ValueT = TypeVar("ValueT")
+COMPARISONS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "gt": (operator.gt, "above"),
+    "ge": (operator.ge, "of at least"),
+    "lt": (operator.lt, "below"),
+    "le": (operator.le, "of at most"),
+}
 
 LogDensity = Callable[[Tensor], Tensor]
 """(chain, dim) -> (chain,): log-density up to a constant."""
@@ -58,38 +81,137 @@ class StepInfo(NamedTuple):
         accepted: (chain,) bool, whether the chain moved.
         diverged: (chain,) bool, whether the move was refused for a value that is not finite.
         gradients: gradient evaluations that the step cost each chain.
+        outside: (chain,) bool, whether the move was refused because the target has no density where it led; no smaller
+            step size would have spared this refusal. None where the kernel does not tell.
     """
 
     acceptance: Tensor
     accepted: Tensor
     diverged: Tensor
     gradients: int = 1
+    outside: Tensor | None = None
 
 
-class Kernel(Protocol):
-    """A Markov kernel: numbers, and what they do to chains."""
+class RunLength(NamedTuple):
+    """How long the chains of a recipe run, unless it says otherwise; see `SamplerSettings`."""
+
+    steps: int = 100
+    warmup: int = 0
+    gradients: int | None = None
+
+
+class Number(NamedTuple):
+    """What is declared of one of a kernel's numbers: its meaning, its bounds, and its default in a recipe."""
+
+    description: str
+    bounds: Mapping[str, float]
+    recipe_default: Any
+    in_recipe: bool
+
+
+def number(
+    default: ValueT,
+    description: str,
+    *,
+    recipe_default: ValueT | None = None,
+    in_recipe: bool = True,
+    kw_only: bool = False,
+    **bounds: float,
+) -> ValueT:
+    """A field of a kernel, declared once: the settings of recipes follow from it.
+
+    Args:
+        default: of the kernel; a recipe has the same unless `recipe_default` is given.
+        description: a phrase for recipes and editors.
+        in_recipe: whether a recipe can say it.
+        kw_only: whether Python has to name it.
+        bounds: `gt`, `ge`, `lt`, `le`; tensors are not checked, since reading one would wait for its device.
+    """
+    declared = Number(description, bounds, default if recipe_default is None else recipe_default, in_recipe)
+    return field(default=default, kw_only=kw_only, metadata={Number: declared})
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(ABC):
+    """A Markov kernel: numbers, and what they do to chains.
+
+    A new kernel derives from this as a frozen dataclass, declares each of its numbers by `number`, and is registered by
+    `KERNELS.register`; recipes, tables and sentences then know it.
+    """
+
+    kind: ClassVar[str]
+    """The name in recipes."""
+    label: ClassVar[str]
+    """The name in sentences."""
+    run_length: ClassVar[RunLength] = RunLength()
+    recipe_fields: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
+    """What else a recipe can say, by name: the type and the pydantic field."""
+
+    def __post_init__(self) -> None:
+        for name, bounds, choices in _declared(type(self)):
+            value = getattr(self, name)
+            if choices and value not in choices:
+                raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}")
+            if bounds and not isinstance(value, Tensor):
+                _check_bounds(name, value, bounds)
+
+    @classmethod
+    def build(cls, numbers: Mapping[str, Any], inverse_mass: float | Tensor) -> Self:
+        """The kernel with the numbers of a recipe; `inverse_mass` scales its moves where it has such a number."""
+        own = {"inverse_mass": inverse_mass} if "inverse_mass" in cls.__dataclass_fields__ else {}
+        return cls(**numbers, **own)
 
     @property
+    @abstractmethod
     def adjusted(self) -> bool:
         """Whether there is an accept step, so that the target is exactly invariant."""
-        ...
 
     @property
     def gradients_per_step(self) -> float:
         """Gradient evaluations that one step costs each chain, on average."""
-        ...
+        return 1.0
+
+    def within(self, gradients: float) -> Self:
+        """The kernel, or, where it can be made cheaper, one whose step costs at most `gradients`."""
+        return self
 
     def init(self, position: Tensor, target: LogDensity) -> ChainState:
-        """The state of chains at `position`, (chain, dim); one gradient evaluation of every replica."""
-        ...
+        """The state of chains at `position`, (chain, dim); one gradient evaluation of each chain."""
+        return start(position, target)
 
+    @abstractmethod
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One step of every chain."""
-        ...
 
-    def warm_up(self, steps: int) -> "WarmUp":
-        """What learns this kernel's numbers over `steps` steps."""
-        ...
+    def warm_up(self, steps: int, gradients: float = math.inf) -> "WarmUp":
+        """What learns this kernel's numbers over `steps` steps, for `gradients` evaluations a chain in all."""
+        return Unlearned(self)
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, float]) -> None:
+    if (
+        isinstance(value, Real)
+        and math.isfinite(value)
+        and all(COMPARISONS[bound][0](value, limit) for bound, limit in bounds.items())
+    ):
+        return
+    wanted = " and ".join(f"{COMPARISONS[bound][1]} {limit}" for bound, limit in bounds.items())
+    raise ValueError(f"{name} is {value}; it has to be a finite number {wanted}")
+
+
+@cache
+def _declared(kernel: type[Kernel]) -> list[tuple[str, Mapping[str, float], tuple[str, ...]]]:
+    """Names of the numbers, with their bounds, and with their choices where they are words."""
+    hints = get_type_hints(kernel)
+    return [
+        (
+            each.name,
+            each.metadata[Number].bounds,
+            get_args(hints[each.name]) if get_origin(hints[each.name]) is Literal else (),
+        )
+        for each in fields(kernel)
+        if Number in each.metadata
+    ]
 
 
 class WarmUp(Protocol):
@@ -102,6 +224,21 @@ class WarmUp(Protocol):
     def finish(self) -> Kernel:
         """The kernel as learned."""
         ...
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """A warm-up that learns nothing: its steps only bring the chains to the target."""
+
+    kernel: Kernel
+
+    def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """One step of every chain."""
+        return self.kernel.step(state, target, generator)
+
+    def finish(self) -> Kernel:
+        """The kernel as it was."""
+        return self.kernel
 
 
 class Scored(Protocol):
@@ -119,13 +256,15 @@ class Scored(Protocol):
 def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Tensor]:
     """Log-density and score of a target.
 
-    Only the gradient with respect to the position is computed: freeze the target's weights, or their graph is built for
-    nothing. The target never sees a coordinate that is not finite, at which many would raise: it sees 0 instead. Only a
-    move that has diverged leads there, and its own length or momentum is not finite either, so that it is rejected.
+    Only the gradient with respect to the position is computed, under `torch.inference_mode` too: freeze the target's
+    weights, or their graph is built for nothing. The log-density keeps a higher precision than the position's, which
+    differences of large values need. The target never sees a coordinate that is not finite, at which many would raise:
+    it sees 0 instead. Only a move that has diverged leads there, and its own length or momentum is not finite either,
+    so that it is rejected.
 
     Args:
-        target: (chain, dim) -> (chain,). It may run under an autocast of its own; results are brought to the
-            position's type.
+        target: (chain, dim) -> (chain,). It may run under an autocast of its own; results are brought to at least
+            the position's precision.
         position: (chain, dim).
 
     Returns:
@@ -137,14 +276,10 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
     own: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(target, "value_and_score", None)
     if own is not None:
         return own(position)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaf = position.detach().nan_to_num(0.0, 0.0, 0.0).requires_grad_()
         log_density = target(leaf)
-        if log_density.shape != position.shape[:1]:
-            raise ValueError(
-                f"the target gave shape {tuple(log_density.shape)} for positions {tuple(position.shape)}; "
-                f"it has to give one log-density a chain, ({position.shape[0]},), for all {position.shape[0]} chains"
-            )
+        _check_shape(log_density, position)
         score: Tensor | None = None
         if log_density.requires_grad:
             (score,) = torch.autograd.grad(log_density.sum(), leaf, allow_unused=True)
@@ -153,7 +288,27 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
             "the target's value does not depend on the position (no gradient, in any chain); compute it from the "
             "position with differentiable torch operations, without detach() or no_grad()"
         )
-    return log_density.detach().to(position.dtype), score
+    return log_density.detach().to(torch.promote_types(position.dtype, log_density.dtype)), score
+
+
+def log_densities(target: LogDensity, position: Tensor, *, noun: str = "target", hint: str = "") -> Tensor:
+    """(chain,), the log-density without its score; the target gets a copy of the positions, which it may change.
+
+    Raises:
+        ValueError: it gives another shape; `noun` is how the message calls it, and `hint` what may be the cause.
+    """
+    with torch.no_grad():
+        values = target(position.clone())
+    _check_shape(values, position, noun, hint)
+    return values
+
+
+def _check_shape(log_density: Tensor, position: Tensor, noun: str = "target", hint: str = "") -> None:
+    if log_density.shape != position.shape[:1]:
+        raise ValueError(
+            f"the {noun} gave shape {tuple(log_density.shape)} for positions {tuple(position.shape)}; "
+            f"it has to give one log-density a chain, ({position.shape[0]},), for all {position.shape[0]} chains{hint}"
+        )
 
 
 def start(position: Tensor, target: LogDensity) -> ChainState:
@@ -163,6 +318,8 @@ def start(position: Tensor, target: LogDensity) -> ChainState:
         ValueError: positions are not (chain, dim) of a floating type, or position, log-density or score is not finite
             in some chains.
     """
+    if not isinstance(position, Tensor):
+        raise ValueError(f"positions have to be a floating-point tensor (chain, dim), not {type(position).__name__}")
     if position.ndim != 2 or not position.is_floating_point():
         shape = tuple(position.shape)
         raise ValueError(f"positions have to be floating-point (chain, dim), not {position.dtype} {shape}")
@@ -223,36 +380,3 @@ def unit(values: Tensor) -> Tensor:
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of the shape, type and device of `like`."""
     return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
-
-
-def check_positive(**numbers: float | Tensor) -> None:
-    """Refuses numbers that are not finite and above 0; tensors pass, since reading one would wait for its device.
-
-    Raises:
-        ValueError: names the number and its value.
-    """
-    for name, value in numbers.items():
-        if not isinstance(value, Tensor) and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} is {value}; it has to be a finite number above 0")
-
-
-def check_not_negative(**numbers: float) -> None:
-    """Refuses numbers that are not finite and at least 0.
-
-    Raises:
-        ValueError: names the number and its value.
-    """
-    for name, value in numbers.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name} is {value}; it has to be a finite number of at least 0")
-
-
-def check_probability(**numbers: float) -> None:
-    """Refuses numbers that are not between 0 and 1.
-
-    Raises:
-        ValueError: names the number and its value.
-    """
-    for name, value in numbers.items():
-        if not 0 < value < 1:
-            raise ValueError(f"{name} is {value}; it has to be between 0 and 1")

@@ -19,78 +19,44 @@ Bernoulli 2, 1996.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, tolerated_acceptance
+from vaebm.sampling.adaptation.warmup import Unadjusted
 from vaebm.sampling.kernel import (
     ChainState,
     LogDensity,
     StepInfo,
-    WarmUp,
-    check_not_negative,
-    check_positive,
     evaluate,
+    number,
     plus,
     standard_normal,
-    start,
     sum_over_dim,
 )
 from vaebm.sampling.metropolis import unadjusted
-from vaebm.sampling.settings import SamplerSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Langevin:
-    """Unadjusted overdamped Langevin dynamics.
+class Langevin(Unadjusted):
+    """Unadjusted overdamped Langevin dynamics."""
 
-    Attributes:
-        step_size: eta; a number, or a tensor that broadcasts to (chain, 1).
-        temperature: T of the target p^(1/T).
-        noise_scale: c, multiplies the noise; 0 climbs the density.
-        inverse_mass: diagonal of M^-1, a number, (dim,) or (chain, dim).
-        energy_error: variance of log alpha per dimension that a warm-up tunes `step_size` for; it also learns
-            `inverse_mass`.
-    """
-
-    step_size: float | Tensor = 0.01
-    temperature: float = 1.0
-    noise_scale: float = 1.0
-    inverse_mass: float | Tensor = 1.0
-    energy_error: float = 1e-5
-
-    adjusted: ClassVar[bool] = False
+    kind: ClassVar[str] = "langevin"
+    label: ClassVar[str] = "Langevin"
     kinetic: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        check_positive(
-            step_size=self.step_size,
-            temperature=self.temperature,
-            inverse_mass=self.inverse_mass,
-            energy_error=self.energy_error,
-        )
-        check_not_negative(noise_scale=self.noise_scale)
+    step_size: float | Tensor = number(0.01, "eta: drift eta/2 times the score, noise of variance eta", gt=0)
+    temperature: float = number(1.0, "T of the sampled density p^(1/T)", gt=0)
+    noise_scale: float = number(
+        1.0, "c, multiplies the noise: other than 1 implies another temperature, 0 climbs", ge=0
+    )
+    energy_error: float = number(1e-5, "variance of log alpha per dimension that a warm-up aims at", gt=0, kw_only=True)
 
     @property
     def implied_temperature(self) -> float:
         """T c^2: the temperature at which the chain samples as its step size goes to 0."""
         return self.temperature * self.noise_scale**2
-
-    @property
-    def gradients_per_step(self) -> float:
-        """One."""
-        return 1.0
-
-    def goal(self, dim: int) -> float:
-        """The acceptance that `energy_error` amounts to."""
-        return tolerated_acceptance(self.energy_error, dim)
-
-    def init(self, position: Tensor, target: LogDensity) -> ChainState:
-        """The state of chains at `position`, (chain, dim)."""
-        return start(position, target)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One step of every chain; a chain whose next point is not finite is held where it is."""
@@ -98,10 +64,6 @@ class Langevin:
             state, target, generator, self.step_size, self.implied_temperature, self.inverse_mass
         )
         return unadjusted(state, proposed, log_ratio)
-
-    def warm_up(self, steps: int) -> WarmUp:
-        """Learns step size and inverse mass."""
-        return StepSizeWarmUp(self, steps)
 
 
 def langevin_move(
@@ -123,23 +85,3 @@ def langevin_move(
     ratio = log_density - state.log_density - trapezoid / 2
     # At temperature 0 the probability is 0 or 1, by the sign of the bracket.
     return ChainState(position, log_density, score), ratio / max(temperature, torch.finfo(ratio.dtype).eps)
-
-
-class LangevinSettings(SamplerSettings):
-    """`sampler: {kind: langevin, ...}` in a recipe."""
-
-    kind: Literal["langevin"] = "langevin"
-    step_size: float = Field(0.01, gt=0, description="eta: drift eta/2 times the score, noise of variance eta")
-    temperature: float = Field(1.0, gt=0, description="T of the sampled density p^(1/T)")
-    noise_scale: float = Field(1.0, ge=0, description="multiplies the noise; other than 1 implies another temperature")
-    energy_error: float = Field(1e-5, gt=0, description="variance per dimension that a warm-up tunes the step size for")
-
-    def build(self, inverse_mass: float | Tensor = 1.0) -> Langevin:
-        """The kernel with these numbers."""
-        return Langevin(
-            self.step_size,
-            self.temperature,
-            self.noise_scale,
-            energy_error=self.energy_error,
-            inverse_mass=inverse_mass,
-        )

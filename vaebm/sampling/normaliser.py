@@ -13,6 +13,7 @@ Reference: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood usi
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -38,7 +39,8 @@ class LogNormaliser(NamedTuple):
         value: the forward estimate.
         stderr: its standard error.
         lower: forward estimate less four standard errors.
-        upper: reverse estimate plus four of its own.
+        upper: reverse estimate plus four of its own. Where the ends would cross, since the weights are too uneven for
+            their standard errors to be sure, the bracket spans both estimates with their errors.
         ess: effective number of the particles; by SMC that of its groups, times their size.
         position: (particles, dim), equally weighted samples of the target.
         gradients: gradient evaluations that each particle cost, forward and reverse, and its share in the pilot.
@@ -63,6 +65,7 @@ def log_normaliser(
     kernel: Tunable | None = None,
     moves: int = 5,
     samples: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> LogNormaliser:
     """Estimates the logarithm of a target's integral.
 
@@ -72,30 +75,44 @@ def log_normaliser(
         method: "smc" or "ais".
         particles: rounded up to whole groups.
         generator: on the reference's device.
-        kernel: an adjusted one that moves the particles; HMC with 5 leapfrogs if left out.
+        kernel: an adjusted one that moves the particles; HMC with 5 leapfrog steps if left out.
         moves: its steps at each stage (with AIS at each part of a stage one).
         samples: (n, dim), exact samples of the target for the reverse run; the forward's own if left out.
+        progress: called after each stage with the thousandths done, and 1,000.
 
     Raises:
-        ValueError: the kernel is unadjusted, a count is too small, or target or reference are not finite.
+        ValueError: the kernel cannot anneal, a count is too small, target or reference give another shape or values
+            that are not finite, or the reference is too far from the target or misses its support.
     """
     if method not in ("smc", "ais"):
         raise ValueError(f"method is {method!r}; it has to be 'smc' or 'ais'")
     if particles < 2 * GROUP_SIZE or moves < 1:
         raise ValueError(f"particles is {particles}, moves {moves}; at least {2 * GROUP_SIZE} and 1 are needed")
-    kernel = kernel or HMC(leapfrogs=5, jitter=0.5)
+    kernel = kernel or HMC(num_leapfrog_steps=5, jitter=0.5)
+    if not isinstance(kernel, Tunable):
+        raise ValueError(
+            f"{type(kernel).__name__} has no step size to tune; annealing takes MALA, HMC or adjusted MCLMC"
+        )
     if not kernel.adjusted:
         raise ValueError(f"{type(kernel).__name__} is unadjusted; annealing needs a kernel with an accept step")
     path = Path(target, reference)
     groups = min(MAX_GROUPS, particles // GROUP_SIZE)
     count = math.ceil(particles / groups) * groups
+    if samples is not None and (samples.ndim != 2 or len(samples) < groups):
+        raise ValueError(
+            f"samples is {tuple(samples.shape)}; it has to be (n, dim) with n at least {groups}, one a group"
+        )
+
+    def tell(thirds: int) -> Callable[[float], None]:
+        return lambda part: None if progress is None else progress(round(1000 * (thirds + part) / 3), 1000)
 
     pilots = max(particles // 4, 4 * GROUP_SIZE)
-    stages, spent = plan(path, draw_reference(reference, pilots, generator), kernel, moves, generator)
+    stages, spent = plan(path, draw_reference(reference, pilots, generator), kernel, moves, generator, tell(0))
     if method == "ais":
         stages, moves = subdivide(stages, PARTS), 1
     start = draw_reference(reference, count, generator).unflatten(0, (groups, -1))
-    forward = travel(path, start, stages, 0.0, moves, generator, resample=method == "smc")
+    resample = method == "smc"
+    forward = travel(path, start, stages, 0.0, moves, generator, resample=resample, progress=tell(1))
     taken = systematic_resample(forward.log_weights.flatten(), count, generator)
     position = forward.position.flatten(0, 1)[taken]
     if samples is None:
@@ -105,15 +122,21 @@ def log_normaliser(
     # Groups of neighbours: systematic resampling keeps the descendants of a group together.
     back = samples[: len(samples) // groups * groups].unflatten(0, (groups, -1))
     home = [*reversed(stages[:-1]), Stage(0.0, kernel)]
-    reverse = travel(path, back, home, 1.0, moves, generator, resample=method == "smc")
+    reverse = travel(
+        path, back, home, 1.0, moves, generator, resample=resample, progress=lambda beta: tell(2)(1 - beta)
+    )
 
-    value, stderr = _mean(forward.log_weights, by_group=method == "smc")
-    minus, back_stderr = _mean(reverse.log_weights, by_group=method == "smc")
+    value, stderr = _mean(forward.log_weights, by_group=resample)
+    minus, back_stderr = _mean(reverse.log_weights, by_group=resample)
+    lower, upper = value - ERRORS * stderr, -minus + ERRORS * back_stderr
+    if lower > upper:
+        # The errors are larger than they seem, and neither run bounds the other: the bracket spans both.
+        lower, upper = -minus - ERRORS * back_stderr, value + ERRORS * stderr
     return LogNormaliser(
         value=value,
         stderr=stderr,
-        lower=value - ERRORS * stderr,
-        upper=-minus + ERRORS * back_stderr,
+        lower=lower,
+        upper=upper,
         ess=float(effective_sample_size(forward.log_weights.flatten())),
         position=position,
         gradients=forward.gradients + reverse.gradients + spent * pilots / count,

@@ -131,7 +131,8 @@ def without_counts(state: ChainState) -> ChainState:
 
 def cold_info(info: StepInfo) -> StepInfo:
     """Of the cold replica (chain,), out of all (chain, rung); a chain has diverged where any replica has."""
-    return StepInfo(info.acceptance[:, 0], info.accepted[:, 0], info.diverged.any(dim=1), info.gradients)
+    outside = None if info.outside is None else info.outside[:, 0]
+    return StepInfo(info.acceptance[:, 0], info.accepted[:, 0], info.diverged.any(dim=1), info.gradients, outside)
 
 
 def exchange(state: ChainState) -> Exchange:

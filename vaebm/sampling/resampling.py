@@ -11,12 +11,18 @@ Reference: Carpenter, Clifford and Fearnhead, Improved particle filter for nonli
 (systematic); Rubin, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3, 1988.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaebm.sampling.kernel import LogDensity
+from vaebm.sampling.kernel import LogDensity, log_densities
+
+WITH_GENERATOR = {"default": ("generator",), "low": ("low_generator",)}
+NOT_INDEPENDENT = (
+    "; a distribution of single coordinates becomes one of vectors by torch.distributions.Independent(..., 1)"
+)
 
 
 class Reference(Protocol):
@@ -75,21 +81,47 @@ def systematic_resample(log_weights: Tensor, n: int, generator: torch.Generator)
     return torch.searchsorted(running, points, right=True).clamp(max=log_weights.shape[-1] - 1)
 
 
+class _DrawFrom(TorchDispatchMode):
+    """Within it, in this thread alone, random operations that are given no generator draw from this one."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        # Some operations, such as rand, take a generator by another overload.
+        others = [getattr(func.overloadpacket, name, None) for name in WITH_GENERATOR.get(func._overloadname, ())]
+        for overload in (func, *others):
+            if overload is not None and any(argument.name == "generator" for argument in overload._schema.arguments):
+                if kwargs.get("generator") is None:
+                    kwargs["generator"] = self.generator
+                return overload(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
 def draw_reference(reference: Reference, n: int, generator: torch.Generator) -> Tensor:
     """(n, dim) draws from `generator`.
 
-    `torch.distributions` knows only the global generator of its device: ours is lent to it for the draw, and its own
-    state is put back.
+    `torch.distributions` asks for no generator and would draw from the global one, which all threads share.
+
+    Raises:
+        ValueError: the reference does not give (n, dim).
     """
-    on_cuda = generator.device.type == "cuda"
-    with torch.random.fork_rng(devices=[generator.device] if on_cuda else []):
-        if on_cuda:
-            torch.cuda.set_rng_state(generator.get_state(), generator.device)
-        else:
-            torch.set_rng_state(generator.get_state())
+    with _DrawFrom(generator):
         position = reference.sample((n,))
-        generator.set_state(torch.cuda.get_rng_state(generator.device) if on_cuda else torch.get_rng_state())
-    return position.detach()
+    if position.ndim != 2:
+        raise ValueError(f"the reference gave draws of shape {tuple(position.shape)}; they have to be (n, dim)")
+    return position
+
+
+def reference_log_prob(reference: Reference, position: Tensor) -> Tensor:
+    """(n,), without gradient.
+
+    Raises:
+        ValueError: the reference gives another shape.
+    """
+    return log_densities(reference.log_prob, position, noun="reference", hint=NOT_INDEPENDENT)
 
 
 def importance_resample(
@@ -103,9 +135,12 @@ def importance_resample(
         n: samples to take.
         proposals: N, several times n: a proposal can be taken more than once.
         generator: on the reference's device.
+
+    Raises:
+        ValueError: target or reference give another shape or values that are not finite, or no proposal lies where the
+            target is positive.
     """
     position = draw_reference(reference, proposals, generator)
-    with torch.no_grad():
-        log_weights = target(position) - reference.log_prob(position)
+    log_weights = log_densities(target, position) - reference_log_prob(reference, position)
     taken = systematic_resample(log_weights, n, generator)
     return Resampled(position[taken], float(effective_sample_size(log_weights)))

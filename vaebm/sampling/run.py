@@ -11,15 +11,16 @@ enforced where the target is evaluated, so no kernel can exceed it.
 """
 
 import math
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import index
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, evaluate, select
+from vaebm.sampling.metropolis import MAX_ROUNDING
 
 MIN_TRAJECTORIES = 8
 SEARCH_SHARE = 0.2  # of a warm-up's budget, for the searches of the step size's order
@@ -118,9 +119,12 @@ def sample_chains(
         raise ValueError(f"thinning is {thinning}; it has to be at least 1")
     if steps is None and gradients is None:
         raise ValueError("neither steps nor gradients says how long the chains run; give at least one of them")
+    if not isinstance(kernel, Kernel):
+        raise ValueError(f"kernel is {kernel!r}; give a kernel, such as KERNELS['hmc']()")
     going_on = isinstance(position, ChainState)
     budget = _Budget.of(kernel, steps, warmup, gradients, 0 if going_on else 1)
-    metered = _Metered(target, len(position.position if isinstance(position, ChainState) else position), budget.total)
+    chains = position.position if isinstance(position, ChainState) else position
+    metered = _Metered(target, len(chains), budget.total)
     state = position if isinstance(position, ChainState) else kernel.init(position, metered)
     rows = budget.max_steps // thinning if keep_history else 0
     run = _Run(kernel, metered, budget, state, generator, observer, progress, rows, thinning)
@@ -130,7 +134,20 @@ def sample_chains(
         run.keep()
     except KeyboardInterrupt:
         interrupted = True
+    _warn_of_rounding(run.state.log_density)
     return run.chains(interrupted, keep_history=keep_history)
+
+
+def _warn_of_rounding(log_density: Tensor) -> None:
+    """Says so where log-densities are too large for their differences to decide anything."""
+    largest = float(log_density.abs().amax()) if len(log_density) else 0.0
+    rounding = torch.finfo(log_density.dtype).eps * largest
+    if rounding > MAX_ROUNDING:
+        warnings.warn(
+            f"the target's log-density is about {largest:.0e}, and {log_density.dtype} rounds it by {rounding:.1g} nats:"
+            " smaller differences are lost; subtract a constant, or let the target compute in float64",
+            stacklevel=3,
+        )
 
 
 class _Run:
@@ -162,7 +179,9 @@ class _Run:
         """Steps that learn the kernel."""
         if not self.budget.warmup:
             return
-        learner = within(self.kernel, self.budget.warm_up_longest).warm_up(self.budget.warmup)
+        learner = self.kernel.within(self.budget.warm_up_longest).warm_up(
+            self.budget.warmup, self.budget.warm_up_limit - self.target.spent
+        )
         self.target.limit = self.budget.warm_up_limit
         try:
             while self.warmed < self.budget.warmup:
@@ -178,11 +197,11 @@ class _Run:
 
     def keep(self) -> None:
         """Steps of the kernel as it is, which are kept."""
-        self.kernel = kernel = within(self.kernel, self.budget.longest(self.target.spent))
+        self.kernel = kernel = self.kernel.within(self.budget.longest(self.target.spent))
         while self.done < self.budget.max_steps and self.target.left >= 1:
             before = self.target.spent
             try:
-                moved, info = within(kernel, self.target.left).step(self.state, self.target, self.generator)
+                moved, info = kernel.within(self.target.left).step(self.state, self.target, self.generator)
             except _Exhausted:
                 break
             finally:
@@ -222,14 +241,6 @@ class _Run:
             divergences=self.divergences,
             interrupted=interrupted,
         )
-
-
-def within(kernel: Kernel, gradients: float) -> Kernel:
-    """The kernel, with trajectories of at most `gradients` steps where it makes any."""
-    leapfrogs, jitter = getattr(kernel, "leapfrogs", 0.0), getattr(kernel, "jitter", 0.0)
-    if round(leapfrogs * (1 + jitter)) <= gradients or leapfrogs <= 1:
-        return kernel
-    return cast(Kernel, replace(cast(Any, kernel), leapfrogs=max(1.0, math.floor(gradients)) / (1 + jitter)))
 
 
 class _Exhausted(Exception):
@@ -286,7 +297,7 @@ class _Budget:
             assert steps is not None
             return cls(math.inf, warmup, math.inf, math.inf, steps, steps)
         left = index(gradients) - start
-        cheapest = math.ceil(within(kernel, 1).gradients_per_step)
+        cheapest = math.ceil(kernel.within(1).gradients_per_step)
         if left < (cheapest if steps != 0 else 0):
             raise ValueError(
                 f"gradients is {gradients}: the start and a first step of {type(kernel).__name__} cost "
@@ -295,7 +306,7 @@ class _Budget:
         kept = left // cheapest if steps is None else min(steps, left // cheapest)
         reserve = max(cheapest, min(left // 2, round(kept * kernel.gradients_per_step))) if kept else 0
         longest = max(1, (left - reserve) // (MIN_TRAJECTORIES * 5))
-        cost = within(kernel, longest).gradients_per_step
+        cost = kernel.within(longest).gradients_per_step
         warmup = min(warmup, int((1 - SEARCH_SHARE) * (left - reserve) / cost))
         return cls(gradients, warmup, gradients - reserve, longest, steps, kept)
 

@@ -11,17 +11,19 @@ $1 = \beta_1 > \ldots > \beta_K > 0$, and only the first is the sample.
 On the second path, in noise space, only the energy is tempered, and towards the hot end stands the prior. After each
 step of the inner kernel neighbours may swap (see `replicas`), which leaves the product of the $p_k$ invariant. All
 replicas are one batch, and each rung has its own step size: the inner kernel's over $\beta$ (over $\sqrt\beta$ for a
-kinetic one), or after a warm-up what gives each rung its goal. The warm-up also moves the temperatures between the
-ends to equal swap rates (see `adaptation.ladder`).
+kinetic one), or after a warm-up what gives each rung its target acceptance. The warm-up also moves the temperatures
+between the ends to equal swap rates (see `adaptation.ladder`).
 
 Reference: Geyer, Markov chain Monte Carlo maximum likelihood, 1991.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from vaebm.sampling.adaptation.ladder import LadderWarmUp
@@ -29,25 +31,47 @@ from vaebm.sampling.adaptation.warmup import Tunable
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import (
     ChainState,
+    Kernel,
     LogDensity,
+    RunLength,
     StepInfo,
     WarmUp,
-    check_positive,
     evaluate,
+    number,
     start,
     sum_over_dim,
 )
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.replicas import Exchange, Replicas, cold_info, exchange, replicate, swap, unpack
-from vaebm.sampling.settings import SamplerSettings
 from vaebm.sampling.underdamped import Underdamped
 
 GEOMETRIC = tuple(round(0.01 ** (k / 7), 4) for k in range(8))
 
 
+def falling(betas: tuple[float, ...]) -> tuple[float, ...]:
+    """The ladder, which has to fall from 1 to a positive number.
+
+    Raises:
+        ValueError: says what is wrong with which rung.
+    """
+    if len(betas) < 2:
+        raise ValueError(f"betas has {len(betas)} rungs; a ladder needs at least 2")
+    if betas[0] != 1:
+        raise ValueError(f"betas begins with {betas[0]}; the cold end has to be 1")
+    for k, beta in enumerate(betas):
+        if not beta > 0:
+            raise ValueError(f"betas[{k}] is {beta}; inverse temperatures have to be above 0")
+        if k and not beta < betas[k - 1]:
+            raise ValueError(f"betas[{k}] is {beta} after {betas[k - 1]}; inverse temperatures have to fall")
+    return betas
+
+
+INNER: dict[str, type[Tunable]] = {kernel.kind: kernel for kernel in (Langevin, Underdamped, MALA, HMC)}
+
+
 @dataclass(frozen=True, eq=False)
-class Tempering:
+class Tempering(Kernel):
     """Replica exchange; the state carries the replicas, and what the inner kernel carries of them.
 
     Attributes:
@@ -57,13 +81,32 @@ class Tempering:
         step_sizes: (rung,) or None.
     """
 
+    kind: ClassVar[str] = "tempering"
+    label: ClassVar[str] = "tempering"
+    run_length: ClassVar[RunLength] = RunLength(warmup=100, gradients=1000)
+    recipe_fields: ClassVar[Mapping[str, tuple[Any, Any]]] = {
+        "kernel": (Literal["langevin", "underdamped", "mala", "hmc"], Field("mala", description="moves the replicas")),
+        "step_size": (float, Field(0.01, gt=0, description="the inner kernel's at beta = 1, where a warm-up starts")),
+    }
+
     kernel: Tunable = field(default_factory=MALA)
-    betas: tuple[float, ...] = GEOMETRIC
-    path: Literal["density", "energy"] = "density"
+    betas: Annotated[tuple[float, ...], AfterValidator(falling)] = number(
+        GEOMETRIC, "inverse temperatures, falling from 1"
+    )
+    path: Literal["density", "energy"] = number(
+        "density", "what is tempered; energy: the hot end is the prior", recipe_default="energy"
+    )
     step_sizes: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_ladder(self.betas)
+        super().__post_init__()
+        falling(self.betas)
+
+    @classmethod
+    def build(cls, numbers: Mapping[str, Any], inverse_mass: float | Tensor) -> Self:
+        """The kernel with the numbers of a recipe, and this inverse mass for the inner kernel."""
+        own = {name: value for name, value in numbers.items() if name not in cls.recipe_fields}
+        return cls(INNER[numbers["kernel"]](step_size=numbers["step_size"], inverse_mass=inverse_mass), **own)
 
     @property
     def adjusted(self) -> bool:
@@ -74,6 +117,10 @@ class Tempering:
     def gradients_per_step(self) -> float:
         """The inner kernel's, of all replicas."""
         return len(self.betas) * self.kernel.gradients_per_step
+
+    def within(self, gradients: float) -> Self:
+        """The ladder, with an inner kernel that is cheap enough where there is one."""
+        return replace(self, kernel=self.kernel.within(gradients / len(self.betas)))
 
     def init(self, position: Tensor, target: LogDensity) -> ChainState:
         """The state of ladders whose replicas all start at `position`, (chain, dim); one gradient evaluation."""
@@ -101,6 +148,7 @@ class Tempering:
             info.accepted.reshape(shape),
             info.diverged.reshape(shape),
             len(self.betas) * info.gradients,
+            None if info.outside is None else info.outside.reshape(shape),
         )
         return ChainState(*cold, carried=(*replicas, *inner)), every
 
@@ -140,7 +188,7 @@ class Tempering:
         """How well the replicas have travelled."""
         return exchange(state)
 
-    def warm_up(self, steps: int) -> WarmUp:
+    def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
         """Learns the step size of each rung, and the temperatures between the ends."""
         return LadderWarmUp(self, steps)
 
@@ -178,49 +226,3 @@ class Tempered:
     def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """(row,) and (row, dim)."""
         return self.heat(position, *evaluate(self.target, position))
-
-
-def check_ladder(betas: tuple[float, ...]) -> None:
-    """Refuses a ladder that does not fall from 1 to a positive number.
-
-    Raises:
-        ValueError: says what is wrong with which rung.
-    """
-    if len(betas) < 2:
-        raise ValueError(f"betas has {len(betas)} rungs; a ladder needs at least 2")
-    if betas[0] != 1:
-        raise ValueError(f"betas begins with {betas[0]}; the cold end has to be 1")
-    for k, beta in enumerate(betas):
-        check_positive(**{f"betas[{k}]": beta})
-        if k and not beta < betas[k - 1]:
-            raise ValueError(f"betas[{k}] is {beta} after {betas[k - 1]}; inverse temperatures have to fall")
-
-
-class TemperingSettings(SamplerSettings):
-    """`sampler: {kind: tempering, ...}` in a recipe: its chains are in noise space, so the energy is tempered."""
-
-    kind: Literal["tempering"] = "tempering"
-    warmup: int = Field(100, ge=0, description="steps that learn step sizes and ladder and are not kept")
-    kernel: Literal["langevin", "underdamped", "mala", "hmc"] = Field("mala", description="moves the replicas")
-    step_size: float = Field(0.01, gt=0, description="the inner kernel's at beta = 1, where a warm-up starts")
-    betas: tuple[float, ...] = Field(GEOMETRIC, description="inverse temperatures, falling from 1")
-    path: Literal["density", "energy"] = Field(
-        "energy", description="what is tempered; energy: the hot end is the prior"
-    )
-
-    @field_validator("betas")
-    @classmethod
-    def _falls_from_one(cls, betas: tuple[float, ...]) -> tuple[float, ...]:
-        check_ladder(betas)
-        return betas
-
-    def build(self, inverse_mass: float | Tensor = 1.0) -> Tempering:
-        """The kernel with these numbers."""
-        kernels: dict[str, type[Langevin] | type[Underdamped] | type[MALA] | type[HMC]] = {
-            "langevin": Langevin,
-            "underdamped": Underdamped,
-            "mala": MALA,
-            "hmc": HMC,
-        }
-        inner = kernels[self.kernel](step_size=self.step_size, inverse_mass=inverse_mass)
-        return Tempering(inner, self.betas, self.path)

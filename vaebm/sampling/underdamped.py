@@ -24,81 +24,45 @@ Reference: Leimkuhler and Matthews, Rational construction of stochastic numerica
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, tolerated_acceptance
+from vaebm.sampling.adaptation.warmup import Unadjusted
 from vaebm.sampling.kernel import (
     ChainState,
     LogDensity,
     StepInfo,
-    WarmUp,
-    check_not_negative,
-    check_positive,
     evaluate,
+    number,
     plus,
     standard_normal,
-    start,
     sum_over_dim,
 )
 from vaebm.sampling.metropolis import unadjusted
-from vaebm.sampling.settings import SamplerSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Underdamped:
+class Underdamped(Unadjusted):
     """Unadjusted underdamped Langevin dynamics; the state carries the whitened momentum (chain, dim).
 
-    Attributes:
-        step_size: h, a time; a number, or a tensor that broadcasts to (chain, 1).
-        friction: gamma, per time; 2 damps a coordinate critically whose variance is its inverse mass.
-        temperature: T of the target p^(1/T).
-        noise_scale: c, multiplies the noise.
-        inverse_mass: diagonal of M^-1, a number, (dim,) or (chain, dim).
-        energy_error: variance of log alpha per dimension that a warm-up tunes `step_size` for; it also learns
-            `inverse_mass`.
+    A friction of 2 damps a coordinate critically whose variance is its inverse mass.
     """
 
-    step_size: float | Tensor = 0.1
-    friction: float = 1.0
-    temperature: float = 1.0
-    noise_scale: float = 1.0
-    inverse_mass: float | Tensor = 1.0
-    energy_error: float = 1e-4
-
-    adjusted: ClassVar[bool] = False
+    kind: ClassVar[str] = "underdamped"
+    label: ClassVar[str] = "underdamped Langevin"
     kinetic: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_positive(
-            step_size=self.step_size,
-            friction=self.friction,
-            temperature=self.temperature,
-            inverse_mass=self.inverse_mass,
-            energy_error=self.energy_error,
-        )
-        check_not_negative(noise_scale=self.noise_scale)
+    step_size: float | Tensor = number(0.1, "h, the time of a step", gt=0)
+    friction: float = number(1.0, "gamma, per time", gt=0)
+    temperature: float = number(1.0, "T of the sampled density p^(1/T)", gt=0)
+    noise_scale: float = number(1.0, "c, multiplies the noise: other than 1 implies another temperature", ge=0)
 
     @property
     def implied_temperature(self) -> float:
         """T c^2: the temperature at which the chain samples as its step size goes to 0."""
         return self.temperature * self.noise_scale**2
-
-    @property
-    def gradients_per_step(self) -> float:
-        """One."""
-        return 1.0
-
-    def goal(self, dim: int) -> float:
-        """The acceptance that `energy_error` amounts to."""
-        return tolerated_acceptance(self.energy_error, dim)
-
-    def init(self, position: Tensor, target: LogDensity) -> ChainState:
-        """The state of chains at `position`, (chain, dim); the first step draws the momentum."""
-        return start(position, target)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One step of every chain; a chain whose next point is not finite is held where it is."""
@@ -131,29 +95,3 @@ class Underdamped:
             self.implied_temperature, torch.finfo(gained.dtype).eps
         )
         return unadjusted(state, ChainState(position, log_density, score, (momentum,)), ratio)
-
-    def warm_up(self, steps: int) -> WarmUp:
-        """Learns step size and inverse mass."""
-        return StepSizeWarmUp(self, steps)
-
-
-class UnderdampedSettings(SamplerSettings):
-    """`sampler: {kind: underdamped, ...}` in a recipe."""
-
-    kind: Literal["underdamped"] = "underdamped"
-    step_size: float = Field(0.1, gt=0, description="h, the time of a step")
-    friction: float = Field(1.0, gt=0, description="gamma, per time")
-    temperature: float = Field(1.0, gt=0, description="T of the sampled density p^(1/T)")
-    noise_scale: float = Field(1.0, ge=0, description="multiplies the noise; other than 1 implies another temperature")
-    energy_error: float = Field(1e-4, gt=0, description="variance per dimension that a warm-up tunes the step size for")
-
-    def build(self, inverse_mass: float | Tensor = 1.0) -> Underdamped:
-        """The kernel with these numbers."""
-        return Underdamped(
-            self.step_size,
-            self.friction,
-            self.temperature,
-            self.noise_scale,
-            energy_error=self.energy_error,
-            inverse_mass=inverse_mass,
-        )

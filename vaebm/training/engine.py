@@ -8,7 +8,8 @@ run on the plain nets. Start several processes with `torchrun --nproc_per_node 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +35,18 @@ def fastest_device(name: str | None) -> torch.device:
     if name is not None:
         return checked_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Within: so many threads of the CPU, where a number is given; afterwards as many as before."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Engine:

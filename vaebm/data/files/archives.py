@@ -148,6 +148,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except (zipfile.BadZipFile, tarfile.TarError, EOFError):
         raise InputError(f"{path} is truncated or no {kind}: get it whole, then try again") from None
     except OSError as error:
+        if str(error.filename) != str(path):
+            raise
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
 
 

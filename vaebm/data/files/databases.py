@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vaebm.data.files.archives import ImageSource
+from vaebm.data.files.archives import ImageSource, reading
 from vaebm.errors import InputError
-from vaebm.files import naming
+from vaebm.files import write_atomically
 from vaebm.progress import Progress
 
 DATABASE = "data.mdb"
@@ -31,15 +31,15 @@ class DatabaseSource(ImageSource):
     def names(self) -> list[str]:
         names = []
         for folder in databases(self.path):
-            with _opened(folder).begin() as reading:
+            with _opened(folder).begin() as records:
                 below = folder.relative_to(self.path).as_posix()
-                names += [f"{below}/{os.fsdecode(key)}" for key in reading.cursor().iternext(values=False)]
+                names += [f"{below}/{os.fsdecode(key)}" for key in records.cursor().iternext(values=False)]
         return sorted(names)
 
     def open(self, name: str) -> BinaryIO:
         below, _, key = name.rpartition("/")
-        with _opened(self.path / below).begin() as reading:
-            return io.BytesIO(reading.get(os.fsencode(key)))
+        with _opened(self.path / below).begin() as records:
+            return io.BytesIO(records.get(os.fsencode(key)))
 
 
 def databases(place: Path) -> list[Path]:
@@ -57,27 +57,19 @@ def unpack(archive: Path, progress: Progress) -> None:
     target = archive.with_suffix("") / DATABASE
     if target.exists():
         return
-    part = target.with_suffix(".part")
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            member = next((info for info in packed.infolist() if Path(info.filename).name == DATABASE), None)
-            if member is None:
-                raise InputError(f"{archive} holds no {DATABASE}: get LSUN's own archive of that name")
-            target.parent.mkdir(exist_ok=True)
-            with (
-                naming(part),
-                packed.open(member) as source,
-                part.open("wb") as out,
-                progress.task(f"unpack {archive.name}", member.file_size, "bytes") as task,
-            ):
+    with reading(archive, "zip archive"), zipfile.ZipFile(archive) as packed:
+        member = next((info for info in packed.infolist() if Path(info.filename).name == DATABASE), None)
+        if member is None:
+            raise InputError(f"{archive} holds no {DATABASE}: get LSUN's own archive of that name")
+        target.parent.mkdir(exist_ok=True)
+        with packed.open(member) as source, progress.task(f"unpack {archive.name}", member.file_size, "bytes") as task:
+
+            def copy(out: BinaryIO) -> None:
                 while block := source.read(BLOCK_BYTES):
                     out.write(block)
                     task.advance(len(block))
-                os.fsync(out.fileno())
-    except (zipfile.BadZipFile, EOFError):
-        part.unlink(missing_ok=True)
-        raise InputError(f"{archive} is truncated or no zip archive: get it whole, then try again") from None
-    part.replace(target)
+
+            write_atomically(target, copy)
 
 
 @lru_cache(maxsize=8)

@@ -15,8 +15,9 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import HELD_OUT_SHARE
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import HELD_OUT_SHARE, Manifest
+from vaebm.data.manifest import Manifest
 from vaebm.data.sets.large import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
@@ -46,11 +47,8 @@ class CelebA64Settings(PicturesSettings):
 
     kind: Literal["celeba64"] = "celeba64"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SMALL, SMALL)
     needed: ClassVar[tuple[Published, ...]] = (IMAGES, PARTITION)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SMALL, SMALL
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, IMAGES)
@@ -66,7 +64,8 @@ class CelebA64Settings(PicturesSettings):
         parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
         for file, part in listed.items():
             parts[part].append(by_number[PurePosixPath(file).stem])
-        return Manifest(self.kind, "CelebA's aligned faces", source, (SMALL, SMALL), parts, CROP, "bilinear")
+        subject = "CelebA's aligned faces"
+        return Manifest(name=self.kind, subject=subject, source=source, size=(SMALL, SMALL), parts=parts, crop=CROP)
 
 
 class CelebAHQ256Settings(PicturesSettings):
@@ -74,18 +73,15 @@ class CelebAHQ256Settings(PicturesSettings):
 
     kind: Literal["celebahq256"] = "celebahq256"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, LARGE, LARGE)
     needed: ClassVar[tuple[Published, ...]] = (HQ,)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, LARGE, LARGE
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, HQ)
         names = sorted(names, key=_number)
         rows = len(names) - round(HELD_OUT_SHARE * len(names))
         parts = {"train": names[:rows], "test": names[rows:]}
-        return Manifest(self.kind, "CelebA-HQ's faces", source, (LARGE, LARGE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="CelebA-HQ's faces", source=source, size=(LARGE, LARGE), parts=parts)
 
 
 def _find_partition(place: Path) -> Path:

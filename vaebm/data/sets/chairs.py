@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import held_out
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import Manifest, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.sets.large import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
@@ -33,11 +34,8 @@ class ChairsSettings(PicturesSettings):
 
     kind: Literal["chairs"] = "chairs"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     needed: ClassVar[tuple[Published, ...]] = (TAR,)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SIDE, SIDE
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, TAR)
@@ -49,4 +47,4 @@ class ChairsSettings(PicturesSettings):
             raise InputError(f"{place} holds no CHAIR/{RENDERS}/*.png: give the folder that {TAR.name} holds")
         test = held_out(chairs) or {chairs[0]}
         parts = train_and_test(list(chair_of), {name for name, chair in chair_of.items() if chair in test})
-        return Manifest(self.kind, "rendered chairs", source, (SIDE, SIDE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="rendered chairs", source=source, size=(SIDE, SIDE), parts=parts)

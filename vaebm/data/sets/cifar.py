@@ -50,15 +50,12 @@ class CIFARSettings(LabelledSettings):
         other_forms: patterns of files that hold the set in a form that is not read.
     """
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     archive: ClassVar[Published]
     folder: ClassVar[str]
     files: ClassVar[Mapping[str, str | None]]
     label_bytes: ClassVar[int]
     other_forms: ClassVar[tuple[str, ...]]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SIDE, SIDE
 
     def read(self, progress: Progress | None) -> tuple[Labelled, Labelled]:
         place = self._place(progress)

@@ -25,9 +25,10 @@ from typing import Literal
 from pydantic import Field
 
 from vaebm.data.arrays import open_arrays
+from vaebm.data.collection import enough, held_out
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_header, read_picture
-from vaebm.data.manifest import Manifest, enough, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.prepared import is_prepared, is_unfinished, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
@@ -80,11 +81,12 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
     names = list(files.headers)
     classes = _classes_of(names)
     return Manifest(
-        name_of(root),
-        f"the images of {root}",
-        files.source,
-        shape,
-        train_and_test(names, held_out(names)),
+        name=name_of(root),
+        subject=f"the files of {root}",
+        source=files.source,
+        size=shape,
+        parts=train_and_test(names, held_out(names)),
+        resample="bicubic",
         labels=None if classes is None else {name: classes.index(_top_folder(name)) for name in names},
         class_names=classes,
         headers=files.headers,

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from vaebm.data.arrays import ImageArray
+from vaebm.data.collection import Collection
 from vaebm.data.files.archives import FolderSource, ImageSource, open_source
 from vaebm.data.files.download import Published, check
 from vaebm.data.manifest import Manifest
@@ -30,7 +30,7 @@ class LargeSettings(PublishedSettings):
         return root if is_prepared(root) else own / PREPARED
 
     @abstractmethod
-    def to_prepare(self, source: Path | None, progress: Progress) -> Manifest | ImageArray:
+    def collection(self, source: Path | None, progress: Progress) -> Collection:
         """Its images, from its files in `source`, or where recipes look for them, downloaded if need be.
 
         Raises:
@@ -65,7 +65,7 @@ class PicturesSettings(LargeSettings):
             raise InputError(f"{self.prepared} holds {data.name}, not {self.kind}: set data.root to another folder")
         return data
 
-    def to_prepare(self, source: Path | None, progress: Progress) -> Manifest:
+    def collection(self, source: Path | None, progress: Progress) -> Manifest:
         place = source or self.folders()[1]
         for file in self.missing(place) if source is None else ():
             if file.addresses:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from vaebm.data.collection import HELD_OUT_SHARE, held_out
 from vaebm.data.files.archives import ImageSource
 from vaebm.data.files.databases import DatabaseSource, databases, unpack
 from vaebm.data.files.download import Published
-from vaebm.data.manifest import HELD_OUT_SHARE, Manifest, held_out, train_and_test
+from vaebm.data.manifest import Manifest, train_and_test
 from vaebm.data.sets.large import PicturesSettings, holds_pictures, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
@@ -30,6 +31,7 @@ class LSUNChurch64Settings(PicturesSettings):
 
     kind: Literal["lsun_church64"] = "lsun_church64"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     needed: ClassVar[tuple[Published, ...]] = tuple(
         Published(
             f"church_outdoor_{part}_lmdb.zip",
@@ -39,10 +41,6 @@ class LSUNChurch64Settings(PicturesSettings):
         )
         for part in ("train", "val")
     )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, SIDE, SIDE
 
     def missing(self, place: Path) -> list[Published]:
         if holds_pictures(place):
@@ -63,4 +61,4 @@ class LSUNChurch64Settings(PicturesSettings):
             source, names = pictures_in(place, self.needed[0])
         test = {name for name in names if any("val" in part for part in PurePosixPath(name).parts[:-1])}
         parts = train_and_test(names, test or held_out(names, min(HELD_OUT_SHARE, HELD_OUT / len(names))))
-        return Manifest(self.kind, "LSUN's outdoor churches", source, (SIDE, SIDE), parts, resample="bilinear")
+        return Manifest(name=self.kind, subject="LSUN's churches", source=source, size=(SIDE, SIDE), parts=parts)

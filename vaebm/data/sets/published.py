@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from vaebm.data.describe import describe_set
+from vaebm.data.describe import describe
 from vaebm.data.files.download import Published, obtain
 from vaebm.data.settings import EIGHT_BITS, ImageSettings
 from vaebm.data.splits import DataSet, Split
@@ -98,7 +98,7 @@ class LabelledSettings(PublishedSettings):
             InputError: a file is missing or damaged, or cannot be downloaded.
         """
         splits = {name: self.split(*labelled) for name, labelled in self.parts(progress).items()}
-        return DataSet(self.kind, splits, describe_set(self.subject, splits, self.class_names), self.class_names)
+        return DataSet(self.kind, splits, describe(self.subject, splits, self.class_names), self.class_names)
 
     def parts(self, progress: Progress | None) -> dict[str, Labelled]:
         """Images and labels by split, 8 bits whatever the recipe says.

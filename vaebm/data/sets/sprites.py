@@ -37,6 +37,7 @@ class SpritesSettings(LargeSettings):
     kind: Literal["dsprites"] = "dsprites"
     file: str = Field(FILE, description="Name of the file; another than the published one may hold a part of the set.")
 
+    shape: ClassVar[tuple[int, int, int]] = (1, 64, 64)
     class_names: ClassVar[tuple[str, ...]] = ("square", "ellipse", "heart")
     published: ClassVar[Published] = Published(
         FILE,
@@ -48,10 +49,6 @@ class SpritesSettings(LargeSettings):
         "https://github.com/google-deepmind/dsprites-dataset",
     )
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 1, 64, 64
-
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be.
 
@@ -61,9 +58,9 @@ class SpritesSettings(LargeSettings):
         if is_prepared(self.prepared) and self.file == FILE:
             return prepared_set(self.prepared, self)
         progress = progress or silent()
-        return self.to_prepare(None, progress).load(self, progress)
+        return self.collection(None, progress).load(self, progress)
 
-    def to_prepare(self, source: Path | None, progress: Progress) -> ImageArray:
+    def collection(self, source: Path | None, progress: Progress) -> ImageArray:
         path = self._path(source, progress)
         arrays = stored_arrays(path)
         if not {"imgs", "latents_classes"} <= set(arrays):
@@ -75,7 +72,16 @@ class SpritesSettings(LargeSettings):
                 f" {REPLACE}"
             )
         columns = torch.from_numpy(factors.all().astype(np.int64))[:, -len(FACTORS) :]
-        return ImageArray("dsprites", "dSprites", images, 1, columns[:, 0], self.class_names, columns, FACTORS)
+        return ImageArray(
+            name=self.kind,
+            subject="dSprites",
+            images=images,
+            white=1,
+            labels=columns[:, 0],
+            factors=columns,
+            class_names=self.class_names,
+            factor_names=FACTORS,
+        )
 
     def _path(self, source: Path | None, progress: Progress) -> Path:
         folders = self.folders() if source is None else (source,)

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from vaebm.data.describe import describe_set
+from vaebm.data.describe import describe
 from vaebm.data.sets.mnist import MNISTSettings
 from vaebm.data.sets.published import PublishedSettings
 from vaebm.data.splits import DataSet
@@ -54,6 +54,6 @@ class StackedMNISTSettings(PublishedSettings):
             channels = labels[rows]
             classes = 100 * channels[:, 0] + 10 * channels[:, 1] + channels[:, 2]
             splits[name] = self.split(images[rows, 0], classes, factors=channels)
-        description = describe_set("stacks of three MNIST digits", splits, self.class_names)
+        description = describe("stacks of three MNIST digits", splits, self.class_names)
         factor_names = ("red digit", "green digit", "blue digit")
         return DataSet(self.kind, splits, description, self.class_names, factor_names)

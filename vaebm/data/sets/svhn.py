@@ -29,6 +29,7 @@ class SVHNSettings(LabelledSettings):
 
     kind: Literal["svhn"] = "svhn"
 
+    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     subject: ClassVar[str] = "house numbers (SVHN)"
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
     files: ClassVar[dict[str, Published]] = {
@@ -38,10 +39,6 @@ class SVHNSettings(LabelledSettings):
             "test": "eb5a983be6a315427106f1b164d9cef3",
         }.items()
     }
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, 32, 32
 
     def read(self, progress: Progress | None) -> tuple[Labelled, Labelled]:
         return self._part("train", progress), self._part("test", progress)

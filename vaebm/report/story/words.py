@@ -16,13 +16,6 @@ STARTS: dict[Start, str] = {
     "latent_energy": "codes that follow the energy on them, E(z), with the VAE's pixel noise",
     "chosen": "draws among which the energy on x chose",
 }
-SAMPLERS = {
-    "langevin": "Langevin",
-    "underdamped": "underdamped Langevin",
-    "mala": "MALA",
-    "hmc": "HMC",
-    "mclmc": "MCLMC",
-}
 
 
 def duration(seconds: float) -> str:
@@ -46,8 +39,7 @@ def number(value: float, sign: bool = False) -> str:
 def sampler_in_words(sampler: SamplerSettings) -> str:
     """'60 steps of Langevin', with the warm-up where there is one."""
     warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
-    kind = str(getattr(sampler, "kind", "the sampler"))
-    return f"{counted(sampler.steps, 'step')} of {SAMPLERS.get(kind, kind.replace('_', ' '))}{warmup}"
+    return f"{counted(sampler.steps, 'step')} of {sampler.builds.label}{warmup}"
 
 
 def step_label(step: int, total: int) -> str:

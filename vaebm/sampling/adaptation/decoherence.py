@@ -10,33 +10,36 @@ Reference: Robnik, De Luca, Silverstein and Seljak, Microcanonical Hamiltonian M
 """
 
 import math
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, Tunable
+from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, Unadjusted
 from vaebm.sampling.autocorrelation import integrated_time
-from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo
+from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo, WarmUp, number
 
 FACTOR = 0.4
 MAX_COORDINATES = 32
 MAX_CHAINS = 64
 
 
-class DecoherenceKernel(Tunable, Protocol):
-    """A kernel with a decoherence length, in units of the square root of the dimension."""
+@dataclass(frozen=True, eq=False)
+class DecoherenceKernel(Unadjusted):
+    """A kernel that forgets its direction over the decoherence length."""
 
-    @property
-    def decoherence(self) -> float: ...
+    decoherence: float = number(1.0, "decoherence length over the square root of the dimension", gt=0)
+
+    def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
+        """Learns step size, inverse mass and decoherence length."""
+        return DecoherenceWarmUp(self, steps, gradients)
 
 
 class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
     """Learns step size, mass and decoherence length."""
 
-    def __init__(self, kernel: DecoherenceKernel, steps: int) -> None:
-        super().__init__(kernel, steps)
+    def __init__(self, kernel: DecoherenceKernel, steps: int, gradients: float = math.inf) -> None:
+        super().__init__(kernel, steps, gradients)
         self.seen: list[Tensor] = []
         self.coordinates: Tensor | None = None
 
@@ -57,6 +60,7 @@ class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
             steps = float(integrated_time(torch.stack(self.seen)).nanmean().clamp(min=1))
             dim = self.variance.mean.shape[0] if self.variance.mean is not None else 1
             length = FACTOR * float(self.kernel.step_size) * steps
-            self.kernel = replace(self.kernel, decoherence=length / math.sqrt(dim))
+            if math.isfinite(length):  # chains have moved
+                self.kernel = replace(self.kernel, decoherence=length / math.sqrt(dim))
             self.seen = []
         super().close_window()

@@ -1,6 +1,6 @@
-r"""Dual averaging: the step size whose acceptance is the goal.
+r"""Dual averaging: the step size with the target acceptance.
 
-After the m-th step with acceptance $\alpha_m$ (the mean over the chains that share a step size), towards the goal
+After the m-th step with acceptance $\alpha_m$ (the mean over the chains that share a step size), towards the target
 $\delta$:
 
     $$ \bar H_m = \left(1 - \tfrac{1}{m + t_0}\right) \bar H_{m-1} + \tfrac{1}{m + t_0} (\delta - \alpha_m) $$
@@ -26,11 +26,11 @@ class DualAveraging:
 
     Args:
         step_size: h_0, scalar or of any shape: one step size for each group of chains.
-        goal: delta, the acceptance wanted.
+        target_acceptance: delta.
     """
 
-    def __init__(self, step_size: Tensor, goal: float) -> None:
-        self.goal = goal
+    def __init__(self, step_size: Tensor, target_acceptance: float) -> None:
+        self.target_acceptance = target_acceptance
         self.mu = step_size.log()
         self.count = 0
         self.error = torch.zeros_like(self.mu)
@@ -42,7 +42,7 @@ class DualAveraging:
         self.count += 1
         m = self.count
         weight = 1 / (m + T0)
-        self.error = (1 - weight) * self.error + weight * (self.goal - acceptance)
+        self.error = (1 - weight) * self.error + weight * (self.target_acceptance - acceptance.to(self.mu.dtype))
         self.log_step = self.mu - m**0.5 / GAMMA * self.error
         self.log_average = m**-KAPPA * self.log_step + (1 - m**-KAPPA) * self.log_average
         return self.log_step.exp()

@@ -63,7 +63,8 @@ class LadderWarmUp:
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
         state, info = self.kernel.advance(state, target, generator)
-        acceptance = pooled_acceptance(info.acceptance, early=bool(self.ends) and self.done < self.ends[0])
+        early = bool(self.ends) and self.done < self.ends[0]
+        acceptance = pooled_acceptance(info, self.averaging.target_acceptance, early=early)
         self.kernel = replace(self.kernel, step_sizes=self.averaging.update(acceptance))
         self.done += 1
         if self.ends and self.ends[0] < self.done <= self.ends[-1]:
@@ -82,22 +83,22 @@ class LadderWarmUp:
         )[::-1]
         moved = torch.as_tensor(np.exp(logs), dtype=step_sizes.dtype, device=step_sizes.device)
         self.kernel = replace(kernel, betas=betas, step_sizes=moved)
-        inverse_mass = self.variance.inverse_mass()
+        inverse_mass = self.variance.inverse_mass(kernel.kernel.inverse_mass)
         if inverse_mass is not None:
             self.kernel = replace(self.kernel, kernel=replace(kernel.kernel, inverse_mass=inverse_mass))
         self.averaging, self.variance = None, Variance()
         return without_counts(state)
 
     def _search(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[DualAveraging, int]:
-        goal = self.kernel.kernel.goal(state.position.shape[1])
+        wanted = self.kernel.kernel.desired_acceptance(state.position.shape[1])
 
         def attempt(step_sizes: Tensor) -> tuple[Tensor, int]:
             _, info = replace(self.kernel, step_sizes=step_sizes).advance(state, target, generator)
-            return info.acceptance.mean(dim=0), info.gradients
+            return pooled_acceptance(info, wanted), info.gradients
 
-        step_sizes, gradients = search_step_size(attempt, self.kernel.rung_step_sizes(state.position), goal)
+        step_sizes, gradients = search_step_size(attempt, self.kernel.rung_step_sizes(state.position), wanted)
         self.kernel = replace(self.kernel, step_sizes=step_sizes)
-        return DualAveraging(step_sizes, goal), gradients
+        return DualAveraging(step_sizes, wanted), gradients
 
     def finish(self) -> Kernel:
         """The kernel with averaged step sizes."""

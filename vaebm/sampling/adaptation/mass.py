@@ -6,11 +6,13 @@ with $\bar x$, $S$:
     $$ \delta = \bar b - \bar x, \qquad \bar x \leftarrow \bar x + \tfrac{B}{n + B}\,\delta, \qquad
        S \leftarrow S + S_b + \tfrac{n B}{n + B}\,\delta^2 $$
 
-The inverse mass is the variance $S / (n - 1)$, shrunk towards the mean variance $\bar v$ over the coordinates by the
-weight of 5 positions.
+The inverse mass is the variance $v = S / (n - 1)$, shrunk towards the inverse mass $m$ before by the weight of 5
+positions, coordinate by coordinate and in proportion, so that it learns any scale,
+
+    $$ \log m \leftarrow \frac{n \log v + 5 \log m}{n + 5} $$
 
 Reference: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979
-(the batch form); the shrinkage follows Stan's in weight, not in its fixed scale of 0.001.
+(the batch form); the shrinkage has the weight of Stan's, whose fixed scale of 0.001 is that of no target in general.
 """
 
 import torch
@@ -41,12 +43,17 @@ class Variance:
         self.squares = self.squares + squares + delta.square() * (self.count * size / total)
         self.count = total
 
-    def inverse_mass(self) -> Tensor | None:
-        """The shrunk variance, (dim,), or None where fewer than 10 positions were seen or none of them differ."""
+    def inverse_mass(self, before: float | Tensor) -> Tensor | None:
+        """The shrunk variance, (dim,), or None where fewer than 10 positions were seen or none of them differ.
+
+        A coordinate that has not moved keeps the inverse mass that it had before.
+        """
         if self.squares is None or self.count < 10:
             return None
         variance = self.squares / (self.count - 1)
-        mean = variance.mean()
-        if not bool(mean > 0) or not bool(torch.isfinite(mean)):
+        seen = (variance > 0) & variance.isfinite()
+        if not bool(seen.any()):
             return None
-        return (self.count * variance + SHRINKAGE * mean) / (self.count + SHRINKAGE)
+        old = torch.as_tensor(before, dtype=variance.dtype, device=variance.device)
+        shrunk = torch.lerp(variance.log(), old.log(), SHRINKAGE / (self.count + SHRINKAGE)).exp()
+        return torch.where(seen, shrunk, old)

@@ -6,20 +6,23 @@ r"""Warm-up: in which order step size and mass are learned.
     | middle | next 75 %          | step size; mass, at the ends of windows that double in length |
     | late   | last 10 %          | step size, for the final mass                                 |
 
-In the early phase the harmonic mean of the chains' acceptances is brought to the goal, which a single chain that never
-moves keeps far below it: so no chain is left behind where the target is steep. Later it is the arithmetic mean. The
-early goal is 0.8 at most: on the way in, speed is worth more than small errors. A chain of an unadjusted kernel whose
-error is hopeless is held meanwhile: too large a step would hurl it further out than any small one brings it back.
+In the early phase the harmonic mean of the chains' acceptances is brought to the target acceptance; a single chain that
+never moves keeps it far below, so no chain is left behind where the density is steep. Later it is the arithmetic mean.
+The early target is 0.8 at most: on the way in, speed is worth more than small errors. A chain of an unadjusted kernel
+whose error is hopeless is held meanwhile: too large a step would hurl it further out than any small one brings it back.
+
+Moves out of the target's support are refused whatever the step size. Where the acceptance is below its target only
+because of them, the step size neither shrinks nor grows.
 
 Before each phase and window the step size is brought to the right order: doubled or halved, from the same state, until
-the acceptance crosses the goal. Warm-ups of fewer than 20 steps leave the mass alone.
+the acceptance crosses the target. Warm-ups of fewer than 20 steps leave the mass alone.
 
 An unadjusted kernel has no acceptance of its own. Its bias in each coordinate is governed by the variance of its energy
 error per dimension, $\epsilon$; an error of variance $\sigma^2 = \epsilon d$ in all would be accepted with probability
-$2 \Phi(-\sigma / 2)$, and that is its goal.
+$2 \Phi(-\sigma / 2)$, and that is its target.
 
 Reference: the windows are those of the Stan reference manual, "Automatic parameter tuning", in proportion; the search
-is Algorithm 4 of Hoffman and Gelman, The No-U-Turn Sampler, JMLR 15, 2014, with the goal in place of 1/2; the energy
+is Algorithm 4 of Hoffman and Gelman, The No-U-Turn Sampler, JMLR 15, 2014, with the target in place of 1/2; the energy
 error per dimension is the criterion of Robnik, De Luca, Silverstein and Seljak, Microcanonical Hamiltonian Monte Carlo,
 JMLR 24, 2023; acceptance by error: Neal, MCMC using Hamiltonian dynamics, 2011, section 5.4; the harmonic mean:
 Hoffman, Radul and Sountsov, An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte Carlo,
@@ -27,38 +30,73 @@ AISTATS 2021.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from vaebm.sampling.adaptation.dual_averaging import DualAveraging
 from vaebm.sampling.adaptation.mass import Variance
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, select
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, WarmUp, number, select
 
 DOUBLINGS = 40
 MIN_ACCEPTANCE = 1e-3
-EARLY_GOAL = 0.8
+EARLY_ACCEPTANCE = 0.8
 
 
-class Tunable(Kernel, Protocol):
-    """A kernel (a dataclass) with a step size, an inverse mass and a goal for its acceptance.
+@dataclass(frozen=True, eq=False)
+class Tunable(Kernel):
+    """A kernel with a step size, an inverse mass, and an acceptance that a warm-up brings the step size to.
 
-    A kinetic kernel's step size is a time, another's a time squared.
+    The step size is a number, or a tensor that broadcasts to (chain, 1): a time for a kinetic kernel, for the others a
+    time squared. The inverse mass is a number, (dim,) or (chain, dim).
     """
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
     kinetic: ClassVar[bool]
 
-    @property
-    def step_size(self) -> float | Tensor: ...
-    @property
-    def inverse_mass(self) -> float | Tensor: ...
-    def goal(self, dim: int) -> float:
-        """The mean acceptance to tune for."""
-        ...
+    step_size: float | Tensor = number(0.1, "size of a step", gt=0)
+    inverse_mass: float | Tensor = number(1.0, "diagonal of M^-1", gt=0, in_recipe=False, kw_only=True)
+
+    @abstractmethod
+    def desired_acceptance(self, dim: int) -> float:
+        """The mean acceptance to tune the step size for."""
+
+    def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
+        """Learns step size and inverse mass."""
+        return StepSizeWarmUp(self, steps, gradients)
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted(Tunable):
+    """A tunable kernel with an accept step."""
+
+    adjusted: ClassVar[bool] = True
+
+    target_acceptance: float = number(
+        0.9, "mean acceptance that a warm-up tunes the step size for", gt=0, lt=1, kw_only=True
+    )
+
+    def desired_acceptance(self, dim: int) -> float:
+        """The target acceptance, in any dimension."""
+        return self.target_acceptance
+
+
+@dataclass(frozen=True, eq=False)
+class Unadjusted(Tunable):
+    """A tunable kernel without an accept step."""
+
+    adjusted: ClassVar[bool] = False
+
+    energy_error: float = number(
+        1e-4, "variance of log alpha per dimension that a warm-up tunes the step size for", gt=0, kw_only=True
+    )
+
+    def desired_acceptance(self, dim: int) -> float:
+        """The acceptance that the energy error amounts to."""
+        return tolerated_acceptance(self.energy_error, dim)
 
 
 KernelT = TypeVar("KernelT", bound=Tunable)
@@ -69,9 +107,27 @@ def tolerated_acceptance(energy_error: float, dim: int) -> float:
     return math.erfc(math.sqrt(energy_error * dim / 8))
 
 
-def pooled_acceptance(acceptance: Tensor, *, early: bool) -> Tensor:
-    """Mean over the chains (the first axis), harmonic in the early phase."""
-    return 1 / (1 / acceptance.clamp(min=MIN_ACCEPTANCE)).mean(dim=0) if early else acceptance.mean(dim=0)
+def pooled_acceptance(
+    info: StepInfo, target_acceptance: float, *, early: bool = False, own_length: bool = False
+) -> Tensor:
+    """Mean over the chains (the first axis), harmonic in the early phase, as far as the step size decides it.
+
+    Moves out of the support count as far as they show that the step size may not grow; not at all where moves have a
+    length of their own, which no step size changes.
+    """
+    acceptance = info.acceptance.clamp(min=MIN_ACCEPTANCE) if early else info.acceptance
+
+    def mean(weight: Tensor) -> Tensor:
+        total = weight.sum(dim=0)
+        return total / (weight / acceptance).sum(dim=0) if early else (weight * acceptance).sum(dim=0) / total
+
+    everywhere = mean(torch.ones_like(acceptance))
+    if info.outside is None or not bool(info.outside.any()):
+        return everywhere
+    inside = mean((~info.outside).to(acceptance.dtype))
+    if own_length:
+        return inside.nan_to_num(target_acceptance)
+    return torch.minimum(everywhere.clamp(min=target_acceptance), inside.nan_to_num(0.0))
 
 
 def window_ends(steps: int) -> list[int]:
@@ -89,26 +145,25 @@ def window_ends(steps: int) -> list[int]:
 
 
 def search_step_size(
-    attempt: Callable[[Tensor], tuple[Tensor, int]], step_size: Tensor, goal: float
+    attempt: Callable[[Tensor], tuple[Tensor, int]], step_size: Tensor, target_acceptance: float
 ) -> tuple[Tensor, int]:
-    """Step sizes of the right order: the largest power of two times the given that keeps the acceptance above the goal.
+    """Step sizes of the right order: the largest power of two times the given that is accepted often enough.
 
     Args:
         attempt: gives, for step sizes, their mean acceptances (same shape) and the gradient evaluations spent.
         step_size: where to start, of any shape: one for each group of chains.
-        goal: the acceptance to cross.
+        target_acceptance: the acceptance to cross.
 
     Returns:
         Step sizes, and the gradient evaluations spent by each chain.
     """
     acceptance, gradients = attempt(step_size)
-    grow = acceptance > goal
-    searching = torch.ones_like(grow)
+    grow, searching = acceptance > target_acceptance, acceptance != target_acceptance
     for _ in range(DOUBLINGS):
         step_size = torch.where(searching, torch.where(grow, 2 * step_size, step_size / 2), step_size)
         acceptance, cost = attempt(step_size)
         gradients += cost
-        searching = searching & ((acceptance > goal) == grow)
+        searching = searching & torch.where(grow, acceptance > target_acceptance, acceptance < target_acceptance)
         if not bool(searching.any()):
             break
     return torch.where(grow, step_size / 2, step_size), gradients
@@ -120,20 +175,22 @@ class StepSizeWarmUp(Generic[KernelT]):
     Args:
         kernel: where to start.
         steps: how many steps there will be.
+        gradients: evaluations that they may cost each chain in all.
 
     Raises:
         ValueError: the kernel has a step size for each chain, of which no single one can be learned.
     """
 
-    def __init__(self, kernel: KernelT, steps: int) -> None:
+    def __init__(self, kernel: KernelT, steps: int, gradients: float = math.inf) -> None:
         if isinstance(kernel.step_size, Tensor) and kernel.step_size.numel() > 1:
             shape = tuple(kernel.step_size.shape)
             raise ValueError(
                 f"step_size is {shape}: a warm-up learns one for all chains; start it from a single number"
             )
         self.kernel = kernel
+        self.steps, self.gradients = steps, gradients
         self.ends = window_ends(steps)
-        self.done = 0
+        self.done, self.spent = 0, 0
         self.variance = Variance()
         self.averaging: DualAveraging | None = None
 
@@ -145,7 +202,7 @@ class StepSizeWarmUp(Generic[KernelT]):
         before = state
         state, info = self.advance(state, target, generator)
         early = bool(self.ends) and self.done < self.ends[0]
-        acceptance = pooled_acceptance(info.acceptance, early=early)
+        acceptance = self.pooled(info, self.kernel, self.averaging.target_acceptance, early=early)
         self.kernel = replace(self.kernel, step_size=self.averaging.update(acceptance))
         self.done += 1
         if early:
@@ -159,6 +216,7 @@ class StepSizeWarmUp(Generic[KernelT]):
             self.kernel = replace(self.kernel, step_size=self.averaging.average)
             self.averaging = None
             self.close_window()
+        self.spent += info.gradients + searched
         return state, info._replace(gradients=info.gradients + searched)
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
@@ -167,24 +225,33 @@ class StepSizeWarmUp(Generic[KernelT]):
 
     def close_window(self) -> None:
         """Takes the mass that the window has learned."""
-        inverse_mass = self.variance.inverse_mass()
+        inverse_mass = self.variance.inverse_mass(self.kernel.inverse_mass)
         if inverse_mass is not None:
             self.kernel = replace(self.kernel, inverse_mass=inverse_mass)
         self.variance = Variance()
 
     def _search(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[DualAveraging, int]:
-        goal = self.kernel.goal(state.position.shape[1])
+        wanted = self.kernel.desired_acceptance(state.position.shape[1])
         if self.ends and self.done < self.ends[0]:
-            goal = min(goal, EARLY_GOAL)
+            wanted = min(wanted, EARLY_ACCEPTANCE)
 
         def attempt(step_size: Tensor) -> tuple[Tensor, int]:
-            _, info = replace(self.kernel, step_size=step_size).step(state, target, generator)
-            return info.acceptance.mean(), info.gradients
+            kernel = self.with_step_size(step_size)
+            _, info = kernel.step(state, target, generator)
+            return self.pooled(info, kernel, wanted), info.gradients
 
-        begin = torch.as_tensor(self.kernel.step_size, dtype=state.log_density.dtype, device=state.log_density.device)
-        step_size, gradients = search_step_size(attempt, begin, goal)
-        self.kernel = replace(self.kernel, step_size=step_size)
-        return DualAveraging(step_size, goal), gradients
+        begin = torch.as_tensor(self.kernel.step_size, dtype=state.position.dtype, device=state.position.device)
+        step_size, gradients = search_step_size(attempt, begin, wanted)
+        self.kernel = self.with_step_size(step_size)
+        return DualAveraging(step_size, wanted), gradients
+
+    def with_step_size(self, step_size: Tensor) -> KernelT:
+        """The kernel as learned so far, with another step size."""
+        return replace(self.kernel, step_size=step_size)
+
+    def pooled(self, info: StepInfo, kernel: KernelT, target_acceptance: float, *, early: bool = False) -> Tensor:
+        """The acceptance of a step of all chains, from which the step size is learned."""
+        return pooled_acceptance(info, target_acceptance, early=early)
 
     def finish(self) -> Kernel:
         """The kernel with the averaged step size, as a number."""

@@ -2,7 +2,7 @@
 
     samplers.json          a row a sampler, with advice on the recommended one
     samples/SAMPLER.npz    what each drew: `images` or `points`
-    reference.json         masses of a model in the plane, which take long to compute
+    reference.json         mode probabilities of a model in the plane, which take long to compute
     samplers.html          the page (see `report.samplers`)
 
 Rows are kept if their protocol is the same: model, gradients, number of samples, the recipe's sampler and start, seed,
@@ -14,17 +14,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from vaebm.comparison.candidate import Candidate, SamplerRun
+from vaebm.comparison.scorer import ModeProbabilities
 from vaebm.data import DataSet, modality_of
 from vaebm.errors import InputError
-from vaebm.experiment.contender import Course
-from vaebm.experiment.judge import Masses
 from vaebm.experiment.run_directory import RECIPE
 from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
@@ -42,9 +42,9 @@ class Comparison:
         folder: where it is written.
         rows: of the samplers, as `samplers.json` holds them.
         key: the measurement that ranks.
-        start: measurements of the model without E_x, where chains begin.
+        start: measurements of the base, where chains begin.
         references: measurements of what samples are to be compared with, by subject.
-        masses: of a model of points, None for images.
+        mode_probabilities: of a model of points, None for images.
         protocol: what was the same for all.
     """
 
@@ -53,7 +53,7 @@ class Comparison:
     key: str
     start: list[Measurement]
     references: dict[str, list[Measurement]]
-    masses: Masses | None
+    mode_probabilities: ModeProbabilities | None
     protocol: dict[str, Any]
 
     def samples(self, sampler: str) -> np.ndarray:
@@ -63,30 +63,24 @@ class Comparison:
         return values
 
 
-class Shelf:
-    """The folder of a comparison.
+class ComparisonFolder:
+    """The folder of a comparison, made where it is not there.
 
     Args:
-        folder: there, or made.
+        folder: where it is.
         protocol: what rows have to share.
+
+    Raises:
+        InputError: the folder is a run itself, or a file.
     """
 
     def __init__(self, folder: Path, protocol: dict[str, Any]) -> None:
-        self.folder, self.protocol = folder, protocol
-
-    @classmethod
-    def open(cls, folder: Path, protocol: dict[str, Any]) -> Shelf:
-        """The folder, made where it is not there.
-
-        Raises:
-            InputError: it is a run itself, or a file.
-        """
         if folder.is_file():
             raise InputError(f"{folder} is a file: give the name of a folder")
         if (folder / RECIPE).exists():
             raise InputError(f"{folder} is a run: give a folder of its own, such as {folder / 'samplers'}")
         (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
-        return cls(folder, protocol)
+        self.folder, self.protocol = folder, protocol
 
     def rows(self, progress: Progress) -> list[dict[str, Any]]:
         """Those that are finished.
@@ -100,7 +94,7 @@ class Shelf:
         try:
             rows = json.loads(path.read_text())
             kept = [row for row in rows if row["settings"]["protocol"] == self.protocol]
-            kept = [row for row in kept if (self.folder / SAMPLES / f"{row['sampler']}.npz").exists()]
+            kept = [row for row in kept if self._samples(row["sampler"]).exists()]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is damaged: delete it and compare again") from None
         if len(kept) < len(rows):
@@ -114,49 +108,56 @@ class Shelf:
     def save_samples(self, name: str, x: Tensor) -> None:
         """Writes samples x (n, *data_shape), in the model's range."""
         arrays: dict[str, Any] = modality_of(x.shape[1:]).arrays(x)
-        path = self.folder / SAMPLES / f"{name}.npz"
-        draft = path.with_name(f".{path.name}")
-        with draft.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        draft.replace(path)
+        write_atomically(self._samples(name), lambda file: np.savez_compressed(file, **arrays))
 
-    def masses(self, model: NoiseSpaceModel, data: DataSet, progress: Progress) -> Masses:
+    def mode_probabilities(self, model: NoiseSpaceModel, data: DataSet, progress: Progress) -> ModeProbabilities:
         """Of the model, computed once."""
         path, sha = self.folder / REFERENCE, self.protocol["model_sha256"]
         if path.exists():
             try:
                 stored = json.loads(path.read_text())
                 if stored["model_sha256"] == sha:
-                    return Masses(**stored["masses"])
+                    return ModeProbabilities(**stored["mode_probabilities"])
             except (ValueError, KeyError, TypeError):
                 pass  # of another version, or cut short: computed again
         with progress.task("quadrature", 1, "densities"):
-            masses = Masses.find(model, data)
-        write_atomically(path, json.dumps({"model_sha256": sha, "masses": masses.to_json()}, indent=1).encode())
-        return masses
+            found = ModeProbabilities.find(model, data)
+        content = {"model_sha256": sha, "mode_probabilities": asdict(found)}
+        write_atomically(path, json.dumps(content, indent=1).encode())
+        return found
+
+    def _samples(self, name: str) -> Path:
+        return self.folder / SAMPLES / f"{name}.npz"
 
 
-def row_of(name: str, course: Course, curve: list[dict[str, Any]], n: int, protocol: dict[str, Any]) -> dict[str, Any]:
-    """A sampler's row; null stands for what so few steps do not tell."""
-    gradients = course.samples[-1][0]
-    mixing, log_z = course.mixing, course.log_z
-    per_second = gradients * n / course.seconds
+def row_of(
+    candidate: Candidate, found: SamplerRun, curve: list[dict[str, Any]], n: int, protocol: dict[str, Any]
+) -> dict[str, Any]:
+    """A sampler's row; null stands for what is not known, such as R-hat after very few steps."""
+    gradients, mixing = found.samples[-1][0], found.mixing
+    ess_per_gradient = mixing and _known(mixing.ess_per_gradient)
     row: dict[str, Any] = {
-        "sampler": name,
+        "sampler": candidate.name,
+        "label": candidate.label,
         "gradients": gradients,
-        "acceptance": course.acceptance if math.isfinite(course.acceptance) else None,
-        "ess_per_gradient": mixing and mixing.ess_per_gradient,
-        "ess_per_second": mixing and mixing.ess_per_gradient * per_second,
-        "rhat": mixing and mixing.rhat,
-        "rhat_between_starts": mixing and mixing.rhat_between_starts,
+        "acceptance": _known(found.acceptance),
+        "moved": found.moved,
+        "ess_per_gradient": ess_per_gradient,
+        "ess_per_second": ess_per_gradient and ess_per_gradient * gradients * n / found.seconds,
+        "rhat": mixing and _known(mixing.rhat),
+        "rhat_between_starts": mixing and _known(mixing.rhat_between_starts),
         "slowest": mixing and mixing.slowest,
         "quality": curve[-1]["quality"],
         "quality_stderr": curve[-1]["quality_stderr"],
         "curve": curve,
         "n": n,
-        "seconds": course.seconds,
-        "settings": {**course.settings, "overrides": course.words, "protocol": protocol},
+        "seconds": found.seconds,
+        "settings": {**found.settings, "overrides": found.overrides, "protocol": protocol},
     }
-    if log_z is not None:
-        row["log_z"] = {"value": log_z.value, "stderr": log_z.stderr, "lower": log_z.lower, "upper": log_z.upper}
+    if found.log_z is not None:
+        row["log_z"] = found.log_z._asdict()
     return row
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,10 +1,10 @@
-r"""Data noise: positions of chains that start from data.
+r"""Data noise: positions in noise space that give data back, where chains start from data.
 
     z ~ q(z | x),   eps_z = T_z^{-1}(z),   eps_x such that T_x(z, eps_x) = x
 
-For Gaussian pixels eps_x = (x - mu) / sigma. A censored pixel at an end says only that u = mu + sigma eps lies beyond
-it: eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods
-without a differentiable generator have no eps_x. Where the model smooths, x is the image with that noise.
+For a Gaussian likelihood eps_x = (x - mu) / sigma. A censored value at an end says only that u = mu + sigma eps lies
+beyond it: eps is drawn from N(0, 1) restricted to there, by inverting its distribution function in float64. Likelihoods
+without a differentiable generator have no eps_x. Where the model adds noise, x is the data with that noise.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def data_noise(model: NoiseSpaceModel, x: Tensor, generator: torch.Generator) ->
         eps_z = model.vae.latent_noise(z)
         if model.noise.data_shape is None:
             return eps_z
-        pixels, _ = model.decode_noise(eps_z)
-    assert isinstance(pixels, GaussianLikelihood)
-    mu, sigma = pixels.gaussian.mean.double(), pixels.gaussian.scale.double()
+        likelihood, _ = model.decode_noise(eps_z)
+    assert isinstance(likelihood, GaussianLikelihood)
+    mu, sigma = likelihood.gaussian.mean.double(), likelihood.gaussian.scale.double()
     eps_x = (x - mu) / sigma
-    if isinstance(pixels, CensoredLikelihood):
+    if isinstance(likelihood, CensoredLikelihood):
         uniform = torch.rand(x.shape, dtype=torch.float64, device=x.device, generator=generator)
         below = _beyond((-1.0 - mu) / sigma, uniform)
         above = -_beyond((mu - 1.0) / sigma, uniform)

@@ -1,0 +1,126 @@
+"""A new kernel is one class and one line: recipes, the JSON schema, sampling and tables then know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from vaebm.comparison.kernel_candidate import Trail, learn, run_chains
+from vaebm.comparison.run import candidates
+from vaebm.errors import InputError
+from vaebm.experiment.recipe import Recipe, load_recipe
+from vaebm.models.settings import ModelSettings
+from vaebm.sampling import KERNELS, sample_chains
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, RunLength, StepInfo, evaluate, number
+from vaebm.sampling.metropolis import metropolis
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWalk(Kernel):
+    """Metropolis' own algorithm: a step of Gaussian or uniform noise."""
+
+    kind: ClassVar[str] = "random_walk"
+    label: ClassVar[str] = "a random walk"
+    adjusted: ClassVar[bool] = True
+    run_length: ClassVar[RunLength] = RunLength(steps=7)
+
+    width: float = number(0.5, "standard deviation of a step", gt=0, le=10)
+    noise: Literal["normal", "uniform"] = number("normal", "what a step is made of")
+
+    def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        noise = torch.empty_like(state.position)
+        noise = (
+            noise.normal_(generator=generator) if self.noise == "normal" else noise.uniform_(-1, 1, generator=generator)
+        )
+        position = state.position + self.width * noise
+        log_density, score = evaluate(target, position)
+        return metropolis(state, ChainState(position, log_density, score), log_density - state.log_density, generator)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    KERNELS.register(RandomWalk)
+    yield
+    del KERNELS["random_walk"]
+
+
+def gaussian(x: Tensor) -> Tensor:
+    return -x.square().sum(dim=1) / 2
+
+
+def test_a_recipe_can_say_it() -> None:
+    recipe = load_recipe("gaussians25", ["sampler.kind=random_walk", "sampler.width=2"])
+    assert recipe.sampler.model_dump() == {
+        "kind": "random_walk",
+        "steps": 7,
+        "warmup": 0,
+        "gradients": None,
+        "width": 2.0,
+        "noise": "normal",
+    }
+    assert ModelSettings.model_validate(recipe.model_settings().model_dump(mode="json")).sampler == recipe.sampler
+    kernel = recipe.sampler.build()
+    assert isinstance(kernel, RandomWalk)
+    assert kernel.width == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("sampler.widht=2", "did you mean sampler.width?"),
+        ("sampler.width=0", "sampler.width is 0"),
+        ("sampler.noise=brown", "sampler.noise is 'brown'"),
+        ("sampler.kind=random", "'random_walk'"),
+    ],
+)
+def test_a_recipe_that_says_it_wrongly_is_told_what_is_right(override: str, word: str) -> None:
+    words = ["sampler.kind=random_walk", override]
+    with pytest.raises(InputError) as failure:
+        load_recipe("gaussians25", words)
+    assert word in str(failure.value)
+
+
+def test_editors_know_it() -> None:
+    schema = Recipe.model_json_schema()
+    assert "random_walk" in schema["properties"]["sampler"]["discriminator"]["mapping"]
+    assert schema["$defs"]["RandomWalkSettings"]["properties"]["width"]["description"] == "standard deviation of a step"
+
+
+def test_python_refuses_what_a_recipe_does() -> None:
+    with pytest.raises(ValueError, match=r"width is 11; .* above 0 and of at most 10"):
+        RandomWalk(width=11)
+    with pytest.raises(ValueError, match=r"noise is 'brown'; .* 'normal', 'uniform'"):
+        RandomWalk(noise="brown")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="width is wide"):
+        RandomWalk(width="wide")  # type: ignore[arg-type]
+
+
+def test_it_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    begin = torch.randn(2000, 2, generator=generator)
+    chains = sample_chains(gaussian, begin, RandomWalk(), steps=20, warmup=5, generator=generator)
+    assert chains.position.var(dim=0).sub(1).abs().max() < 4 * (2 / 2000) ** 0.5
+    assert chains.gradients.tolist() == [26] * 2000
+    assert sample_chains(gaussian, begin, RandomWalk(), gradients=11, generator=generator).steps == 10
+
+
+def test_samplers_are_compared_with_it() -> None:
+    settings = SimpleNamespace(sampler=load_recipe("gaussians25").sampler, init=SimpleNamespace(importance_samples=1))
+    candidate = candidates(SimpleNamespace(settings=settings, corrects=True))["random_walk"]  # type: ignore[arg-type]
+    assert candidate.label == "a random walk"
+    begin, generator = torch.zeros(4, 2), torch.Generator().manual_seed(0)
+    kernel, spent = learn(RandomWalk(), gaussian, begin, 40, generator, lambda _: None)
+    assert isinstance(kernel, RandomWalk)
+    assert spent <= 60
+    assert run_chains(kernel, gaussian, begin, generator, Trail(lambda _: None), gradients=30).gradients == 30
+
+
+def test_another_part_cannot_take_its_name() -> None:
+    with pytest.raises(ValueError, match="RandomWalk"):
+        KERNELS.register(type("Other", (RandomWalk,), {}))
