@@ -23,6 +23,7 @@ from vaebm.experiment.recipe import recipe_of as recipe_of_kind
 from vaebm.experiment.train import build_model, train
 from vaebm.models import MODELS
 from vaebm.progress import silent
+from vaebm.registry import Registry
 from vaebm.training import vae as vae_stage
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
@@ -89,7 +90,13 @@ SIZES = {
 
 OTHERS = {
     *("seed", "threads", "every", "keep", "window"),  # numbers of a run
-    *("n", "draws", "statistics_n", "reference_n"),  # of its measurements, which are not made here
+    *(
+        "n",
+        "draws",
+        "statistics_n",
+        "reference_n",
+        "gradients",
+    ),  # of measurements, which are not made here, and a bound
     *("bits", "size", "side", "shape", "validation", "levels", "halve", "padding"),  # the form of data and nets
     *("warmup_iterations", "kl_zero_iterations", "kl_warmup_iterations", "replay_ramp_iterations"),  # within iterations
 }
@@ -112,10 +119,14 @@ def least(size: int, value: Any) -> Any:
 
 def settings_below(annotation: Any) -> Iterator[type[BaseModel]]:
     """All settings that a value of this type may hold, at any depth."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, Registry):
+        for part in annotation.values():
+            yield from settings_below(annotation.settings(part))
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
-            yield from settings_below(field.annotation)
+            for part in (field.annotation, *field.metadata):
+                yield from settings_below(part)
     for part in get_args(annotation):
         yield from settings_below(part)
 

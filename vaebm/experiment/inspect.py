@@ -14,6 +14,7 @@ chains.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ from vaebm.models import Model
 from vaebm.models.draws import NoiseSpaceModel, in_noise_space
 from vaebm.progress import silent
 from vaebm.sampling import SamplerSettings
-from vaebm.sampling.langevin import LangevinSettings
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.settings import settings_of
 from vaebm.training.codes import ROWS_AT_ONCE, codes_of_data
 from vaebm.training.engine import Engine
 from vaebm.training.estimators.latent import LatentStage
@@ -191,15 +193,15 @@ class _Counts:
             fixed *= min(settings.codes, iterations * settings.batch_size) / ROWS_AT_ONCE
         if isinstance(phase, RatioRoundsSettings):
             sampler, kept_on = phase.sampler or self.recipe.sampler, phase.rounds - 1
-            moves = (phase.restart_steps + sampler.warmup) * (1 + phase.restart_fraction * kept_on)
-            moves += (sampler.steps + sampler.warmup) * (1 - phase.restart_fraction) * kept_on
+            moves = _chain_steps(sampler, phase.restart_steps) * (1 + phase.restart_fraction * kept_on)
+            moves += _chain_steps(sampler, sampler.steps) * (1 - phase.restart_fraction) * kept_on
             pool = self._chain_step(sampler, CHAINS) * (phase.chains / CHAINS * moves)
         elif isinstance(phase, ContrastiveDivergenceSettings):
             sampler, rows = (
                 phase.sampler or self.recipe.sampler,
                 phase.batch_size or self.recipe.energy_stage.batch_size,
             )
-            step += self._chain_step(sampler, rows) * (sampler.steps + sampler.warmup)
+            step += self._chain_step(sampler, rows) * _chain_steps(sampler, sampler.steps)
         if isinstance(stage, VAEStage):
             self.model.eval()
             fixed += self._mixture()
@@ -218,7 +220,7 @@ class _Counts:
 
     def _chains(self, sampler: SamplerSettings, rows: int, steps: int) -> Count:
         """Chains of so many steps; where nets are large, those of another number of rows tell, too."""
-        brief = sampler.model_copy(update={"steps": steps, "warmup": 0})
+        brief = sampler.model_copy(update={"steps": steps, "warmup": 0, "gradients": None})
         for known_rows, count in self._known_chains.get((type(brief), steps), {}).items():
             if known_rows == rows or sum(count.values()) > FEW_OPERATIONS:
                 return count * (rows / known_rows)
@@ -236,7 +238,7 @@ class _Counts:
         sampler, show = model.settings.sampler, model.show_of("vaebm")
         ends = of(lambda: model.render(model.draw(CHAINS, generator, "start"), show, generator))
         begin, one = (self._chains(sampler, CHAINS, steps) for steps in (0, 1))
-        return ends + begin + (one - begin) * (sampler.steps + sampler.warmup)
+        return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,12 @@ class _Backward:
         return 1.0
 
 
+def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
+    """Warm-up included, as far as the bound on gradients allows."""
+    allowed = math.inf if sampler.gradients is None else sampler.gradients / sampler.build().gradients_per_step
+    return min(steps + sampler.warmup, allowed)
+
+
 def _phases(recipe: Recipe) -> dict[str, PhaseSettings | None]:
     stage = getattr(recipe, "energy_stage", None)
     return {} if stage is None else stage.phases
@@ -296,7 +304,7 @@ def _brief_phase(phase: PhaseSettings, stage: EnergyStageSettings) -> PhaseSetti
     if isinstance(phase, RatioRoundsSettings):
         phase = phase.model_copy(update={"chains": rows, "restart_steps": 1})
     if isinstance(phase, RatioRoundsSettings | ContrastiveDivergenceSettings):
-        return phase.model_copy(update={"sampler": LangevinSettings().model_copy(update={"steps": 0})})
+        return phase.model_copy(update={"sampler": settings_of(Langevin)().model_copy(update={"steps": 0})})
     return phase
 
 

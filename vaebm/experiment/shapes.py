@@ -168,8 +168,8 @@ class Counting(TorchDispatchMode):
         number = args[0].storage_number if operation.is_view and type(args[0]) is Shape else next(STORAGES)
         if operation.makes_several:
             return type(output)(Shape(o, self.device, number) if is_signature(o) else o for o in output)
-        if output is None:
-            return None
+        if not is_signature(output):
+            return output  # nothing, or a number that follows from types and sizes
         shape = Shape(output, self.device, number)
         if func in (aten.any.default, aten.any.dim):
             shape.stand_in = 0
