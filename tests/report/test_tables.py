@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from vaebm.evaluation.metric import quantity
+from vaebm.evaluation.quantity import decimals, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.measures import decimals, measure, written
 from vaebm.report.subjects import SUBJECTS, in_order
 from vaebm.report.tables import columns, measurement_rows, measurements_table
 from vaebm.report.verdict import verdict
@@ -84,7 +85,7 @@ def test_the_best_of_the_models(image_measurements: ImageMeasurements, point_mea
 def test_an_unknown_measurement_is_called_by_its_own_words() -> None:
     (row,) = measurement_rows([Measurement("vendi_score", 3.2, 0.1, 10, {}, "vaebm")])
     assert row.title == "vendi score"
-    assert measure("vendi_score").better is None
+    assert quantity("vendi_score").better is None
     assert shown([Measurement("vendi_score", 3.2, 0.1, 10, {}, "a_new_subject")])
 
 

@@ -9,21 +9,17 @@ import torch
 from torch import nn
 
 from vaebm.errors import InputError
-from vaebm.training.engine import Engine, check_device, fastest_device
+from vaebm.training.engine import Engine, fastest_device
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "abacus", "", "cpu:x"])
 def test_a_device_that_is_not_there(name: str, tmp_path: Path) -> None:
-    sentence = f"there is no device {name!r} on this machine: use --device cpu"
-    for refused in (check_device, fastest_device, lambda name: Engine(name, 0, None, tmp_path)):
-        with pytest.raises(InputError) as refusal:
+    for refused in (fastest_device, lambda name: Engine(name, 0, None, tmp_path)):
+        with pytest.raises(InputError, match=rf"no device {name!r}.* use cpu"):
             refused(name)
-        assert str(refusal.value).startswith(sentence)
 
 
 def test_the_cpu_is_there(engine: Engine) -> None:
-    check_device("cpu")
-    check_device(None)
     assert fastest_device("cpu") == torch.device("cpu")
     assert engine.device == torch.device("cpu")
     assert (engine.rank, engine.world_size, engine.is_main) == (0, 1, True)

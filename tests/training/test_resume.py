@@ -22,7 +22,7 @@ from vaebm.experiment.train import train
 from vaebm.progress import Task
 
 KILLS = 10
-SMOOTHED = [
+NOISY = [
     "vae.likelihood.kind=gaussian",
     "energy.noise_std=0.2",
     "energy_stage.phases.denoising={kind: denoising, iterations: 4}",
@@ -84,7 +84,7 @@ def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path)
     assert weights(tmp_path / "often") == weights(tmp_path / "rarely")
 
 
-@pytest.mark.parametrize("more", [[], SMOOTHED], ids=["samples", "smoothed"])
+@pytest.mark.parametrize("more", [[], NOISY], ids=["samples", "noise"])
 def test_every_checkpoint_leads_to_the_same_end(more: list[str], images: Path, tmp_path: Path) -> None:
     overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=99", *more]
     run = train(images, tmp_path / "run", device="cpu", overrides=overrides)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vaebm.experiment.recipe import load_recipe
-from vaebm.experiment.train import build_model, build_stages, train
+from vaebm.experiment.train import build_model, train
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
@@ -19,7 +19,7 @@ def stages_of(recipe_file: Path, engine: Engine, *overrides: str) -> list[str]:
     recipe = load_recipe(recipe_file, ["data.train_size=20", "data.test_size=20", *overrides])
     data = recipe.data.load()
     training = Training(build_model(recipe, data, engine.device), data.train, engine, silent(), 0)
-    return [stage.name for stage in build_stages(training, recipe)]
+    return [stage.name for stage in recipe.training_settings().stages(training)]
 
 
 def test_in_the_order_of_the_recipe(points: Path, engine: Engine, stages: list[str], tmp_path: Path) -> None:

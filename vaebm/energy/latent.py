@@ -22,13 +22,13 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import at_least_float32, standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy.base import LatentEnergy, linear_from_zero
+from vaebm.energy.base import LatentEnergy, LatentEnergySettings, linear_from_zero
 from vaebm.errors import Diverged
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
@@ -132,25 +132,20 @@ class _BoundedBelow(nn.Module):
         return functional.softplus(x + bound) - functional.softplus(bound)
 
 
-class MixtureEnergySettings(BaseModel):
+class MixtureEnergySettings(LatentEnergySettings):
     """The mixture fitted to the codes, as it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["mixture"] = "mixture"
+    kind: Literal["mixture"] = Field("mixture", description="the mixture as it is")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
-        """E_z with a mixture still to be fitted."""
         return MixtureEnergy(GaussianMixture.standard(components, code_dim))
 
 
-class CorrectionSettings(BaseModel):
+class CorrectionSettings(LatentEnergySettings):
     """The mixture and a net on top, learned as a density ratio of codes to mixture."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["correction"] = "correction"
-    hidden: list[int] = Field([256, 256], min_length=1, description="units in each hidden layer of the net")
+    kind: Literal["correction"] = Field("correction", description="the mixture and a net on top")
+    hidden: list[int] = Field([256, 256], min_length=1, description="widths of the hidden layers")
     bound: float = Field(
         3.0,
         gt=0,

@@ -36,13 +36,10 @@ from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.settings import settings_of
 from vaebm.training.codes import ROWS_AT_ONCE, codes_of_data
 from vaebm.training.engine import Engine
-from vaebm.training.estimators.latent import LatentStage
-from vaebm.training.estimators.settings import (
-    ContrastiveDivergenceSettings,
-    EnergyStageSettings,
-    PhaseSettings,
-    RatioRoundsSettings,
-)
+from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
+from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
+from vaebm.training.estimators.latent import LatentEstimator
+from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer
 from vaebm.training.stages import TrainingSettings
@@ -188,7 +185,7 @@ class _Counts:
             step = of(lambda: stage.step(0))
         if isinstance(phase, RatioRoundsSettings) or sum(step.values()) < FEW_OPERATIONS:
             step = of(lambda: stage.step(1))  # without what the first one prepares
-        if isinstance(stage, LatentStage):
+        if isinstance(stage, LatentEstimator):
             settings = self.recipe.energy_stage.latent
             fixed *= min(settings.codes, iterations * settings.batch_size) / ROWS_AT_ONCE
         if isinstance(phase, RatioRoundsSettings):
@@ -266,7 +263,7 @@ class _Backward:
     """In an optimizer's place: the backward pass, and as many passes over the weights as an optimizer makes."""
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.weights, self.average = optimizer.weights, optimizer.average
+        self.weights, self.ema = optimizer.weights, optimizer.ema
 
     def step(self, loss: Tensor, rate: float) -> float:
         for weight in self.weights:
@@ -284,7 +281,7 @@ def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
     return min(steps + sampler.warmup, allowed)
 
 
-def _phases(recipe: Recipe) -> dict[str, PhaseSettings | None]:
+def _phases(recipe: Recipe) -> dict[str, EstimatorSettings | None]:
     stage = getattr(recipe, "energy_stage", None)
     return {} if stage is None else stage.phases
 
@@ -299,8 +296,8 @@ def _briefly(settings: TrainingSettings) -> TrainingSettings:
     return settings.model_copy(update={"energy_stage": stage.model_copy(update={"latent": latent, "phases": phases})})
 
 
-def _brief_phase(phase: PhaseSettings, stage: EnergyStageSettings) -> PhaseSettings:
-    rows = phase.batch_size or stage.batch_size
+def _brief_phase(phase: EstimatorSettings, defaults: PhaseDefaults) -> EstimatorSettings:
+    rows = phase.batch_size or defaults.batch_size
     if isinstance(phase, RatioRoundsSettings):
         phase = phase.model_copy(update={"chains": rows, "restart_steps": 1})
     if isinstance(phase, RatioRoundsSettings | ContrastiveDivergenceSettings):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy import DataEnergySettings, DecodedEnergy, Energy, LatentEnergySettings, TotalEnergy
+from vaebm.energy import (
+    DATA_ENERGIES,
+    JOINT_ENERGIES,
+    LATENT_ENERGIES,
+    DataEnergySettings,
+    DecodedEnergy,
+    Energy,
+    JointEnergySettings,
+    LatentEnergySettings,
+    TotalEnergy,
+)
 from vaebm.models.base import ModelSettings
 from vaebm.models.draws import DrawSettings
 from vaebm.models.saved import MODELS
 from vaebm.models.vaebm import VAEBM
-from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
+from vaebm.vae import VAE, VAES, CodeMixtureSettings, VAESettings
 
 
 class _Settings(BaseModel):
@@ -21,9 +31,11 @@ class _Settings(BaseModel):
 
 
 class EnergySettings(_Settings):
-    """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
+    """The terms of E(x, z); null leaves one out."""
 
-    image: DataEnergySettings | None = Field(None, description="the term on x, of images or of points")
+    image: Annotated[DataEnergySettings, DATA_ENERGIES] | None = Field(
+        None, description="the term on x, of images or of points"
+    )
     input: Literal["sample", "mean"] = Field(
         "sample",
         description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
@@ -34,8 +46,10 @@ class EnergySettings(_Settings):
         description="standard deviation of the noise that data and decoder both carry where the energy looks at them;"
         " show such samples denoised; 0 adds none",
     )
-    latent: LatentEnergySettings | None = Field(None, description="the term on z, with exact samples of the codes")
-    joint: None = Field(None, description="the place of a term on x and z, which does not exist yet")
+    latent: Annotated[LatentEnergySettings, LATENT_ENERGIES] | None = Field(
+        None, description="the term on z, with exact samples of the codes"
+    )
+    joint: Annotated[JointEnergySettings, JOINT_ENERGIES] | None = Field(None, description="the term on x and z")
 
     def build(self, data_shape: tuple[int, ...], vae: VAE, components: int, generator: torch.Generator) -> TotalEnergy:
         """The terms for data of this shape and this VAE, weights drawn from `generator` in this order."""
@@ -45,6 +59,8 @@ class EnergySettings(_Settings):
             terms["image"] = DecodedEnergy(on_data, vae) if self.input == "mean" else on_data
         if self.latent is not None:
             terms["latent"] = self.latent.build(vae.code_dim, components, generator)
+        if self.joint is not None:
+            terms["joint"] = self.joint.build(data_shape, vae.latent_dim, generator)
         return TotalEnergy(terms)
 
 
@@ -54,7 +70,7 @@ class VAEBMSettings(DrawSettings, ModelSettings):
     changeable: ClassVar[frozenset[str]] = frozenset(DrawSettings.model_fields)
 
     kind: Literal["vaebm"] = Field("vaebm", description="the model family")
-    vae: VAESettings = Field(description="the variational autoencoder")
+    vae: Annotated[VAESettings, VAES] = Field(description="the variational autoencoder")
     energy: EnergySettings = Field(EnergySettings(), description="the terms of the energy")
     code_mixture: CodeMixtureSettings = Field(
         CodeMixtureSettings(), description="the mixture fitted to the codes, the baseline"

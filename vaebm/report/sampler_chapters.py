@@ -10,10 +10,10 @@ from torch import Tensor
 from vaebm.comparison.folder import Comparison
 from vaebm.data import POINTS, DataSet
 from vaebm.data.splits import Truth
+from vaebm.evaluation.quantity import written
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.races import Estimate, Racer, estimates, lanes, rows
-from vaebm.report.measures import written
 from vaebm.report.sampler_rows import colour, label, short, title_of
 from vaebm.report.subjects import subject
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vaebm.report.measures import measure, written
+from vaebm.evaluation.metric import quantity as quantity_of
+from vaebm.evaluation.quantity import written
 from vaebm.sampling import KERNELS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def quantities(rows: Sequence[Row]) -> list[Quantity]:
 
 def title_of(name: str) -> str:
     """What a measurement is called on an axis."""
-    return next((quantity.title for quantity in QUANTITIES if quantity.name == name), measure(name).title)
+    return next((quantity.title for quantity in QUANTITIES if quantity.name == name), quantity_of(name).title)
 
 
 def short(value: float | None, digits: int = 3) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vaebm.evaluation.metric import quantity
+from vaebm.evaluation.quantity import written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.measures import measure, written
 from vaebm.report.subjects import FLOORS, subject
 
 DECIDING = ("frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
@@ -54,7 +55,7 @@ def verdict(measurements: Sequence[Measurement]) -> Verdict:
 
 
 def _verdict(name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str]) -> Verdict:
-    what = measure(name)
+    what = quantity(name)
     ours = by_subject["vaebm"]
     gains = {key: _gain(ours, by_subject[key], what.better == "higher") for key in rivals}
     outcome, (first, *others) = _outcome(*gains[rivals[0]]), rivals

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vaebm.evaluation.metric import quantity
+from vaebm.evaluation.quantity import written
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.figures.canvas import INK, MUTED, chart, svg
-from vaebm.report.measures import measure, written
 from vaebm.report.subjects import FLOORS, in_order, subject
 
 LOG_FROM = 8.0  # ratio of largest to smallest from which the axis is logarithmic
@@ -15,7 +16,7 @@ POWERS_FROM = 200.0  # and from which it has numbers at powers of ten alone: mor
 
 def scores(name: str, measurements: Mapping[str, Measurement]) -> bytes:
     """An SVG of the measurements of one name, by subject."""
-    what = measure(name)
+    what = quantity(name)
     keys = in_order(set(measurements))
     values = {key: measurements[key].value * what.factor for key in keys}
     errors = {key: measurements[key].stderr * what.factor for key in keys}

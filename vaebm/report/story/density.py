@@ -9,13 +9,13 @@ from torch import Tensor
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
+from vaebm.evaluation.metric import quantity
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.densities import Densities, densities
 from vaebm.report.exhibits import Exhibits
 from vaebm.report.figures import plane
 from vaebm.report.figures.plane_row import row_of_clouds, row_of_maps
-from vaebm.report.measures import measure
 from vaebm.report.subjects import in_order, subject
 
 
@@ -114,7 +114,7 @@ def _near(data: DataSet, points: Tensor) -> Tensor | None:
 def _log_likelihoods(found: Densities, measured: Sequence[Measurement]) -> dict[str, str]:
     """As measured; where that is missing, on fewer points and the grids of the maps."""
     numbers = {m.subject: m for m in [*found.log_likelihoods, *(m for m in measured if m.name == "log_likelihood")]}
-    return {key: measure(m.name).said(m) for key, m in numbers.items()}
+    return {key: quantity(m.name).said(m) for key, m in numbers.items()}
 
 
 def _highest(found: Densities) -> float:

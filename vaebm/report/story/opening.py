@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from vaebm.energy import Energy
+from vaebm.evaluation.metric import quantity
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel
 from vaebm.report.chapter import Plate
 from vaebm.report.figures.scores import scores
-from vaebm.report.measures import measure
 from vaebm.report.story.words import counted, duration, sampler_in_words
 from vaebm.report.verdict import Verdict, verdict
 
@@ -56,7 +56,7 @@ def opening(run: Run, model: NoiseSpaceModel) -> Opening:
 def _plate(decided: Verdict) -> Plate | None:
     if decided.name is None:
         return None
-    what = measure(decided.name)
+    what = quantity(decided.name)
     side = {"lower": "left", "higher": "right", None: "right"}[what.better]
     goal = " The dotted line is the goal: no model is expected to pass it." if _has_goal(decided) else ""
     return Plate(

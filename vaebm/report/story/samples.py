@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from vaebm.data import DataSet
+from vaebm.evaluation.metric import quantity
 from vaebm.models import Show
 from vaebm.report.chapter import Chapter, Plate, Plates
 from vaebm.report.exhibits import Exhibits
 from vaebm.report.figures import sheet
 from vaebm.report.figures.pictures import Panel, side_by_side
-from vaebm.report.measures import measure
 from vaebm.report.story.words import SHOWN, STARTS, counted, sampler_in_words
 from vaebm.report.subjects import subject
 from vaebm.report.verdict import Verdict
@@ -122,5 +122,5 @@ def _pairs(exhibits: Exhibits) -> Plates:
 def _numbers(decided: Verdict) -> dict[str, str]:
     if decided.name is None:
         return {}
-    what = measure(decided.name)
+    what = quantity(decided.name)
     return {key: f"{what.title} {what.said(m)}" for key, m in decided.measurements.items()}

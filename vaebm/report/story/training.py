@@ -26,7 +26,7 @@ def training_chapter(run: Run) -> Chapter:
     energy = [row for row in history if "elbo" not in row]
     blocks = []
     if vae:
-        blocks.append(Plates(_vae_plates(vae, run.recipe.vae_stage.kl_weight), 400, 540))
+        blocks.append(Plates(_vae_plates(vae, getattr(run.recipe.vae_stage.objective, "kl_weight", 1.0)), 400, 540))
     if energy:
         blocks.append(Plates(_energy_plates(energy, _stage_lengths(run)), 400, 540))
     sentences = ["Each point is the mean over the iterations since the one before it."]
