@@ -315,7 +315,7 @@ class BernoulliSettings(_Settings):
 
 
 class LogisticMixtureSettings(_Settings):
-    """Discretised logistics."""
+    """A mixture of discretised logistic distributions."""
 
     kind: Literal["logistic_mixture"] = Field("logistic_mixture", description="the kind of p(x | z)")
     components: int = Field(5, ge=1, description="logistics in the mixture of each value")
