@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from vaebm.report.samplers import write_samplers_page
 
 from vaebm import metrics, sampling
 from vaebm.comparison.candidate import Setup
@@ -19,7 +20,6 @@ from vaebm.errors import InputError
 from vaebm.evaluation.feature_space import FeatureSpace
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.report.samplers import write_samplers_page
 from vaebm.sampling import MALA
 
 FEW: dict[str, Any] = {"gradients": 40, "n": 64}

@@ -35,7 +35,7 @@ from vaebm.evaluation.stored_draws import StoredDraws, stored_rows
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.stacked_classifier import is_stacked
 from vaebm.models import Model, NoiseSpaceModel, Show
-from vaebm.models.draws import Batches
+from vaebm.models.base import Batches
 from vaebm.progress import Progress
 from vaebm.wording import did_you_mean
 

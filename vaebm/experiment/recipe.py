@@ -37,7 +37,9 @@ class LoggingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
-    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = None
+    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = Field(
+        None, description="an experiment tracker that gets the same numbers; null: none"
+    )
 
 
 class Recipe(BaseModel):

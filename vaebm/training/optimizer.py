@@ -10,6 +10,7 @@ https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -79,21 +80,24 @@ class Optimizer:
         ema_decay: float,
         kind: OptimizerKind = "adam",
     ) -> None:
-        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self.weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
-        self._optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, fused=True)
-            if kind == "adam"
-            else torch.optim.Adamax(self._weights, lr=learning_rate, betas=betas, foreach=True)
-        )
+        self._betas, self._kind = betas, kind
         self.ema = ExponentialAverage(module, ema_decay)
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        # Made when it is first used: torch imports its compiler for it, which takes a second.
+        if self._kind == "adam":
+            return torch.optim.Adam(self.weights, lr=self._learning_rate, betas=self._betas, fused=True)
+        return torch.optim.Adamax(self.weights, lr=self._learning_rate, betas=self._betas, foreach=True)
 
     def step(self, loss: Tensor, rate: float) -> float:
         """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._engine.average_gradients(self._weights)
-        norm = nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
+        self._engine.average_gradients(self.weights)
+        norm = nn.utils.clip_grad_norm_(self.weights, self._clip_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * self._learning_rate
         self._optimizer.step()

@@ -35,7 +35,7 @@ class VAEStageSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    iterations: int = Field(4000, ge=1, description="optimizer steps")
+    iterations: int = Field(4000, ge=1, description="steps of the optimizer")
     batch_size: int = Field(128, ge=1, description="data points in a batch")
     optimizer: OptimizerKind = Field("adam", description="Adam, or Adamax as published for the NVAE")
     learning_rate: float = Field(1e-3, gt=0, description="the highest rate; it falls linearly to 0")

@@ -62,7 +62,7 @@ class EstimatorSettings(BaseModel):
 class IteratedSettings(EstimatorSettings):
     """An estimator that runs for a number of iterations."""
 
-    iterations: int = Field(1500, ge=1, description="optimizer steps")
+    iterations: int = Field(1500, ge=1, description="steps of the optimizer")
 
 
 class Estimator(LearningStage):

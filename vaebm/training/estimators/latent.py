@@ -26,7 +26,7 @@ class LatentStageSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    iterations: int = Field(1500, ge=1, description="optimizer steps")
+    iterations: int = Field(1500, ge=1, description="steps of the optimizer")
     batch_size: int = Field(256, ge=1, description="codes in a batch")
     learning_rate: float = Field(5e-4, gt=0, description="the highest rate; it falls linearly to 0")
     warmup_iterations: int = Field(20, ge=0, description="iterations over which the learning rate rises")
@@ -56,7 +56,7 @@ class LatentEstimator(LearningStage):
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training
-        n, generator = t.engine.share(s.batch_size), t.engine.generator
+        n, generator = t.engine.per_process(s.batch_size), t.engine.generator
         chosen = torch.randint(len(self.codes), (n,), generator=generator, device=self.codes.device)
         with t.model.autocast():
             loss, figures = self.loss(chosen, generator)

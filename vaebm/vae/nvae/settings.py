@@ -41,7 +41,7 @@ class NVAESettings(VAESettings):
     expansion: int = Field(3, ge=1, description="of channels inside a decoder cell; 6 as published")
     kernel_size: Literal[3, 5, 7] = Field(5, description="of a decoder cell's depth-wise convolution; 5 as published")
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
-    norm: Norm = Field("weight", description="of convolutions")
+    norm: Norm = Field("weight", description="normalisation of the convolutions")
     gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
     likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z)")
 
