@@ -152,7 +152,7 @@ def test_colour_images_that_are_not_square(make_run: MakeRun, colour_folder: Pat
         (["init.importance_samples=2"], "the energy on x chose"),
         (["energy.latent={kind: correction, hidden: [8]}"], "codes that follow the energy on them"),
         (["energy.latent={kind: flow, width: 8}", "fix_codes=true"], "codes that follow the energy on them"),
-        (["fix_codes=true"], "the pixel noise (64 dimensions)"),
+        (["fix_codes=true"], "pixel noise (64 dimensions)"),
         (["show=denoised"], "denoised"),
         (["show=mean", "sampler={kind: mala, steps: 4}"], "moves were accepted"),
     ],

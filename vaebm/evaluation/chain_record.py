@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaebm.data import POINTS, modality_of
+from vaebm.data import modality_of
 from vaebm.energy import MixtureEnergy
 from vaebm.evaluation.records import load_record, packed, save_record, unpacked
 from vaebm.models import NoiseSpaceModel
@@ -184,6 +184,6 @@ def _start_of(model: NoiseSpaceModel) -> Start:
 
 
 def _chains_kept(data_shape: tuple[int, ...], steps: int) -> int:
-    if modality_of(data_shape) is POINTS:
+    if not modality_of(data_shape).pictured:
         return POINT_CHAINS
     return max(MIN_CHAINS, min(MAX_CHAINS, MAX_VALUES // (steps * math.prod(data_shape))))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vaebm.data import POINTS, DataSet
+from vaebm.data import DataSet
 from vaebm.evaluation import StoredDraws
 from vaebm.evaluation.chain_record import ChainRecord, record_chains
 from vaebm.evaluation.density_maps import DensityMaps, map_densities
@@ -75,7 +75,7 @@ def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
             chains = record_chains(model, progress)
             chains.save(path, draws.model_sha256)
         path = path.with_name("densities.safetensors")
-        if data.modality is POINTS and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
+        if not data.modality.pictured and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
             densities = map_densities(model, data)
             densities.save(path, draws.model_sha256)
     return Illustrations(draws, _facts(model, refused), chains, densities)

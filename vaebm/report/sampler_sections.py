@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebm.comparison.folder import Comparison
-from vaebm.data import POINTS, DataSet
+from vaebm.data import DataSet
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.evaluation.quantity import written
 from vaebm.evaluation.records import unpacked
@@ -193,7 +193,7 @@ def drawn_section(data: DataSet, comparison: Comparison) -> Section:
         "These are the first images of each sampler, not chosen. Image i of chains of learned kernels began at image i"
         " of the start."
     )
-    if data.modality is POINTS:
+    if not data.modality.pictured:
         sentence = (
             f"These are the first {min(POINTS_SHOWN, comparison.protocol['n']):,} points of each sampler. Points beyond"
             f" three standard deviations of every mode are {plane.STRAY_NAME}."
@@ -202,7 +202,7 @@ def drawn_section(data: DataSet, comparison: Comparison) -> Section:
 
 
 def _picture(data: DataSet, x: Tensor, paint: str) -> bytes:
-    if data.modality is POINTS:
+    if not data.modality.pictured:
         points = x[:POINTS_SHOWN].float()
         return plane.scatter(points, paint, extent_of(data.test.all()), plane.near_a_mode(points, data.truth))
     return sheet.png(sheet.square_sheet(unpacked(x.permute(0, 3, 1, 2)), sheet.grid_side(data.shape)))

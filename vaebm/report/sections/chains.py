@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from vaebm.data import POINTS, DataSet
+from vaebm.data import DataSet
 from vaebm.evaluation.chain_record import ChainRecord, film_steps, milestones
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
@@ -40,7 +40,7 @@ def chains_section(report: ReportData) -> Section | None:
 def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes:
     """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, `columns` of them a row."""
     kept = [(step_label(step, chains.total), x) for step, x in chains.at(milestones(chains.total))]
-    if data.modality is POINTS:
+    if not data.modality.pictured:
         clouds = [plane.Cloud(label, x, subject("vaebm").colour, plane.near_a_mode(x, data.truth)) for label, x in kept]
         return plane.snapshots(clouds, extent_of(data.train.all()), columns)
     rows = max(2, min(STRIP_ROWS, sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)))
@@ -79,7 +79,7 @@ def _sentences(chains: ChainRecord) -> list[str]:
 
 
 def _strip_caption(data: DataSet, chains: ChainRecord) -> str:
-    if data.modality is not POINTS:
+    if data.modality.pictured:
         kept = "." if not chains.run.moves_codes else ", and whether a chain keeps to its subject or turns to another."
         return (
             f"Each row is one chain, each column a number of steps. See how soon grain goes and strokes connect{kept}"
