@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vaebm.report.samplers import write_samplers_page
 
 from vaebm import metrics, sampling
 from vaebm.comparison.candidate import Setup
@@ -20,6 +19,7 @@ from vaebm.errors import InputError
 from vaebm.evaluation.feature_space import FeatureSpace
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
+from vaebm.report.sampler_page import write_samplers_page
 from vaebm.sampling import MALA
 
 FEW: dict[str, Any] = {"gradients": 40, "n": 64}

@@ -4,12 +4,14 @@
 
 The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent; what is measured
 of them gives the rate and the bandwidth for all others. The overhead is what an operation takes in a net so small that
-there is nothing to compute, forwards and backwards.
+there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it, so that other programs
+do not count.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -82,24 +84,26 @@ class Machine:
         if named.get("device") is not None:
             named["device"] = self.device
         with torch.no_grad():
-            return self._quickest(lambda: operation.function(*inputs, **named), 2)
+            return self._typical(lambda: operation.function(*inputs, **named), 3)
 
     def _overhead(self) -> float:
         layers = [nn.utils.skip_init(nn.Linear, 4, 4, device=self.device) for _ in range(LAYERS)]
         net = nn.Sequential(*(part for layer in layers for part in (layer, nn.SiLU())))
         x = torch.ones(4, 4, device=self.device)
-        return self._quickest(lambda: net(x).sum().backward(), 5) / (OPERATIONS_OF_A_LAYER * LAYERS)
+        return self._typical(lambda: net(x).sum().backward(), 5) / (OPERATIONS_OF_A_LAYER * LAYERS)
 
-    def _quickest(self, run: Callable[[], object], times: int) -> float:
+    def _typical(self, run: Callable[[], object], times: int) -> float:
         first = self._timed(run)
-        return first if first > MAX_KERNEL else min(self._timed(run) for _ in range(times))
+        return first if first > MAX_KERNEL else statistics.median(self._timed(run) for _ in range(times))
 
     def _timed(self, run: Callable[[], object]) -> float:
-        started = time.perf_counter()
+        on_cpu = self.device.type == "cpu"
+        clock = time.thread_time if on_cpu else time.perf_counter
+        started = clock()
         run()
-        if self.device.type != "cpu":
-            torch.empty(1, device=self.device).add_(1).item()  # waits
-        return time.perf_counter() - started
+        if not on_cpu:
+            torch.zeros(1, device=self.device).item()  # waits
+        return clock() - started
 
     def _tensor(self, signature: Signature) -> Tensor:
         size, stride, dtype = signature
