@@ -20,7 +20,6 @@ from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 
 from vaebm.errors import InputError
-from vaebm.heap import keep_freed_memory
 from vaebm.models.saved import checked_device
 
 Made = TypeVar("Made")
@@ -64,7 +63,6 @@ class Engine:
 
     def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
         fastest_device(device)
-        keep_freed_memory()
         if tracker is not None and tracker not in {str(known) for known in get_available_trackers()}:
             raise InputError(
                 f"logging.tracker={tracker} needs a package that is not installed: install it, or set it to null"
