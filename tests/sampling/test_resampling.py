@@ -69,6 +69,26 @@ def test_the_reference_draws_from_our_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+class Disturbed:
+    """A reference; while it draws, another thread draws from the global generator."""
+
+    def sample(self, shape: tuple[int]) -> torch.Tensor:
+        first = torch.randn(*shape, 1)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(torch.rand, 1).result()
+        return torch.cat([first, torch.randn(*shape, 1)], dim=1)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(value))
+
+
+def test_other_threads_do_not_disturb_a_draw() -> None:
+    drawn = draw_reference(Disturbed(), 5, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    expected = [torch.randn(5, 1, generator=generator) for _ in "ab"]
+    assert torch.equal(drawn, torch.cat(expected, dim=1))
+
+
 def test_threads_draw_from_their_own_generators() -> None:
     def draw(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
