@@ -26,7 +26,7 @@ from vaebm.errors import Diverged
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.train import build_model, build_stages
+from vaebm.experiment.train import build_model
 from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.training.checkpoint import Checkpoints
@@ -138,7 +138,7 @@ def train_energy(
     run = Run.create(folder, recipe)
     engine = Engine("cpu", seed, None, folder)
     training = Training(build_model(recipe, run.data(), engine.device), run.data().train, engine, silent(), seed)
-    stages = build_stages(training, recipe)
+    stages = recipe.training_settings().stages(training)
 
     def go(part: list[Stage], name: str) -> None:
         log = MetricsLog(folder / f"{name}.jsonl", recipe.logging.every, True)

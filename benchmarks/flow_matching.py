@@ -11,7 +11,7 @@ norms, swish, no attention; Adam 1e-3 down to 0 along a cosine over the given mi
 weights with decay 0.999, bfloat16 where the processor multiplies it. The clock counts training alone: a run that was
 stopped gets no more time than another.
 
-Measured with the recipes' yardstick: FID-768 of 5,000 samples against 10,000 training images and, for sets with
+Measured with the recipes' features: FID-768 of 5,000 samples against 10,000 training images and, for sets with
 labels, the recipe's own classifier on 10,000, as they come and with pixels beyond 0.8 set to the end of the range;
 seconds to draw. The run lies in runs/flow_matching/DATA-MINUTESmin-SEED; results go to results/flow_matching.json, one
 record for each measurement, data set, seed and showing.
@@ -36,7 +36,10 @@ from torch.nn import functional
 from results import hardware, version
 from vaebm import metrics
 from vaebm.data import KINDS, DataSet
-from vaebm.experiment.yardstick import INCEPTION_SAMPLES, Yardstick, YardstickSettings
+from vaebm.evaluation.feature_space import INCEPTION_SAMPLES, FeatureSpace
+from vaebm.evaluation.metric import Given, on_features
+from vaebm.evaluation.settings import FeatureSettings
+from vaebm.metrics.measurement import Measurement
 from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.progress import on_terminal
 
@@ -212,20 +215,30 @@ def snapped(x: Tensor) -> Tensor:
 def measure(data: DataSet, x: Tensor, precision: str) -> list[dict[str, Any]]:
     """Distances of the samples as they come, and snapped."""
     of_inception = min(len(x), INCEPTION_SAMPLES)
-    settings: dict[str, YardstickSettings] = {
-        "inception-768": YardstickSettings(n=of_inception, reference_n=REFERENCES, precision=precision)
+    settings: dict[str, FeatureSettings] = {
+        "inception-768": FeatureSettings(n=of_inception, reference_n=REFERENCES, precision=precision)
     }
     if data.class_names is not None:
-        settings["classifier"] = YardstickSettings(n=len(x))
-    yardsticks = [
-        Yardstick(name, chosen, len(x), data, lambda: classifier(data), torch.device("cpu"), on_terminal())
+        settings["classifier"] = FeatureSettings(n=len(x))
+    spaces = [
+        FeatureSpace(name, chosen, len(x), data, lambda: classifier(data), torch.device("cpu"), on_terminal())
         for name, chosen in settings.items()
     ]
     return [
         m.with_subject("flow_matching").with_settings(show=show).to_json()
         for show, images in (("sample", x), ("snapped", snapped(x)))
-        for chosen in yardsticks
-        for m in chosen.of_draws([images[: chosen.n]])
+        for chosen in spaces
+        for m in on_space(chosen, images)
+    ]
+
+
+def on_space(space: FeatureSpace, images: Tensor) -> list[Measurement]:
+    """All that can be measured of samples that no model of ours made."""
+    given = Given("flow_matching", space.data, None, 0, [images[: space.n]], space)
+    return [
+        m.with_settings(**space.protocol(metric.balls), **space.features.settings, split="train")
+        for metric in on_features(space)
+        for m in metric.measure(given)
     ]
 
 

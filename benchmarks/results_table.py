@@ -20,15 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vaebm.experiment.evaluation import OF_NO_SHOW
+from vaebm.evaluation import all_quantities, is_shown
+from vaebm.evaluation.quantity import NO_BREAK, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.measures import MEASURES, NO_BREAK, written
 from vaebm.report.subjects import subject
 from vaebm.report.tables import Row, columns, measurement_rows, protocols
 
 Record = dict[str, Any]
 Key = tuple[str, str, str | None, str | None]  # name, subject, features, show
-ORDER = list(MEASURES)
+ORDER = list(all_quantities())
 PLACE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -73,7 +73,7 @@ def fill(page: str, results: Path) -> str:
 
 
 def _key(measured: Measurement) -> Key:
-    show = None if measured.name in OF_NO_SHOW else measured.settings.get("show")
+    show = measured.settings.get("show") if is_shown(measured.name) else None
     return measured.name, measured.subject, measured.settings.get("features"), show
 
 
@@ -81,7 +81,7 @@ def _median(found: Sequence[Measurement]) -> Measurement:
     """A measurement of several seeds as one; what differs between them is not in its settings."""
     first = found[0]
     settings = {key: value for key, value in first.settings.items() if _agree(found, key)}
-    if first.name in OF_NO_SHOW:
+    if not is_shown(first.name):
         settings.pop("show", None)
     settings.pop("seed", None)  # of the evaluation, the same for all: beside seeds of training it would mislead
     value, stderr = (statistics.median(numbers) for numbers in zip(*((m.value, m.stderr) for m in found), strict=True))

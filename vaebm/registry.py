@@ -46,14 +46,18 @@ class Registry(dict[str, PartT]):
     Args:
         noun: what messages call a part.
         settings: gives the settings of a part; the parts are their own settings unless given.
+        default: the kind that is meant where a recipe names none.
     """
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a registry is equal to itself alone
 
     def __init__(
-        self, noun: str, settings: Callable[[PartT], type[BaseModel]] = lambda part: cast(type[BaseModel], part)
+        self,
+        noun: str,
+        settings: Callable[[PartT], type[BaseModel]] = lambda part: cast(type[BaseModel], part),
+        default: str | None = None,
     ) -> None:
-        self.noun, self.settings = noun, settings
+        self.noun, self.settings, self.default = noun, settings, default
         self._known: tuple[PartT, ...] = ()
         self._adapter: TypeAdapter[Any] | None = None
 
@@ -76,6 +80,8 @@ class Registry(dict[str, PartT]):
     def adapter(self) -> TypeAdapter[Any]:
         """Reads the settings of any registered kind."""
         known = tuple(self.values())
+        if not known:
+            raise ValueError(f"no {self.noun} is registered: leave it out")
         if self._adapter is None or known != self._known:
             kinds = tuple(self.settings(part) for part in known)
             union: Any = Annotated[Union[kinds], Field(discriminator="kind")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
@@ -83,10 +89,12 @@ class Registry(dict[str, PartT]):
         return self._adapter
 
     def _validated(self, value: object) -> Any:
+        if self.default is not None and isinstance(value, dict) and "kind" not in value:
+            return self.settings(self[self.default]).model_validate(value)
         return self.adapter.validate_python(value)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(self.adapter.core_schema)
+        return handler(self.adapter.core_schema) if self else {}

@@ -16,10 +16,10 @@ from vaebm.comparison.kernel_candidate import KernelCandidate
 from vaebm.comparison.run import compare_samplers
 from vaebm.comparison.scorer import ImageScorer
 from vaebm.errors import InputError
+from vaebm.evaluation.feature_space import FeatureSpace
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.yardstick import Yardstick
-from vaebm.report.samplers import write_samplers_page
+from vaebm.report.sampler_page import write_samplers_page
 from vaebm.sampling import MALA
 
 FEW: dict[str, Any] = {"gradients": 40, "n": 64}
@@ -103,7 +103,7 @@ def test_images_are_compared_by_their_features_and_energies(
     images: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageScorer, "features", lambda *_: {})
-    monkeypatch.setattr(Yardstick, "features", metrics.pixel_features())
+    monkeypatch.setattr(FeatureSpace, "features", metrics.pixel_features())
     done = compare_samplers(images, out=tmp_path, only=["recipe", "mala", "importance"], gradients=30, n=128)
     assert [row["sampler"] for row in done.rows] == ["recipe", "mala", "importance"]
     for row in done.rows:

@@ -7,21 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from vaebm.data import DigitsSettings, Split
+from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
-from vaebm.experiment import evaluation as module
-from vaebm.experiment import point_evaluation, sample
-from vaebm.experiment.evaluate import evaluate
+from vaebm.evaluation import likelihood, metric
+from vaebm.evaluation.stored_draws import stored_rows
+from vaebm.experiment.evaluate import evaluate, stored_draws
+from vaebm.experiment.illustrate import MIN_IMAGES, illustrate
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.sample import draw_noise
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import VAEBM
+from vaebm.models import VAEBM, draws
 
 pytestmark = pytest.mark.filterwarnings("ignore:a Frechet distance of")
 
@@ -49,7 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         def log_likelihood(self, points: Any) -> Measurement:
             return Measurement("log_likelihood", -2.0, 0.01, len(points), {"method": "quadrature"})
 
-    monkeypatch.setattr(point_evaluation, "plane_quadrature", lambda model, with_energy: Density())
+    monkeypatch.setattr(metric, "plane_quadrature", lambda model, with_energy: Density())
 
 
 def keys(measurements: list[Measurement]) -> set[tuple[str, str]]:
@@ -121,7 +123,7 @@ def inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(safetensors.torch.save(state))
 
 
-def test_yardsticks_stand_beside_each_other(
+def test_feature_spaces_stand_beside_each_other(
     digits_run: Run, inception: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = ["evaluation.features={classifier: {n: 30}, inception-64: {n: 20, reference_n: 40}}"]
@@ -135,7 +137,7 @@ def test_yardsticks_stand_beside_each_other(
     assert {m.settings["samples_asked"] for m in found if m.name == "seconds_per_thousand"} <= {30}
     assert len(list((tmp_path / "cache" / "vaebm" / "features").iterdir())) == 2  # training and held-out images
     # What is measured on one of them is kept when the other is asked for, or measured in another way.
-    monkeypatch.setattr(module, "draw_noise", None)
+    monkeypatch.setattr(VAEBM, "draw", None)
     before = saved(digits_run)
     for same in (both, ["evaluation.features={inception-64: {n: 20, reference_n: 40}}"]):
         again = evaluate(digits_run, overrides=same, subjects=["held_out"], only=["frechet_distance"])
@@ -181,15 +183,15 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
     whole = {(m.name, m.subject): m.value for m in evaluate(points_run)}
     (points_run.path / "measurements.json").unlink()
     drawn: list[str] = []
-    real = draw_noise
+    real = VAEBM.draw
 
-    def draw(model: Any, n: int, subject: Any, *further: Any) -> Any:
+    def draw(model: Any, n: int, generator: Any, subject: Any, *further: Any, **more: Any) -> Any:
         drawn.append(subject)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return real(model, n, subject, *further)
+        return real(model, n, generator, subject, *further, **more)
 
-    monkeypatch.setattr(module, "draw_noise", draw)
+    monkeypatch.setattr(VAEBM, "draw", draw)
     with pytest.raises(KeyboardInterrupt):
         evaluate(points_run)
     assert {subject for _, subject in keys(points_run.measurements())} == {"truth", "vae"}
@@ -202,8 +204,8 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
 def test_what_is_measured_by_the_same_protocol_is_kept(points_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate(points_run)
     before = saved(points_run)
-    monkeypatch.setattr(module, "draw_noise", None)
-    monkeypatch.setattr(module, "elbo", None)
+    monkeypatch.setattr(VAEBM, "draw", None)
+    monkeypatch.setattr(likelihood, "elbo", None)
     assert [m.to_json() for m in evaluate(points_run)] == before
 
 
@@ -232,15 +234,16 @@ def test_n(points_run: Run) -> None:
 def test_only(points_run: Run) -> None:
     assert {m.name for m in evaluate(points_run, only=["mode_kl"])} == {"mode_kl"}
     assert {m.name for m in evaluate(points_run, only=["elbo", "log_z"])} == {"mode_kl", "elbo", "log_z"}
-    for name, hint in [("mode_k", "did you mean 'mode_kl'?"), ("zzz", "there are log_likelihood, log_z,")]:
-        with pytest.raises(InputError) as refusal:
+    for name, hint in [("mode_k", "'mode_kl'"), ("zzz", "within_three_sigma")]:
+        with pytest.raises(InputError, match=f"{name}.*{hint}"):
             evaluate(points_run, only=[name])
-        assert str(refusal.value).startswith(f"there is no measurement {name!r} for these data: {hint}")
+    with pytest.raises(InputError, match="name a measurement"):
+        evaluate(points_run, only=[])
     with pytest.raises(InputError, match="'frechet_distance' for these data"):
         evaluate(points_run, only=["frechet_distance"])
 
 
-@pytest.mark.parametrize("override", ["vae.latent_dim=3", "latent_step_scale=0"])
+@pytest.mark.parametrize("override", ["vae.latent_dim=3", "fix_codes=true"])
 def test_a_density_that_is_not_that_of_the_samples_is_not_measured(
     points_recipe: Any, tmp_path: Any, override: str
 ) -> None:
@@ -254,17 +257,77 @@ def test_a_density_that_is_not_that_of_the_samples_is_not_measured(
 
 
 def test_only_what_is_asked_for_is_computed(points_run: Run, digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "draw_noise", None)
+    monkeypatch.setattr(VAEBM, "draw", None)
     assert keys(evaluate(digits_run, only=["elbo"])) == {("elbo", "vae")}
     assert keys(evaluate(points_run, only=["elbo", "log_z"])) == {("elbo", "vae"), ("log_z", "vaebm")}
     monkeypatch.undo()
-    monkeypatch.setattr(point_evaluation, "plane_quadrature", None)
+    monkeypatch.setattr(metric, "plane_quadrature", None)
     assert {name for name, _ in keys(evaluate(points_run, only=["mode_kl"]))} == {"elbo", "log_z", "mode_kl"}
 
 
 def test_subjects(points_run: Run) -> None:
     found = evaluate(points_run, only=["modes_covered"], subjects=["vae", "vaebm"])
     assert keys(found) == {("modes_covered", "vae"), ("modes_covered", "vaebm")}
+    with pytest.raises(InputError, match="vae_mixture"):
+        evaluate(points_run, subjects=["mixture"])
+
+
+def test_numbers_of_numpy_and_no_trace_in_the_process(points_run: Run) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert {m.n for m in evaluate(points_run, n=np.int64(30), only=["mode_kl"])} == {30}  # type: ignore[arg-type]
+        assert torch.get_num_threads() == before + 1  # the recipe asks for one
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((points_run.path / "measurements.json").read_text())
+
+
+def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: Run) -> None:
+    evaluate(digits_run, n=20, only=["pixels_between_ends"], overrides=["evaluation.shows=[sample, mean]"])
+    stored = stored_draws(digits_run)
+    assert stored.subjects() == sorted(OF_IMAGES)
+    for subject in OF_IMAGES[1:]:
+        whole = [stored.load(subject, show) for show in ("sample", "mean")]
+        assert [None if x is None else tuple(x.shape[1:]) for x in whole] == [(1, 8, 8)] * 2
+    # All that was measured is there, rounded to 8 bits: 40 samples, in two draws of 20.
+    x, first = stored.load("vaebm", "sample"), stored.load("vaebm", "sample", 7)
+    assert x is not None
+    assert first is not None
+    assert torch.equal(x[:7], first)
+    eps = digits_run.model().draw(40, torch.Generator().manual_seed(0), "vaebm")
+    drawn = digits_run.model().render(eps, "sample", torch.Generator())
+    assert torch.equal(to_uint8(drawn)[stored_rows(40, (1, 8, 8))], to_uint8(x))
+    assert stored.about("vaebm")["sampler"]["kind"] == "langevin"
+    # Reconstructions stand beside what they are of.
+    real, again = stored.load("held_out"), stored.load("reconstruction", "mean")
+    assert real is not None
+    assert again is not None
+    assert len(real) == len(again) == 360
+    evaluate(points_run, only=["mode_kl"], n=30)
+    points, truth = stored_draws(points_run).load("vaebm", "sample"), stored_draws(points_run).load("truth")
+    assert points is not None
+    assert truth is not None
+    assert (tuple(points.shape), tuple(truth.shape)) == ((30, 2), (200, 2))
+
+
+def test_draws_that_were_not_measured_are_made_for_pictures(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(digits_run, n=20, only=["pixels_between_ends"], subjects=["vae"])
+    drawn: list[str] = []
+    real = VAEBM.draw
+
+    def draw(model: Any, n: int, generator: Any, subject: Any, *further: Any, **more: Any) -> Any:
+        drawn.append(subject)
+        return real(model, n, generator, subject, *further, **more)
+
+    monkeypatch.setattr(VAEBM, "draw", draw)
+    monkeypatch.setattr("vaebm.experiment.illustrate.MAX_IMAGES", MIN_IMAGES)
+    for _ in range(2):
+        stored = illustrate(digits_run).draws
+        assert drawn == ["vae_mixture", "vaebm"]
+    sizes = {name: len(x) for name in stored.subjects() if (x := stored.load(name, "sample")) is not None}
+    few = dict.fromkeys(("reconstruction", "vae_mixture", "vaebm"), MIN_IMAGES)
+    assert sizes == {"held_out": 360, "vae": 40, **few}
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:
@@ -280,13 +343,13 @@ def shows(measurements: list[Measurement]) -> dict[tuple[str, str, str], float]:
 
 def test_both_shows_of_the_same_noise_stand_beside_each_other(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
-    real = draw_noise
+    real = VAEBM.draw
 
-    def draw(model: Any, n: int, subject: Any, *further: Any) -> Any:
+    def draw(model: Any, n: int, generator: Any, subject: Any, *further: Any, **more: Any) -> Any:
         drawn.append(subject)
-        return real(model, n, subject, *further)
+        return real(model, n, generator, subject, *further, **more)
 
-    monkeypatch.setattr(module, "draw_noise", draw)
+    monkeypatch.setattr(VAEBM, "draw", draw)
     only = ["frechet_distance", "precision", "pixels_between_ends", "elbo", "seconds_per_thousand"]
     alone = evaluate(digits_run, n=20, only=only)
     (digits_run.path / "measurements.json").unlink()
@@ -335,7 +398,7 @@ def test_shows_by_name_alone(digits_run: Run) -> None:
         digits_run.with_overrides(["evaluation.shows=[median]"])
 
 
-def test_the_census_has_a_number_of_its_own(digits_run: Run, photos_run: Run) -> None:
+def test_image_statistics_have_a_number_of_their_own(digits_run: Run, photos_run: Run) -> None:
     overrides = ["evaluation={n: 20, statistics_n: 50, draws: 1}"]
     only = ["class_gap", "recall", "pixels_between_ends"]
     found = evaluate(digits_run, overrides=overrides, only=only)
@@ -357,7 +420,8 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
         return Split(split.values[rows, 0], split.labels[rows][:, 0], 16, factors=split.labels[rows])
 
     # Stacks of one, so that the run's model makes them: ten modes instead of a thousand.
-    data = replace(digits, train=stacks(digits.train, 500), test=stacks(digits.test, 200), factor_names=("digit",))
+    splits = {"train": stacks(digits.train, 500), "test": stacks(digits.test, 200)}
+    data = replace(digits, splits=splits, factor_names=("digit",))
     run = Run(digits_run.path, digits_run.recipe, data)
     found = evaluate(run, overrides=["evaluation={statistics_n: 150}"], n=None)
     of = {(m.name, m.subject): m for m in found}
@@ -368,17 +432,17 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
         assert of["mode_kl", subject].settings["classes"] == 10
     assert (digits_run.path / "model" / "digit_classifier.safetensors").is_file()
     again = Run(digits_run.path, digits_run.recipe, data)
-    monkeypatch.setattr(module, "draw_noise", None)
+    monkeypatch.setattr(VAEBM, "draw", None)
     assert evaluate(again, overrides=["evaluation={statistics_n: 150}"]) == found
     # Without every class among the training data there is no divergence from them.
     five = replace(data, splits={**data.splits, "train": stacks(digits.train, 5)})
     few = Run(digits_run.path, digits_run.recipe, five)
-    names = {m.name for m in evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"]) if m.n == 10}
-    assert names == set()
+    with pytest.raises(InputError, match="'mode_kl' for these data"):
+        evaluate(few, n=10, subjects=["held_out"], only=["mode_kl"])
 
 
 def test_chains_of_a_stopped_evaluation_are_not_run_again(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "CHAINS_AT_ONCE", 16)
+    monkeypatch.setattr(draws, "CHAINS_AT_ONCE", 16)
     only, subjects = ["frechet_distance"], ["vaebm"]
     whole = evaluate(digits_run, n=20, only=only, subjects=subjects)
     (digits_run.path / "measurements.json").unlink()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.metrics import Manifold, Measurement, density_coverage, manifold, precision_recall
+from vaebm.metrics import Manifold, Measurement, arrays, density_coverage, precision_recall
 
 Measure = Callable[..., dict[str, Measurement]]
 
@@ -46,7 +46,7 @@ def by_the_definition(x: Tensor, y: Tensor) -> dict[str, float]:
 def test_they_agree_with_loops_whatever_the_blocks(
     pairs_at_once: int, n: int, m: int, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifold, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(arrays, "PAIRS_AT_ONCE", pairs_at_once)
     x, y = 1.3 * normal(n, dim, 0) + 0.7, normal(m, dim, 1)
     measured = all_four(x, y)
     assert {name: m.value for name, m in measured.items()} == pytest.approx(by_the_definition(x, y), abs=1e-12)
@@ -165,7 +165,7 @@ def test_numpy_torch_and_manifolds_give_the_same() -> None:
 def test_balls_to_any_neighbour(neighbours: int) -> None:
     x, y = normal(30, 2, 0), normal(30, 2, 1)
     kept = Manifold(y)
-    kept.squared_radii(1)
+    kept.radii(1)
     radii = [radius(y, i, neighbours) for i in range(30)]
     precise = sum(any(math.dist(x[j], y[i]) <= radii[i] for i in range(30)) for j in range(30)) / 30
     measured = precision_recall(x, kept, neighbours)["precision"]

@@ -114,12 +114,6 @@ def test_an_energy_that_carves_the_modes_gives_the_true_density() -> None:
     assert quadrature.log_z == pytest.approx(0.0, abs=1e-4)
     assert quadrature.log_prob(points).mean().item() == pytest.approx(truth.log_prob(points).mean().item(), abs=1e-4)
     assert torch.allclose(quadrature.mode_masses(truth.modes), torch.full((25,), 0.04, dtype=F64), atol=1e-5)
-    drawn = quadrature.sample(5000, torch.Generator().manual_seed(0))
-    log_prob = truth.log_prob(drawn)
-    entropy = math.log(25) + math.log(2 * math.pi * math.e * 0.05**2)
-    # spreading draws over cells of 1/80 adds a variance of (1/80)^2 / 12 to each coordinate of 0.05^2
-    bias = (1 / 80) ** 2 / 12 / 0.05**2
-    assert abs(log_prob.mean().item() + entropy + bias) < 4 * log_prob.std().item() / math.sqrt(5000)
 
 
 def test_a_decoder_too_steep_for_the_latent_grid_shows_in_the_error() -> None:
@@ -131,7 +125,8 @@ def test_a_decoder_too_steep_for_the_latent_grid_shows_in_the_error() -> None:
     )
     assert coarse.error > 0.5
     assert fine.error < 0.01
-    drawn = finest.sample(200, torch.Generator().manual_seed(0))
+    latents = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    drawn = decode(latents)[0] + 0.05 * torch.randn(200, 2, generator=torch.Generator().manual_seed(1))
     change = (fine.log_prob(drawn).mean() - finest.log_prob(drawn).mean()).abs().item()
     assert change < fine.error
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from pydantic import BaseModel, Field, create_model
 
 from vaebm.data import DataSet, PublishedSettings
 from vaebm.energy import TotalEnergy
-from vaebm.experiment.catalogue import FOLDER, Tree, list_recipes, names, read_recipe
+from vaebm.experiment.catalogue import FOLDER, list_recipes, names, read_recipe
 from vaebm.experiment.inspect import inspect_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe, validate
-from vaebm.experiment.train import build_model, build_stages, train
+from vaebm.experiment.recipe import recipe_of as recipe_of_kind
+from vaebm.experiment.train import build_model, train
+from vaebm.models import MODELS
 from vaebm.progress import silent
+from vaebm.registry import Registry
 from vaebm.training import vae as vae_stage
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.vae.mlp import MLPSettings
 
 STEPS = 3
 
@@ -53,40 +58,135 @@ def data_of() -> Callable[[Recipe], DataSet]:
     return data
 
 
+SIZES = {
+    "hidden": 4,
+    "widths": 4,
+    "width": 4,
+    "stem": 4,
+    "latent_dim": 4,
+    "fourier_features": 4,
+    "expansion": 2,
+    "latents": 2,
+    "groups": 1,
+    "cells": 1,
+    "blocks": 1,
+    "components": 2,
+    "codes": 200,
+    "iterations": STEPS,
+    "rounds": 1,
+    "iterations_per_round": STEPS,
+    "restart_steps": 2,
+    "steps": 2,
+    "warmup": 2,
+    "batch_size": 8,
+    "chains": 16,
+    "buffer": 64,
+    "negatives": 2,
+    "importance_samples": 2,
+    "train_size": 200,
+    "test_size": 100,
+}
+"""What decides how much work a recipe is, by key, and how little of it does."""
+
+OTHERS = {
+    *("seed", "threads", "every", "keep", "window"),  # numbers of a run
+    *(
+        "n",
+        "draws",
+        "statistics_n",
+        "reference_n",
+        "gradients",
+    ),  # of measurements, which are not made here, and a bound
+    *("bits", "size", "side", "shape", "validation", "levels", "halve", "padding"),  # the form of data and nets
+    *("warmup_iterations", "kl_zero_iterations", "kl_warmup_iterations", "replay_ramp_iterations"),  # within iterations
+}
+"""Whole numbers that do not."""
+
+
 def narrowed(value: Any) -> Any:
     """The same recipe with little of everything: widths, iterations, chains, data."""
     if isinstance(value, list):
         return [narrowed(item) for item in value]
     if not isinstance(value, dict):
         return value
-    small: Tree = {}
-    for key, item in value.items():
-        if key in ("hidden", "widths") and isinstance(item, list):
-            small[key] = [4] * len(item)
-        elif key == "groups":
-            small[key] = [1] * len(item)
-        elif key in LEAST and isinstance(item, int):
-            small[key] = min(item, LEAST[key])
-        else:
-            small[key] = narrowed(item)
-    return small
+    return {key: least(SIZES[key], item) if key in SIZES else narrowed(item) for key, item in value.items()}
 
 
-LEAST = (
-    {
-        "stem": 4,
-        "latent_dim": 4,
-        "latents": 2,
-        "cells": 1,
-        "expansion": 2,
-        "fourier_features": 4,
-        "components": 2,
-        "codes": 200,
+def least(size: int, value: Any) -> Any:
+    """At most `size`, or as many of that as there are."""
+    return [min(size, item) for item in value] if isinstance(value, list) else value and min(size, value)
+
+
+def settings_below(annotation: Any) -> Iterator[type[BaseModel]]:
+    """All settings that a value of this type may hold, at any depth."""
+    if isinstance(annotation, Registry):
+        for part in annotation.values():
+            yield from settings_below(annotation.settings(part))
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            for part in (field.annotation, *field.metadata):
+                yield from settings_below(part)
+    for part in get_args(annotation):
+        yield from settings_below(part)
+
+
+def whole_numbers(recipe: type[BaseModel]) -> set[str]:
+    """Keys anywhere in a recipe whose values are whole numbers, or lists of them."""
+
+    def holds_one(annotation: Any) -> bool:
+        return annotation is int or (
+            get_origin(annotation) is not Literal and any(map(holds_one, get_args(annotation)))
+        )
+
+    return {
+        key
+        for settings in settings_below(recipe)
+        for key, field in settings.model_fields.items()
+        if holds_one(field.annotation)
     }
-    | {"iterations": STEPS, "rounds": 1, "iterations_per_round": STEPS, "restart_steps": 2, "chains": 16}
-    | {"batch_size": 8, "buffer": 64, "steps": 2, "warmup": 2, "proposals": 2, "negatives": 2}
-    | {"train_size": 200, "test_size": 100}
-)
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_every_setting_is_described(kind: str) -> None:
+    """In three words at least; `kind` chooses the settings that it stands in, and their docstring may say what."""
+
+    def words(settings: type[BaseModel], name: str) -> int:
+        texts = [settings.model_fields[name].description, settings.__doc__ if name == "kind" else None]
+        return max(len((text or "").split()) for text in texts)
+
+    silent_ones = {
+        f"{settings.__name__}.{name}"
+        for settings in settings_below(recipe_of_kind(kind))
+        for name in settings.model_fields
+        if words(settings, name) < 3
+    }
+    assert silent_ones == set()
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_every_whole_number_is_known_as_a_size_or_as_none(kind: str) -> None:
+    """A new size that is not in `SIZES` would be trained at full width here, and nobody would see why it is slow."""
+    found = whole_numbers(recipe_of_kind(kind))
+    assert found - SIZES.keys() - OTHERS == set(), "put it into SIZES, or into OTHERS if it decides no work"
+    assert not SIZES.keys() & OTHERS
+
+
+def test_no_size_is_left_over() -> None:
+    found = set().union(*(whole_numbers(recipe_of_kind(kind)) for kind in MODELS))
+    assert (SIZES.keys() | OTHERS) - found == set()
+
+
+def test_a_new_size_is_found_wherever_it_is() -> None:
+    class Deep(BaseModel):
+        depth: Annotated[list[int], Field(min_length=1)] | None = None
+        kind: Literal[3] = 3
+        rate: float = 1.0
+
+    class Wide(BaseModel):
+        phases: dict[str, MLPSettings | Deep | None] = {}
+
+    assert whole_numbers(create_model("New", __base__=Recipe, wide=(Wide, Wide()))) - SIZES.keys() - OTHERS == {"depth"}
 
 
 def test_there_are_some() -> None:
@@ -130,7 +230,7 @@ def test_it_trains_and_samples(
     data = data_of(recipe)
     model = build_model(recipe, data, engine.device)
     guard = DivergenceMonitor(recipe.divergence_monitor)
-    stages = build_stages(Training(model, data.train, engine, silent(), recipe.seed), recipe)
+    stages = recipe.training_settings().stages(Training(model, data.train, engine, silent(), recipe.seed))
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -38,7 +38,7 @@ vae: {kind: conv, latent_dim: 3, widths: [4, 8], likelihood: {kind: censored, sc
 code_mixture: {components: 2, codes: 200}
 energy: {image: {kind: residual, stem: 4, widths: [4, 6], halve: [0]}, latent: {kind: flow, width: 8, blocks: 1}}
 sampler: {kind: mala, step_size: 0.01, steps: 2, warmup: 2}
-latent_step_scale: 0
+fix_codes: true
 vae_stage: {iterations: 4, batch_size: 16}
 energy_stage:
   batch_size: 16

@@ -12,14 +12,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaebm.training.estimators.contrast import (
-    INDISTINGUISHABLE,
-    Contrast,
-    contrastive_divergence,
-    density_ratio,
-    importance_likelihood,
-    ratio_to_old,
-)
+from vaebm.training.estimators.contrast import INDISTINGUISHABLE, Contrast
+from vaebm.training.estimators.contrastive_divergence import contrastive_divergence
+from vaebm.training.estimators.density_ratio import density_ratio
+from vaebm.training.estimators.importance import importance_likelihood
+from vaebm.training.estimators.ratio_rounds import ratio_to_old
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
 MEAN, VARIANCE = 0.6, 0.5

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vaebm.training.ema import ExponentialAverage
 from vaebm.training.engine import Engine
-from vaebm.training.optimizer import Optimizer
+from vaebm.training.optimizer import ExponentialAverage, Optimizer
 from vaebm.training.schedule import ramp, rise_and_fall
 
 
@@ -55,7 +54,7 @@ def test_no_average_keeps_the_last_weights() -> None:
     average.update()
     average.replace_weights()
     assert bool((net.weight == 2.0).all())
-    assert average.state_dict() == {"steps": 1}
+    assert average.state_dict() == {"steps": 1, "mean": []}
 
 
 def test_a_resumed_average_goes_on() -> None:

@@ -22,7 +22,7 @@ from vaebm.experiment.train import train
 from vaebm.progress import Task
 
 KILLS = 10
-SMOOTHED = [
+NOISY = [
     "vae.likelihood.kind=gaussian",
     "energy.noise_std=0.2",
     "energy_stage.phases.denoising={kind: denoising, iterations: 4}",
@@ -84,7 +84,7 @@ def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path)
     assert weights(tmp_path / "often") == weights(tmp_path / "rarely")
 
 
-@pytest.mark.parametrize("more", [[], SMOOTHED], ids=["samples", "smoothed"])
+@pytest.mark.parametrize("more", [[], NOISY], ids=["samples", "noise"])
 def test_every_checkpoint_leads_to_the_same_end(more: list[str], images: Path, tmp_path: Path) -> None:
     overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=99", *more]
     run = train(images, tmp_path / "run", device="cpu", overrides=overrides)
@@ -108,10 +108,11 @@ def test_the_seed_decides(points: Path, tmp_path: Path) -> None:
     assert weights(first.path) != weights(second.path)
 
 
-def test_training_leaves_the_global_generator_alone(points: Path, tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    train(points, tmp_path / "run", device="cpu")
+def test_training_leaves_the_process_as_it_was(points: Path, tmp_path: Path) -> None:
+    before, count = torch.get_rng_state(), torch.get_num_threads()
+    train(points, tmp_path / "run", device="cpu", overrides=[f"threads={count + 1}"])
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == count
 
 
 def test_killed_before_the_first_checkpoint(points: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vaebm.experiment.recipe import load_recipe
-from vaebm.experiment.train import build_model, build_stages, train
+from vaebm.experiment.train import build_model, train
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
@@ -19,7 +19,7 @@ def stages_of(recipe_file: Path, engine: Engine, *overrides: str) -> list[str]:
     recipe = load_recipe(recipe_file, ["data.train_size=20", "data.test_size=20", *overrides])
     data = recipe.data.load()
     training = Training(build_model(recipe, data, engine.device), data.train, engine, silent(), 0)
-    return [stage.name for stage in build_stages(training, recipe)]
+    return [stage.name for stage in recipe.training_settings().stages(training)]
 
 
 def test_in_the_order_of_the_recipe(points: Path, engine: Engine, stages: list[str], tmp_path: Path) -> None:
@@ -70,6 +70,6 @@ def test_metrics_tell_every_stage_in_order(points: Path, tmp_path: Path, stages:
 @pytest.mark.parametrize("stage", ["vae_stage", "energy_stage"])
 def test_more_processes_than_rows_are_refused(stage: str, points: Path, engine: Engine) -> None:
     engine.world_size = 2
-    assert engine.share(5) == 2
+    assert engine.per_process(5) == 2
     with pytest.raises(ValueError, match="batch_size=1 is less than the 2 processes: raise it"):
-        engine.share(1)
+        engine.per_process(1)

@@ -17,7 +17,7 @@ import typer
 import vaebm
 from vaebm.cli.compare_samplers import compare_samplers
 from vaebm.cli.data import data
-from vaebm.cli.evaluate import evaluate
+from vaebm.cli.evaluate import ListsMeasurements, evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
 from vaebm.cli.memory import keep_freed_memory
@@ -36,7 +36,7 @@ app = typer.Typer(
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
 for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers):
-    app.command()(verb)
+    app.command(cls=ListsMeasurements if verb is evaluate else None)(verb)
 app.add_typer(data, name="data")
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vaebm.cli.failures import writing_to
 from vaebm.cli.results import show_measurements
 from vaebm.cli.words import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
+
+
+class ListsMeasurements(TyperCommand):
+    """A command whose help ends with all that can be measured; what knows that is imported for the help alone."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from vaebm.evaluation import all_quantities
+
+        known = "\n".join(f"- {name}: {quantity.phrase}" for name, quantity in all_quantities().items())
+        self.epilog = f"Measurements, as far as they apply to the data and the model:\n\n{known}"
+        super().format_help(ctx, formatter)
 
 
 def evaluate(

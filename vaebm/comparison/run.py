@@ -22,10 +22,10 @@ from vaebm.comparison.kernel_candidate import kernel_candidates
 from vaebm.comparison.mixing import TestFunctions
 from vaebm.comparison.particles import ImportanceCandidate, SMCCandidate
 from vaebm.comparison.scorer import ImageScorer, ModeProbabilities, PointScorer, Scorer
-from vaebm.data import IMAGES, DataSet
+from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
-from vaebm.experiment.evaluate import kind_of
-from vaebm.experiment.image_evaluation import ImageEvaluation
+from vaebm.evaluation import Evaluation
+from vaebm.experiment.evaluate import evaluation_of
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.files import sha256
@@ -85,9 +85,9 @@ def compare_samplers(
         known = candidates(model)
         for name in only or ():
             check_choice("sampler", name, known)
-        evaluation = kind_of(data)(run, recipe, data, model, None, progress)
+        evaluation = evaluation_of(run, recipe, data, model, None, progress)
         if n is None:
-            n = min(2 * evaluation.n, MAX_IMAGES) if data.modality is IMAGES else POINTS
+            n = {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
         if n < MIN_SAMPLES:
             raise InputError(f"{n} samples tell no sampler from another: give at least {MIN_SAMPLES}")
         protocol = _protocol(run, recipe, model, index(gradients), index(n), index(seed))
@@ -119,14 +119,19 @@ class _Run:
     """A comparison under way."""
 
     def __init__(
-        self, folder: ComparisonFolder, model: NoiseSpaceModel, data: DataSet, evaluation: Any, progress: Progress
+        self,
+        folder: ComparisonFolder,
+        model: NoiseSpaceModel,
+        data: DataSet,
+        evaluation: Evaluation,
+        progress: Progress,
     ) -> None:
         self.folder, self.model, self.data, self.progress = folder, model, data, progress
         self.n, self.seed = folder.protocol["n"], folder.protocol["seed"]
         self.held_out = data.test.batch(torch.arange(min(self.n, len(data.test)))).x
         self.mode_probabilities: ModeProbabilities | None = None
         self.scorer: Scorer
-        if isinstance(evaluation, ImageEvaluation):
+        if evaluation.spaces:
             self.scorer = ImageScorer(evaluation, model, self.n, self._generator(1))
         else:
             self.mode_probabilities = folder.mode_probabilities(model, data, progress)

@@ -31,9 +31,10 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.image_evaluation import ImageEvaluation
-from vaebm.experiment.quadrature import plane_quadrature
-from vaebm.experiment.yardstick import AnyClassifier
+from vaebm.evaluation import Evaluation
+from vaebm.evaluation.feature_space import AnyClassifier
+from vaebm.evaluation.quadrature import plane_quadrature
+from vaebm.metrics.arrays import nearest
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
 from vaebm.sampling.resampling import effective_sample_size
@@ -78,8 +79,8 @@ class ImageScorer(Scorer):
 
     key, key_label = "frechet_distance", "Fréchet distance"
 
-    def __init__(self, evaluation: ImageEvaluation, model: NoiseSpaceModel, n: int, generator: torch.Generator) -> None:
-        self.evaluation, self.model, self.space = evaluation, model, evaluation.yardsticks[0]
+    def __init__(self, evaluation: Evaluation, model: NoiseSpaceModel, n: int, generator: torch.Generator) -> None:
+        self.evaluation, self.model, self.space = evaluation, model, evaluation.spaces[0]
         self.mean_energy = mean_energy(model, DRAWS_PER_SAMPLE * n, generator)
 
     @cached_property
@@ -103,7 +104,7 @@ class ImageScorer(Scorer):
         return found
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        if not any(space.name == "classifier" for space in self.evaluation.yardsticks):
+        if not any(space.name == "classifier" for space in self.evaluation.spaces):
             return {}
         return {"class": self.classifier.predict(x)}
 
@@ -200,9 +201,9 @@ class PointScorer(Scorer):
     def _chi_square(self, x: Tensor) -> list[Measurement]:
         from scipy.stats import chi2
 
-        nearest = torch.cdist(x.double(), self.centres.double()).argmin(dim=1)
+        mode = nearest(x, self.centres)[1]
         expected = len(x) * torch.tensor(self.probabilities.modes, dtype=torch.float64)
-        observed = torch.bincount(nearest, minlength=len(expected))
+        observed = torch.bincount(mode, minlength=len(expected))
         value = float(((observed - expected).square() / expected).sum())
         freedom = len(expected) - 1
         settings = {"against": self.probabilities.of, "degrees_of_freedom": freedom}
@@ -234,5 +235,5 @@ class PointScorer(Scorer):
 
 def _cell(x: Tensor, centres: Tensor, std: float) -> Tensor:
     """The mode within 3 std of which a point (n, dim) lies, else K."""
-    distance, nearest = torch.cdist(x, centres).min(dim=1)
-    return torch.where(distance <= 3 * std, nearest, len(centres))
+    distance, mode = nearest(x, centres)
+    return torch.where(distance <= 3 * std, mode, len(centres))

@@ -91,6 +91,10 @@ class DiagonalGaussian:
         """log N(x; mu, sigma) of (B, ...), to (B,), in nats."""
         return sum_over_values(-0.5 * self.transport_inverse(x).square() - self.log_scale - HALF_LOG_TWO_PI)
 
+    def first(self, d: int) -> DiagonalGaussian:
+        """The marginal of the first d values of each point, as vectors (B, d)."""
+        return DiagonalGaussian(self.mean.flatten(1)[:, :d], self.log_scale.expand_as(self.mean).flatten(1)[:, :d])
+
     def kl(self, other: DiagonalGaussian) -> Tensor:
         """KL(self || other), (B,), in nats."""
         log_ratio = other.log_scale - self.log_scale

@@ -1,28 +1,43 @@
 """Energies: where does the VAE put too much mass, and where too little?"""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from vaebm.energy.base import DataEnergy, Energy, LatentEnergy
+from vaebm.energy.base import (
+    DATA_ENERGIES,
+    JOINT_ENERGIES,
+    LATENT_ENERGIES,
+    DataEnergy,
+    DataEnergySettings,
+    Energy,
+    JointEnergySettings,
+    LatentEnergy,
+    LatentEnergySettings,
+)
 from vaebm.energy.decoded import DecodedEnergy
 from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
+from vaebm.energy.settings import EnergySettings
 from vaebm.energy.total import TotalEnergy
 
-DataEnergySettings = Annotated[MLPEnergySettings | ResidualEnergySettings, Field(discriminator="kind")]
-LatentEnergySettings = Annotated[MixtureEnergySettings | CorrectionSettings | FlowSettings, Field(discriminator="kind")]
+DATA_ENERGIES.register(MLPEnergySettings)
+DATA_ENERGIES.register(ResidualEnergySettings)
+LATENT_ENERGIES.register(MixtureEnergySettings)
+LATENT_ENERGIES.register(CorrectionSettings)
+LATENT_ENERGIES.register(FlowSettings)
 
 __all__ = [
+    "DATA_ENERGIES",
+    "JOINT_ENERGIES",
+    "LATENT_ENERGIES",
     "CorrectionSettings",
     "DataEnergy",
     "DataEnergySettings",
     "DecodedEnergy",
     "Energy",
+    "EnergySettings",
     "FlowEnergy",
     "FlowSettings",
+    "JointEnergySettings",
     "LatentEnergy",
     "LatentEnergySettings",
     "MLPEnergySettings",

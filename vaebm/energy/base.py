@@ -14,10 +14,12 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import at_least_float32
 from vaebm.distributions.mixture import GaussianMixture
+from vaebm.registry import Registry
 
 
 class Energy(nn.Module, ABC):
@@ -91,3 +93,38 @@ def linear_from_zero(in_features: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class _TermSettings(BaseModel, ABC):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(description="which energy")
+
+
+class DataEnergySettings(_TermSettings):
+    """A term on x as a recipe describes it, under `energy.image`."""
+
+    @abstractmethod
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
+        """E_x for data of this shape, weights drawn from `generator`."""
+
+
+class LatentEnergySettings(_TermSettings):
+    """A term on z as a recipe describes it, under `energy.latent`."""
+
+    @abstractmethod
+    def build(self, code_dim: int, components: int, generator: torch.Generator) -> LatentEnergy:
+        """E_z with a mixture of `components` still to be fitted, weights drawn from `generator`."""
+
+
+class JointEnergySettings(_TermSettings):
+    """A term on x and z as a recipe describes it, under `energy.joint`."""
+
+    @abstractmethod
+    def build(self, data_shape: tuple[int, ...], latent_dim: int, generator: torch.Generator) -> Energy:
+        """E(x, z) for data of this shape and z (B, latent_dim), weights drawn from `generator`."""
+
+
+DATA_ENERGIES: Registry[type[DataEnergySettings]] = Registry("energy on x")
+LATENT_ENERGIES: Registry[type[LatentEnergySettings]] = Registry("energy on z")
+JOINT_ENERGIES: Registry[type[JointEnergySettings]] = Registry("energy on x and z")

@@ -4,8 +4,8 @@ r"""E_z by a flow: the code mixture, carried to where codes of data are.
     log q(z(1)) = log mix(z(0)) - int_0^1 div v(z(t), t) dt                     (Chen et al., Neural ODEs, NeurIPS 2018)
 
 So q is normalised and its samples are draws of the mixture, carried. v is a net, learned by flow matching
-(training/estimators/latent.py) and 0 before it: then q is the mixture. Of a hierarchical z the first coordinates are
-carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
+(training/estimators/flow_matching.py) and 0 before it: then q is the mixture. Of a hierarchical z the first coordinates
+are carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
 back, so they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a
 vector: it makes E_z(z) some hundred times as costly as a sample, and its gradient in z, at 64 dimensions, takes 70 MB a
 code. So recipes for images leave codes where they are (`fix_codes: true`): training and sampling then never need it.
@@ -16,14 +16,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import at_least_float32, standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy.base import LatentEnergy
+from vaebm.energy.base import LatentEnergy, LatentEnergySettings
 from vaebm.nn.initialise import initialise
 
 CODES_AT_ONCE = 2048
@@ -134,15 +134,13 @@ class FlowEnergy(LatentEnergy):
         return v[0], diagonal.sum(0)
 
 
-class FlowSettings(BaseModel):
+class FlowSettings(LatentEnergySettings):
     """The mixture carried along a learned velocity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["flow"] = "flow"
-    width: int = Field(512, ge=1)
-    blocks: int = Field(3, ge=1)
-    steps: int = Field(10, ge=1, description="of Heun's method, from the mixture to the codes")
+    kind: Literal["flow"] = Field("flow", description="the mixture carried along a learned velocity")
+    width: int = Field(512, ge=1, description="width of each residual block")
+    blocks: int = Field(3, ge=1, description="residual blocks of the velocity")
+    steps: int = Field(10, ge=1, description="steps of Heun's method, from the mixture to the codes")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> FlowEnergy:
         """E_z with a mixture still to be fitted and a velocity that is still 0."""

@@ -11,7 +11,7 @@ A correction is sampled by rejection: a code of the mixture is kept with probabi
 -softplus(`bound`) is a value that net cannot fall below, so that each sample is exact. About one code in 1 + e^bound is
 kept, and where codes of data are denser than that, the ratio saturates. It does so for some kinds of data more than
 for others, which would then be too few among the samples (of digits, by a quarter). mix' makes up for it: the mixture's
-components, weighed anew so that each has the share that it has among codes of data,
+components, weighed anew so that each has the fraction that it has of codes of data,
 
     pi'_k = (pi_k / Z_k) / sum_j (pi_j / Z_j)       Z_k = E_{z ~ N_k} exp(-net(z))
 """
@@ -22,20 +22,20 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import at_least_float32, standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy.base import LatentEnergy, linear_from_zero
+from vaebm.energy.base import LatentEnergy, LatentEnergySettings, linear_from_zero
 from vaebm.errors import Diverged
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
 
 MIN_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
-STRATA = 4  # a component's share then varies half as much as among independent draws
+STRATA = 4  # a component's fraction then varies half as much as among independent draws
 CODES_AT_ONCE = 8192
 
 
@@ -132,25 +132,20 @@ class _BoundedBelow(nn.Module):
         return functional.softplus(x + bound) - functional.softplus(bound)
 
 
-class MixtureEnergySettings(BaseModel):
+class MixtureEnergySettings(LatentEnergySettings):
     """The mixture fitted to the codes, as it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["mixture"] = "mixture"
+    kind: Literal["mixture"] = Field("mixture", description="the mixture as it is")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> MixtureEnergy:
-        """E_z with a mixture still to be fitted."""
         return MixtureEnergy(GaussianMixture.standard(components, code_dim))
 
 
-class CorrectionSettings(BaseModel):
+class CorrectionSettings(LatentEnergySettings):
     """The mixture and a net on top, learned as a density ratio of codes to mixture."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["correction"] = "correction"
-    hidden: list[int] = Field([256, 256], min_length=1)
+    kind: Literal["correction"] = Field("correction", description="the mixture and a net on top")
+    hidden: list[int] = Field([256, 256], min_length=1, description="widths of the hidden layers")
     bound: float = Field(
         3.0,
         gt=0,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from vaebm.energy.base import DataEnergy, linear_from_zero
+from vaebm.energy.base import DataEnergy, DataEnergySettings, linear_from_zero
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import FourierFeatures, mlp
@@ -30,20 +30,17 @@ class MLPEnergy(DataEnergy):
         return energy.squeeze(1)
 
 
-class MLPEnergySettings(BaseModel):
+class MLPEnergySettings(DataEnergySettings):
     """Fully connected E_x."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["mlp"] = "mlp"
-    hidden: list[int] = Field([256, 256, 256], min_length=1)
+    kind: Literal["mlp"] = Field("mlp", description="fully connected")
+    hidden: list[int] = Field([256, 256, 256], min_length=1, description="widths of the hidden layers")
     fourier_features: int = Field(0, ge=0, description="number of random frequencies; 0 for none")
     fourier_scale: float = Field(
         3.0, gt=0, description="standard deviation of the frequencies, in radians per unit of x"
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
-        """E_x for data of this shape, weights drawn from `generator`."""
         dim = torch.Size(data_shape).numel()
         layers: list[nn.Module] = []
         if self.fourier_features:

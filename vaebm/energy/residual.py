@@ -12,12 +12,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaebm.data.modality import IMAGES, modality_of
-from vaebm.energy.base import DataEnergy, linear_from_zero
-from vaebm.errors import InputError
+from vaebm.data.modality import IMAGES
+from vaebm.energy.base import DataEnergy, DataEnergySettings, linear_from_zero
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
@@ -41,19 +40,18 @@ class ResidualEnergy(DataEnergy):
 
     def of_x(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = self.act(self.blocks(self.stem(x))).sum((2, 3), dtype=torch.float32)
+        pixels = self.act(self.blocks(self.stem(x)))
+        pooled = pixels.sum((2, 3), dtype=torch.promote_types(pixels.dtype, torch.float32))
         energy: Tensor = self.out(pooled)
         return energy.squeeze(1)
 
 
-class ResidualEnergySettings(BaseModel):
+class ResidualEnergySettings(DataEnergySettings):
     """The paper's residual E_x."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["residual"] = "residual"
-    stem: int = Field(32, ge=1)
-    widths: list[int] = Field([32, 64, 128], min_length=1)
+    kind: Literal["residual"] = Field("residual", description="residual network on images")
+    stem: int = Field(32, ge=1, description="channels of the first convolution")
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels of the blocks, in order")
     halve: list[int] = Field([0, 1], description="positions of the blocks that halve the image, counted from 0")
 
     @model_validator(mode="after")
@@ -64,11 +62,7 @@ class ResidualEnergySettings(BaseModel):
         return self
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
-        """E_x for images (C, H, W), weights drawn from `generator`."""
-        if modality_of(data_shape) is not IMAGES:
-            raise InputError(
-                f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp"
-            )
+        IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from vaebm.errors import InputError
+from vaebm.wording import did_you_mean
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 Tree = dict[str, Any]
@@ -90,9 +90,7 @@ def _locate(name: str) -> Path:
         return path
     known = FOLDER / f"{name}.yaml"
     if not known.is_file():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
-        raise InputError(f"there is no recipe, run or folder {name!r}: {hint}")
+        raise InputError(f"there is no recipe, run or folder {name!r}: {did_you_mean(name, names())}")
     return known
 
 

@@ -1,65 +1,74 @@
-"""What a recipe will cost before it starts, measured on this machine; what happened in a run, in words.
+"""What a recipe will cost before it starts; what happened in a run, in words.
 
-Cost of a recipe: the model is built, a few steps of every stage are timed on real data, and the estimate is
+Cost of a recipe: model and stages are built on tensors without values (experiment/shapes.py), a step of every stage, a
+step of the chains and the drawing of samples are counted, operation by operation, and a second's measurement of the
+machine (experiment/machine.py) turns counts into time:
 
-    time = sum over stages of iterations x median step + chains started x their steps x median chain step
+    time = sum over stages of  begin + iterations x step + chains of the pool x their steps x chain step + end
 
-Where a step takes long, a smaller batch is timed, and its time and memory are scaled to the whole one. Only shapes
-count, so noise stands in for a published data set: nothing is downloaded.
+Nothing is trained, downloaded or left behind. The fit of the code mixture is taken to need `MIXTURE_ITERATIONS`.
 
-Memory: weights, optimizer and averages (16 bytes a weight), the activations that a step keeps for its backward pass
-(counted, not guessed), and the pool of chains.
+Memory: weights, optimizer and averages (16 bytes a weight), what a step keeps for its backward pass, and the pool of
+chains.
 """
 
 from __future__ import annotations
 
-import statistics
+import math
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaebm.data import PublishedSettings
+from vaebm.data import DataSet, PublishedSettings
+from vaebm.experiment.machine import Machine
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.train import build_model
-from vaebm.models import in_noise_space
+from vaebm.experiment.shapes import Count, Counting
+from vaebm.models import Model
+from vaebm.models.draws import NoiseSpaceModel, in_noise_space
 from vaebm.progress import silent
+from vaebm.sampling import SamplerSettings
+from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.settings import settings_of
+from vaebm.training.codes import ROWS_AT_ONCE, codes_of_data
 from vaebm.training.engine import Engine
-from vaebm.training.estimators.settings import RatioRoundsSettings
+from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
+from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
+from vaebm.training.estimators.latent import LatentEstimator
+from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
+from vaebm.training.optimizer import Optimizer
+from vaebm.training.stages import TrainingSettings
+from vaebm.training.vae import VAEStage
+from vaebm.wording import duration
 
-TIMED_STEPS = 3
-FEW_ROWS, GROWTH = 2, 8  # rows of the first batch (the second has twice as many), and how the further ones grow
-MAX_SECONDS = 1.5  # of a step that is timed
-CHAINS, CHAIN_STEPS = 256, 3
+CHAINS = 256  # samples that are counted at once
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
-
-
-FloatArray = NDArray[np.float64]
+PASSES_OF_AN_OPTIMIZER = 4  # over each weight, three arrays at a time: norm, clipping, Adam, average
+MIXTURE_ITERATIONS = 50
+FEW_OPERATIONS = 5000  # of a step that is counted twice: its first time prepares what stays
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Measured cost of one stage."""
+    """Cost of one stage."""
 
     name: str
     iterations: int
+    flops_per_iteration: int
     seconds_per_iteration: float
     activation_bytes: int
     pool_seconds: float = 0.0
+    fixed_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Of the whole stage."""
-        return self.iterations * self.seconds_per_iteration + self.pool_seconds
+        return self.iterations * self.seconds_per_iteration + self.pool_seconds + self.fixed_seconds
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Inspection:
 
 
 def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
-    """Builds the model and times a few steps of every stage; writes nothing that stays.
+    """Counts what the recipe does and measures the machine; writes nothing that stays.
 
     Raises:
         InputError: the data cannot be read, or there is no such device.
@@ -90,50 +99,12 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)
     data = recipe.data.stand_in() if isinstance(recipe.data, PublishedSettings) else recipe.data.load()
-    training = Training(
-        in_noise_space(build_model(recipe, data, engine.device)),
-        data.train.to(engine.device),
-        engine,
-        silent(),
-        recipe.seed,
-    )
-    model = training.model
-    chain_step = _chain_step(training)
-    stages = range(len(recipe.training_settings().stages(training)))
-    costs = [_stage_cost(training, recipe, position, chain_step) for position in stages]
-    trained = max(_count(model.vae), _count(model.energy_net))
-    memory = 4 * _count(model) + BYTES_PER_TRAINED_WEIGHT * trained + max(cost.activation_bytes for cost in costs)
-    seconds = sum(cost.seconds for cost in costs)
-    sample_seconds = 1000 * chain_step * (recipe.sampler.steps + recipe.sampler.warmup)
-    size = (
-        f"model: {_count(model.vae):,} weights in the VAE, {_count(model.energy_net):,} in the energy;"
-        f" {model.vae.latent_dim} latents, chains move in {model.noise.dim:,} dimensions"
-    )
-    sentences = [
-        f"recipe {recipe.name}: {recipe.summary}",
-        *([f"published: {recipe.published}"] if recipe.published else []),
-        f"data: {data.description}",
-        size,
-        *(
-            f"stage {cost.name}: {cost.iterations:,} iterations, {1e3 * cost.seconds_per_iteration:.1f} ms each"
-            + (f", chains {_duration(cost.pool_seconds)}" if cost.pool_seconds else "")
-            + f": {_duration(cost.seconds)}"
-            for cost in costs
-        ),
-        f"memory while training: about {memory / 2**20:,.0f} MiB beside PyTorch itself",
-        f"training on {engine.device}: about {_duration(seconds)}; 1,000 samples: about {_duration(sample_seconds)}",
-    ]
-    numbers = {
-        "recipe": recipe.name,
-        "device": str(engine.device),
-        "weights": {"vae": _count(model.vae), "energy": _count(model.energy_net)},
-        "noise_dim": model.noise.dim,
-        "stages": [{**asdict(cost), "seconds": cost.seconds} for cost in costs],
-        "memory_bytes": memory,
-        "seconds": seconds,
-        "seconds_per_thousand_samples": sample_seconds,
-    }
-    return Inspection(sentences, numbers)
+    with Counting(engine.device) as counting:
+        model = recipe.model_settings().build(data.shape, torch.Generator().manual_seed(recipe.seed))
+        counts = _Counts(recipe, model, data, engine, counting)
+    machine = Machine(engine.device, counts.total())
+    costs = [stage.cost(machine) for stage in counts.stages]
+    return _described(recipe, model, data, engine.device, costs, counts.samples * (1000 / CHAINS), machine)
 
 
 def inspect_run(run: Run) -> Inspection:
@@ -183,115 +154,202 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
-def _with_rows(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe with batches, and pools of chains, of so many rows."""
-    stage = recipe.energy_stage
-    latent = stage.latent.model_copy(update={"batch_size": rows})
-    phases = {name: phase and phase.model_copy(update={"batch_size": rows}) for name, phase in stage.phases.items()}
-    for name, phase in phases.items():
+class _Counts:
+    """What a recipe's stages and the drawing of samples do; to be made within `Counting`."""
+
+    def __init__(self, recipe: Recipe, model: Model, data: DataSet, engine: Engine, counting: Counting) -> None:
+        self.recipe, self.model, self.engine, self.counting = recipe, model, engine, counting
+        train = data.train
+        if not isinstance(train.values, Tensor):  # images on disk, which stay there
+            train = replace(train, values=torch.zeros((2, *data.shape), dtype=torch.uint8), labels=None, factors=None)
+        self.training = Training(model, train, engine, silent(), recipe.seed)
+        self._known_chains: dict[
+            tuple[type[SamplerSettings], int], dict[int, Count]
+        ] = {}  # by kernel and steps, by rows
+        self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
+        self.samples = self._samples()
+
+    def total(self) -> Count:
+        """All that is to be done, once the recipe is trained and a thousand samples are drawn."""
+        stages = (stage.step * stage.iterations + stage.pool + stage.fixed for stage in self.stages)
+        return sum(stages, start=self.samples * (1000 / CHAINS))
+
+    def _stage(self, stage: Stage) -> _StageCount:
+        of, iterations = self.counting.of, stage.iterations
+        phase = _phases(self.recipe).get(stage.name)
+        fixed, pool = of(stage.begin), Count()
+        for name, value in list(vars(stage).items()):
+            if isinstance(value, Optimizer):
+                setattr(stage, name, _Backward(value))
+        with self.counting.saving() as kept:
+            step = of(lambda: stage.step(0))
+        if isinstance(phase, RatioRoundsSettings) or sum(step.values()) < FEW_OPERATIONS:
+            step = of(lambda: stage.step(1))  # without what the first one prepares
+        if isinstance(stage, LatentEstimator):
+            settings = self.recipe.energy_stage.latent
+            fixed *= min(settings.codes, iterations * settings.batch_size) / ROWS_AT_ONCE
         if isinstance(phase, RatioRoundsSettings):
-            phases[name] = phase.model_copy(update={"chains": rows, "restart_steps": 1})
-    return recipe.model_copy(
-        update={
-            "vae_stage": recipe.vae_stage.model_copy(update={"batch_size": rows}),
-            "energy_stage": stage.model_copy(update={"latent": latent, "phases": phases}),
-        }
-    )
+            sampler, kept_on = phase.sampler or self.recipe.sampler, phase.rounds - 1
+            moves = _chain_steps(sampler, phase.restart_steps) * (1 + phase.restart_fraction * kept_on)
+            moves += _chain_steps(sampler, sampler.steps) * (1 - phase.restart_fraction) * kept_on
+            pool = self._chain_step(sampler, CHAINS) * (phase.chains / CHAINS * moves)
+        elif isinstance(phase, ContrastiveDivergenceSettings):
+            sampler, rows = (
+                phase.sampler or self.recipe.sampler,
+                phase.batch_size or self.recipe.energy_stage.batch_size,
+            )
+            step += self._chain_step(sampler, rows) * _chain_steps(sampler, sampler.steps)
+        if isinstance(stage, VAEStage):
+            self.model.eval()
+            fixed += self._mixture()
+        return _StageCount(stage.name, iterations, step, pool, fixed, sum(kept.values()))
+
+    def _mixture(self) -> Count:
+        """The fit of the mixture to the codes: two products of their size with all factors in each iteration."""
+        settings, mixture = self.recipe.code_mixture, in_noise_space(self.model).mixture
+        codes = self.counting.of(lambda: codes_of_data(self.training, ROWS_AT_ONCE, self.engine.generator))
+        z = torch.zeros(ROWS_AT_ONCE, mixture.means.shape[1], device=self.engine.device)
+        joint = self.counting.of(lambda: mixture.log_joint(z))
+        return (codes + joint * (2 * MIXTURE_ITERATIONS)) * float(settings.codes / ROWS_AT_ONCE)
+
+    def _chain_step(self, sampler: SamplerSettings, rows: int) -> Count:
+        return self._chains(sampler, rows, 1) - self._chains(sampler, rows, 0)
+
+    def _chains(self, sampler: SamplerSettings, rows: int, steps: int) -> Count:
+        """Chains of so many steps; where nets are large, those of another number of rows tell, too."""
+        brief = sampler.model_copy(update={"steps": steps, "warmup": 0, "gradients": None})
+        for known_rows, count in self._known_chains.get((type(brief), steps), {}).items():
+            if known_rows == rows or sum(count.values()) > FEW_OPERATIONS:
+                return count * (rows / known_rows)
+        model, generator = in_noise_space(self.model), self.engine.generator
+        eps = model.draw(rows, generator, "vae")
+        count = self.counting.of(lambda: model.chains(eps, generator, brief))
+        self._known_chains.setdefault((type(brief), steps), {})[rows] = count
+        return count
+
+    def _samples(self) -> Count:
+        """`CHAINS` samples of the model."""
+        model, generator, of = self.model, self.engine.generator, self.counting.of
+        if not isinstance(model, NoiseSpaceModel):
+            return of(lambda: model.render(model.draw(CHAINS, generator), model.show_of(model.subjects[0]), generator))
+        sampler, show = model.settings.sampler, model.show_of("vaebm")
+        ends = of(lambda: model.render(model.draw(CHAINS, generator, "start"), show, generator))
+        begin, one = (self._chains(sampler, CHAINS, steps) for steps in (0, 1))
+        return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
 
 
-def _stage_cost(training: Training, recipe: Recipe, position: int, chain_step: float) -> StageCost:
-    """Of one of the recipe's stages."""
-    stage = recipe.training_settings().stages(training)[position]
-    phase, rows, pool_seconds = recipe.energy_stage.phases.get(stage.name), recipe.energy_stage.batch_size, 0.0
-    if stage.name == "vae":
-        rows = recipe.vae_stage.batch_size
-    elif phase is None:
-        rows = recipe.energy_stage.latent.batch_size
-    elif phase.batch_size is not None:
-        rows = phase.batch_size
+@dataclass(frozen=True)
+class _StageCount:
+    name: str
+    iterations: int
+    step: Count
+    pool: Count
+    fixed: Count
+    activation_bytes: int
+
+    def cost(self, machine: Machine) -> StageCost:
+        return StageCost(
+            self.name,
+            self.iterations,
+            round(self.step.flops),
+            machine.seconds(self.step),
+            self.activation_bytes,
+            machine.seconds(self.pool),
+            machine.seconds(self.fixed),
+        )
+
+
+class _Backward:
+    """In an optimizer's place: the backward pass, and as many passes over the weights as an optimizer makes."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.weights, self.ema = optimizer.weights, optimizer.ema
+
+    def step(self, loss: Tensor, rate: float) -> float:
+        for weight in self.weights:
+            weight.grad = None
+        loss.backward()
+        for weight in self.weights:
+            for _ in range(PASSES_OF_AN_OPTIMIZER):
+                weight.detach() + weight.detach()
+        return 1.0
+
+
+def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
+    """Warm-up included, as far as the bound on gradients allows."""
+    allowed = math.inf if sampler.gradients is None else sampler.gradients / sampler.build().gradients_per_step
+    return min(steps + sampler.warmup, allowed)
+
+
+def _phases(recipe: Recipe) -> dict[str, EstimatorSettings | None]:
+    stage = getattr(recipe, "energy_stage", None)
+    return {} if stage is None else stage.phases
+
+
+def _briefly(settings: TrainingSettings) -> TrainingSettings:
+    """The same with few codes, few chains and none of their steps, which are counted by themselves."""
+    stage = getattr(settings, "energy_stage", None)
+    if stage is None:
+        return settings
+    phases = {name: phase and _brief_phase(phase, stage) for name, phase in stage.phases.items()}
+    latent = stage.latent.model_copy(update={"codes": ROWS_AT_ONCE})
+    return settings.model_copy(update={"energy_stage": stage.model_copy(update={"latent": latent, "phases": phases})})
+
+
+def _brief_phase(phase: EstimatorSettings, defaults: PhaseDefaults) -> EstimatorSettings:
+    rows = phase.batch_size or defaults.batch_size
     if isinstance(phase, RatioRoundsSettings):
-        sampler = phase.sampler or recipe.sampler
-        moves = phase.restart_steps * (1 + phase.restart_fraction * (phase.rounds - 1))
-        moves += sampler.steps * (1 - phase.restart_fraction) * (phase.rounds - 1)
-        pool_seconds = phase.chains * moves * chain_step
-
-    def measure(rows: int) -> FloatArray:
-        timed = _timed(_with_rows(recipe, rows).training_settings().stages(training)[position])
-        training.model.vae.eval()  # its own stage would have left it so
-        return np.array(timed)
-
-    seconds, kept = _extrapolated(measure, rows)
-    return StageCost(stage.name, stage.iterations, seconds, round(kept), pool_seconds)
+        phase = phase.model_copy(update={"chains": rows, "restart_steps": 1})
+    if isinstance(phase, RatioRoundsSettings | ContrastiveDivergenceSettings):
+        return phase.model_copy(update={"sampler": settings_of(Langevin)().model_copy(update={"steps": 0})})
+    return phase
 
 
-def _extrapolated(measure: Callable[[int], FloatArray], rows: int) -> FloatArray:
-    """Costs of `rows` rows, the first in seconds: measured with ever more rows while that takes little time.
-
-    From there along the straight line through the last two, for a step's fixed costs do not grow with its rows; where a
-    few rows take long already, fixed costs hardly count, and the line goes through zero.
-    """
-    fewer, more = min(FEW_ROWS, rows), min(2 * FEW_ROWS, rows)
-    less = measure(fewer)
-    if less[0] > MAX_SECONDS:
-        return less * (rows / fewer)
-    cost = measure(more)
-
-    def line(n: int) -> FloatArray:
-        return np.maximum(cost, cost + (n - more) / (more - fewer) * (cost - less)) if n > more else cost
-
-    while more < rows and line(following := min(rows, GROWTH * more))[0] < MAX_SECONDS:
-        fewer, less, more = more, cost, following
-        cost = measure(more)
-    return line(rows)
-
-
-def _timed(stage: Stage) -> tuple[float, int]:
-    """Median seconds of a step, and the bytes that a step keeps for its backward pass."""
-    stage.begin()
-    kept = _kept_bytes(lambda: stage.step(0))
-    times: list[float] = []
-    while len(times) < TIMED_STEPS and sum(times) < MAX_SECONDS:
-        started = time.perf_counter()
-        stage.step(1 + len(times))
-        times.append(time.perf_counter() - started)
-    return statistics.median(times), kept
-
-
-def _chain_step(training: Training) -> float:
-    """Seconds of one chain step for one chain, in a batch of chains."""
-    model, generator = training.model, training.engine.generator
-    sampler = model.settings.sampler.model_copy(update={"steps": CHAIN_STEPS, "warmup": 0})
-
-    def measure(rows: int) -> FloatArray:
-        eps = model.noise.standard(rows, generator, next(model.parameters()))
-        started = time.perf_counter()
-        model.chains(eps, generator, sampler)
-        return np.array([time.perf_counter() - started])
-
-    measure(FEW_ROWS)  # not timed: the first call prepares
-    return float(_extrapolated(measure, CHAINS)[0]) / (CHAINS * (CHAIN_STEPS + 1))
+def _described(
+    recipe: Recipe,
+    model: Model,
+    data: DataSet,
+    device: torch.device,
+    costs: list[StageCost],
+    samples: Count,
+    machine: Machine,
+) -> Inspection:
+    parts, space = {"model": _weights(model)}, ""
+    if isinstance(model, NoiseSpaceModel):
+        parts = {"vae": _weights(model.vae), "energy": _weights(model.energy_net)}
+        space = f"; {model.vae.latent_dim:,} latents, chains move in {model.noise.dim:,} dimensions"
+    memory = 4 * _weights(model) + BYTES_PER_TRAINED_WEIGHT * max(parts.values())
+    memory += max(cost.activation_bytes for cost in costs)
+    seconds, sample_seconds = sum(cost.seconds for cost in costs), machine.seconds(samples)
+    size = ", ".join(f"{count:,} weights in the {name}" for name, count in parts.items())
+    sentences = [
+        f"recipe {recipe.name}: {recipe.summary}",
+        *([f"published: {recipe.published}"] if recipe.published else []),
+        f"data: {data.description}",
+        f"model: {size}{space}",
+        *(
+            f"stage {cost.name}: {cost.iterations:,} iterations, {cost.flops_per_iteration / 1e9:,.3g} GFLOP and"
+            f" {1e3 * cost.seconds_per_iteration:,.1f} ms each"
+            + (f", chains {duration(cost.pool_seconds)}" if cost.pool_seconds else "")
+            + f": {duration(cost.seconds)}"
+            for cost in costs
+        ),
+        f"memory while training: about {memory / 2**20:,.0f} MiB beside PyTorch itself",
+        f"training on {device}: about {duration(seconds)}; 1,000 samples: about {duration(sample_seconds)}",
+    ]
+    numbers = {
+        "recipe": recipe.name,
+        "device": str(device),
+        "weights": parts,
+        **({"noise_dim": model.noise.dim} if isinstance(model, NoiseSpaceModel) else {}),
+        "stages": [{**asdict(cost), "seconds": cost.seconds} for cost in costs],
+        "memory_bytes": memory,
+        "seconds": seconds,
+        "flops_per_thousand_samples": round(samples.flops),
+        "seconds_per_thousand_samples": sample_seconds,
+    }
+    return Inspection(sentences, numbers)
 
 
-def _kept_bytes(step: Callable[[], object]) -> int:
-    kept = 0
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        step()
-    return kept
-
-
-def _count(module: nn.Module) -> int:
+def _weights(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:,.0f} days"

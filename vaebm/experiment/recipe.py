@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from vaebm.data import Data
 from vaebm.errors import InputError, check_choice
+from vaebm.evaluation.settings import EvaluationSettings
 from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
-from vaebm.experiment.yardstick import FeaturesName, YardstickSettings
-from vaebm.models import MODELS, ModelSettings, Show
+from vaebm.models import MODELS, ModelSettings
 from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.monitor import DivergenceMonitorSettings
@@ -37,48 +37,9 @@ class LoggingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
-    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = None
-
-
-class EvaluationSettings(BaseModel):
-    """How a run is measured."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
-    draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
-    seed: int = Field(0, ge=0)
-    statistics_n: int | None = Field(
-        None,
-        ge=2,
-        description="images in a draw whose pixels and classes are counted; null: n, or as many as are held out",
+    tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = Field(
+        None, description="an experiment tracker that gets the same numbers; null: none"
     )
-    shows: list[Show] | None = Field(
-        None,
-        min_length=1,
-        description="what is shown of the same samples, each measured; null: the recipe's show alone",
-    )
-    features: dict[FeaturesName, YardstickSettings] | None = Field(
-        None,
-        min_length=1,
-        description="what distances look at, a name with null left out; null for all: the classifier where there are"
-        " labels, else pixels",
-    )
-
-    @field_validator("shows", mode="before")
-    @classmethod
-    def _show_alone(cls, value: Any) -> Any:
-        """One way to show, or a list of them, each once."""
-        return list(dict.fromkeys([value] if isinstance(value, str) else value)) if value else value
-
-    @field_validator("features", mode="before")
-    @classmethod
-    def _names_alone(cls, value: Any) -> Any:
-        """One name, or a list of them, with nothing else said; of a mapping, what is not null."""
-        names = [value] if isinstance(value, str) else value
-        if isinstance(names, list):
-            return {name: {} for name in names}
-        return {name: what for name, what in names.items() if what is not None} if isinstance(names, dict) else names
 
 
 class Recipe(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from vaebm.experiment.run_directory import METRICS, RECIPE, Run
 from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
-from vaebm.training.engine import Engine, fastest_device
+from vaebm.training.engine import Engine, fastest_device, threads
 from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
@@ -61,10 +62,7 @@ def train_recipe(
     Raises:
         InputError, Diverged, Preempted, Interrupted: as in `train`.
     """
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    engine = Engine(device, recipe.seed, recipe.logging.tracker, path)
-    try:
+    with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
@@ -81,8 +79,6 @@ def train_recipe(
             progress.say(f"{run.path} is complete: nothing left to train.")
         else:
             _train(run, training, stages)
-    finally:
-        engine.close()
     return run
 
 

@@ -2,14 +2,19 @@
 
 from vaebm.metrics.class_histogram import class_gap, class_modes
 from vaebm.metrics.classifier import Classifier, train_classifier
-from vaebm.metrics.feature_cache import real_features
-from vaebm.metrics.features import Features, classifier_features, inception_features, inception_layer, pixel_features
-from vaebm.metrics.frechet import frechet_distance, frechet_from_moments, repeated_frechet
+from vaebm.metrics.features import (
+    Features,
+    classifier_features,
+    inception_features,
+    inception_layer,
+    pixel_features,
+    real_features,
+)
+from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moments
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.modes import mode_kl, mode_measurements, modes_covered, within_three_sigma
-from vaebm.metrics.moments import Moments
 from vaebm.metrics.quadrature import PlaneQuadrature
 from vaebm.metrics.saturation import pixels_between_ends
 from vaebm.metrics.stacked_classifier import StackedClassifier, train_stacked_classifier
@@ -38,7 +43,6 @@ __all__ = [
     "pixels_between_ends",
     "precision_recall",
     "real_features",
-    "repeated_frechet",
     "train_classifier",
     "train_stacked_classifier",
     "within_three_sigma",

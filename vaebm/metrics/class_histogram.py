@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Array, as_classes, as_count
 from vaebm.metrics.measurement import Measurement
 
 
-def class_gap(generated: Tensor, reference: Tensor, classes: int) -> Measurement:
+def class_gap(generated: Array, reference: Array, classes: int) -> Measurement:
     """The largest difference between class shares, of 1, of samples' classes (n,) int64 and of data's labels (m,)."""
     counts, shares = _counts(generated, reference, classes)
     share = counts / len(generated)
@@ -38,7 +39,7 @@ def class_gap(generated: Tensor, reference: Tensor, classes: int) -> Measurement
     return Measurement("class_gap", gap.item(), stderr, len(generated), settings)
 
 
-def class_modes(generated: Tensor, reference: Tensor, classes: int) -> dict[str, Measurement]:
+def class_modes(generated: Array, reference: Array, classes: int) -> dict[str, Measurement]:
     """`modes_covered` and `mode_kl` of samples' classes (n,) int64 against data's labels (m,).
 
     Raises:
@@ -74,11 +75,11 @@ def divergence(counts: Tensor, shares: Tensor) -> tuple[float, float]:
     return float(mean), math.sqrt(float(variance) / n)
 
 
-def _counts(generated: Tensor, reference: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def _counts(generated: Array, reference: Array, classes: int) -> tuple[Tensor, Tensor]:
     """Hits (K,) of the samples and shares (K,) of the data, float64."""
-    if len(generated) < 2 or not len(reference):
-        raise InputError(f"a histogram of {len(generated)} samples against {len(reference)} labels: give at least 2")
-    hits, labels = (torch.bincount(found, minlength=classes).double() for found in (generated, reference))
-    if len(hits) > classes or len(labels) > classes:
-        raise InputError(f"there are classes beyond the {classes} that were named: give their number")
-    return hits, labels / len(reference)
+    classes = as_count(classes, "classes")
+    found, labels = as_classes(generated, classes, "generated"), as_classes(reference, classes, "reference")
+    if len(found) < 2 or not len(labels):
+        raise InputError(f"a histogram of {len(found)} samples against {len(labels)} labels: give at least 2")
+    hits, of_data = (torch.bincount(which, minlength=classes).double() for which in (found, labels))
+    return hits, of_data / len(labels)

@@ -1,4 +1,4 @@
-"""The recipe's own classifier: the yardstick for labelled images where no published feature net fits.
+"""The recipe's own classifier: what labelled images are measured by where no published feature net fits.
 
     image (C, H, W) -> convolution 3x3 to 32 -> strided convolutions to 64 until no side is longer than 4 -> convolution
     to 64 -> linear to 64 -> linear to the classes,         SiLU between all of them
@@ -11,7 +11,7 @@ training images to it). Fewer see too little of a large set: after 40,000 images
 held-out ones are up to 1.5 percentage points astray, after 160,000 up to 0.6. The division is one number, so
 it changes no ratio of distances; it puts kernel distances, whose kernel has a scale, where they are meant to be.
 Weights and batches come from a generator with a fixed seed: runs with other seeds, and other models, are measured with
-the same yardstick.
+the same classifier.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from torch.nn import functional
 
 from vaebm.data.splits import Split
 from vaebm.errors import InputError
-from vaebm.metrics.measurement import Measurement
+from vaebm.files import write_atomically
+from vaebm.metrics.arrays import Array, as_images
 from vaebm.nn.initialise import initialise
 
 FEATURES = 64
@@ -75,6 +76,7 @@ class Classifier(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(FEATURES, classes)
         self.register_buffer("scale", torch.ones(()))
+        self.to(torch.float32)  # whatever the process's default type is
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 64) of images (B, C, H, W) in [-1, 1].
@@ -82,11 +84,7 @@ class Classifier(nn.Module):
         Raises:
             InputError: images of another shape than it was trained on.
         """
-        if tuple(images.shape[1:]) != self.shape:
-            raise InputError(
-                f"the classifier is for images {self.shape}, not {tuple(images.shape[1:])}: train one for these"
-            )
-        features: Tensor = self.trunk(images) / self.scale
+        features: Tensor = self.trunk(self._checked(images)) / self.scale
         return features
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,16 +92,15 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(functional.silu(self.trunk(images)))
         return logits
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Classes (n,) int64 of images (n, C, H, W) in [-1, 1]."""
-        with torch.no_grad():
-            return torch.cat([self(chunk).argmax(1) for chunk in images.split(IMAGES_AT_ONCE)])
+    def predict(self, images: Array) -> Tensor:
+        """Classes (n,) int64 of images (n, C, H, W) in [-1, 1].
 
-    def accuracy(self, split: Split) -> Measurement:
-        """The share of a labelled split that is classified right; the standard error is binomial."""
-        predicted = torch.cat([self.predict(batch) for batch in split.chunks(IMAGES_AT_ONCE)])
-        share = (predicted == _labels(split)).double().mean().item()
-        return Measurement("classifier_accuracy", share, math.sqrt(share * (1.0 - share) / len(split)), len(split))
+        Raises:
+            InputError: images of another shape than it was trained on.
+        """
+        with torch.no_grad():
+            parts = self._checked(as_images(images)).split(IMAGES_AT_ONCE)
+            return torch.cat([self(part).argmax(1) for part in parts])
 
     def sha256(self) -> str:
         """Of the file that `save` writes."""
@@ -111,9 +108,7 @@ class Classifier(nn.Module):
 
     def save(self, path: Path) -> None:
         """Writes weights and shape as safetensors, whole or not at all."""
-        unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.write_bytes(self._bytes())
-        unfinished.replace(path)
+        write_atomically(path, self._bytes())
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
@@ -135,19 +130,28 @@ class Classifier(nn.Module):
             raise InputError(f"{path} is damaged: delete it and evaluate again to train the classifier anew") from None
         return classifier.eval().requires_grad_(False)
 
+    def _checked(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) != self.shape:
+            raise InputError(
+                f"the classifier is for images {self.shape}, not {tuple(images.shape[1:])}: train one for these"
+            )
+        return images
+
     def _bytes(self) -> bytes:
         # One metadata entry: several would be written in an order that changes from run to run, and so would the hash.
         description = {"classifier": json.dumps({"shape": self.shape, "classes": self.classes})}
         return safetensors.torch.save(dict(self.state_dict()), description)
 
 
+@torch.inference_mode(False)  # it trains, wherever it is called from
+@torch.enable_grad()
 def train_classifier(split: Split, classes: int) -> Classifier:
     """Trains the classifier on a labelled split of images, by the protocol above; always the same one.
 
     Raises:
         InputError: points, no labels, or images too small.
     """
-    labels = _labels(split)
+    labels = _labels(split).clone()
     if split.levels is None:
         raise InputError(
             "a classifier is for images, and these are points: compare points by their modes or likelihood"

@@ -10,30 +10,42 @@ Inception sees images as files hold them: rounded to 256 levels, grey ones repea
 features and published settings is a Frechet distance on them called FID; the others are FID-64, -192, -768, and compare
 with nothing published.
 
+Rows of real images are the same for every run, seed and subject, and a slow network takes minutes for them, so they are
+kept on disk, where they may be deleted at any time:
+
+    ~/.cache/vaebm/features/KEY.safetensors,      KEY = SHA-256 of the features' settings and of the images
+
 Features of one name, hash and precision compare; others do not, which is why these go into every measurement's
 settings. This is the one door to the Inception network and its weights.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import numpy as np
+import safetensors
+import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vaebm.data.splits import Split
 from vaebm.data.transforms import to_model, to_uint8
 from vaebm.errors import InputError
+from vaebm.files import cache_folder, write_atomically
+from vaebm.metrics.arrays import Array, as_images, as_tensor
 from vaebm.metrics.classifier import Classifier
 from vaebm.metrics.inception import Inception, Layer
 from vaebm.metrics.inception_weights import find_weights, read_weights
 from vaebm.metrics.stacked_classifier import StackedClassifier
+from vaebm.wording import did_you_mean
 
 IMAGES_AT_ONCE = 1024
 INCEPTION_IMAGES_AT_ONCE = {"cpu": 8}  # its first layers then stay in the processor's cache; elsewhere 128
@@ -61,7 +73,7 @@ class Features:
     further: dict[str, str] = field(default_factory=dict)
     slow: bool = False
 
-    def __call__(self, images: Tensor, advance: Callable[[int], None] | None = None) -> Tensor:
+    def __call__(self, images: Array, advance: Callable[[int], None] | None = None) -> Tensor:
         """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks, on the CPU.
 
         Args:
@@ -70,9 +82,7 @@ class Features:
         Raises:
             InputError: these are not images of the shape that the network was made for.
         """
-        if images.ndim != 4:
-            raise InputError(f"features need images (n, C, H, W), not an array of shape {tuple(images.shape)}")
-        return self.of_batches(torch.split(images.detach(), self.images_at_once), advance)
+        return self.of_batches([as_images(images)], advance)
 
     def of_batches(self, batches: Iterable[Tensor], advance: Callable[[int], None] | None = None) -> Tensor:
         """The same of images that come in batches, of any size."""
@@ -107,8 +117,14 @@ def inception_layer(
         device: where to compute.
 
     Raises:
-        InputError: no weights, or not those that the layer needs.
+        InputError: no weights, not those that the layer needs, or no such precision or device.
     """
+    if precision not in get_args(Precision):
+        raise InputError(f"there is no precision {precision!r}: {did_you_mean(str(precision), get_args(Precision))}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"there is no device {device!r} on this machine: compute on cpu") from None
     network, sha256 = _network(layer, find_weights(weights).resolve(), precision, torch.device(device))
 
     def rows(images: Tensor) -> Tensor:
@@ -127,7 +143,7 @@ def inception_layer(
 
 
 def inception_features(
-    images: Tensor | NDArray[np.uint8],
+    images: Array,
     weights: str | Path | None = None,
     layer: Layer = 768,
     precision: Precision = "float32",
@@ -138,7 +154,7 @@ def inception_features(
     Raises:
         InputError: images of another kind (repeat grey ones to three channels), or no weights.
     """
-    values = torch.as_tensor(images)
+    values = as_tensor(images, "images")
     if values.dtype != torch.uint8 or values.ndim != 4 or values.shape[1] != 3:
         raise InputError(
             f"inception_features needs images (N, 3, H, W) of uint8, not {tuple(values.shape)} {values.dtype}: "
@@ -157,6 +173,50 @@ def classifier_features(classifier: Classifier | StackedClassifier) -> Features:
 def pixel_features() -> Features:
     """Block averages of the pixels, at most 8 x 8 a channel."""
     return Features("pixels", None, _block_averages)
+
+
+def real_features(
+    features: Features, split: Split, indices: Tensor, advance: Callable[[int], None] | None = None
+) -> Tensor:
+    """Rows (n, dim) float32 of the images of `split` at `indices` (n,); from disk where they are known.
+
+    Args:
+        advance: gets the number of images in each chunk when it is done.
+    """
+
+    def batches() -> Iterator[Tensor]:
+        return (split.batch(some).x for some in indices.split(IMAGES_AT_ONCE))
+
+    if not features.slow:
+        return features.of_batches(batches(), advance)
+    digest = hashlib.sha256(json.dumps(features.settings, sort_keys=True).encode())
+    for batch in batches():
+        digest.update(f"{tuple(batch.shape)}".encode())
+        digest.update(batch.numpy().tobytes())
+    path = cache_folder() / "features" / f"{digest.hexdigest()}.safetensors"
+    known = _read(path, len(indices))
+    if known is None:
+        known = features.of_batches(batches(), advance)
+        _write(path, known)
+    elif advance is not None:
+        advance(len(indices))
+    return known
+
+
+def _read(path: Path, count: int) -> Tensor | None:
+    try:
+        rows = safetensors.torch.load(path.read_bytes())["rows"]
+    except (OSError, KeyError, safetensors.SafetensorError):
+        return None
+    return rows if rows.shape[0] == count and bool(rows.isfinite().all()) else None
+
+
+def _write(path: Path, rows: Tensor) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, safetensors.torch.save({"rows": rows.contiguous()}))
+    except OSError as reason:
+        warnings.warn(f"features are not kept, {path.parent} cannot be written ({reason.strerror})", stacklevel=2)
 
 
 @lru_cache(maxsize=2)  # reading and folding takes a second, and each holds up to 100 MB

@@ -24,76 +24,59 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_rows, same_dim
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.moments import Features, Moments, as_rows, same_dim
 
 
-def frechet_distance(generated: Features, reference: Features) -> Measurement:
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean (dim,) and unbiased covariance (dim, dim) of `count` feature rows, float64.
+
+    To compare many sets with one reference, give it as moments: they are then not computed anew.
+    """
+
+    count: int
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, features: Rows, name: str = "features") -> Moments:
+        """Of rows (n, dim), numpy or torch; `name` is how messages call them.
+
+        Raises:
+            InputError: another shape, or values that are not finite.
+        """
+        rows = as_rows(features, name)
+        mean = rows.mean(0)
+        centred = rows - mean
+        return cls(len(rows), mean, centred.T @ centred / (len(rows) - 1))
+
+
+def frechet_distance(generated: Rows, reference: Rows | Moments) -> Measurement:
     """Frechet distance of generated to reference features, (n, dim) and (m, dim), numpy or torch.
 
     Raises:
         InputError: shapes that do not belong together, or values that are not finite.
     """
-    rows, reference_moments = as_rows(generated, "generated"), _moments(reference)
-    same_dim(rows, reference_moments.mean)
-    _warn_if_few(len(rows), rows.shape[1])
-    moments = Moments.empty(rows.shape[1]).update(rows)
-    return Measurement(
-        "frechet_distance",
-        frechet_from_moments(moments, reference_moments),
-        _influence(rows, moments, reference_moments).std().item() / math.sqrt(len(rows)),
-        len(rows),
-        {
-            "dim": rows.shape[1],
-            "reference_n": reference_moments.count,
-            "stderr_over": "generated samples, delta method",
-        },
-    )
-
-
-def repeated_frechet(draws: Sequence[Features], reference: Features) -> Measurement:
-    """Mean of the Frechet distances of several draws to one reference held fixed, with its standard error over draws.
-
-    Args:
-        draws: at least two arrays (n, dim) of equal n, each a draw of its own.
-        reference: (m, dim).
-
-    Returns:
-        A measurement whose `n` is that of one draw; `settings` has the number of draws and their standard deviation.
-    """
-    if len(draws) < 2:
-        raise InputError(f"a standard error over draws needs at least 2 of them, not {len(draws)}")
-    reference_moments = _moments(reference)
-    rows = [as_rows(draw, "generated") for draw in draws]
-    for draw in rows:
-        same_dim(draw, reference_moments.mean)
-        if len(draw) != len(rows[0]):
-            raise InputError(f"draws of {len(rows[0])} and {len(draw)} samples do not compare: give equal numbers")
-    dim = rows[0].shape[1]
-    _warn_if_few(len(rows[0]), dim)
-    distances = torch.tensor(
-        [frechet_from_moments(Moments.empty(dim).update(draw), reference_moments) for draw in rows], dtype=torch.float64
-    )
-    spread = distances.std().item()
-    return Measurement(
-        "frechet_distance",
-        distances.mean().item(),
-        spread / math.sqrt(len(draws)),
-        len(rows[0]),
-        {
-            "dim": dim,
-            "reference_n": reference_moments.count,
-            "draws": len(draws),
-            "spread": spread,
-            "stderr_over": "draws",
-        },
-    )
+    rows = as_rows(generated, "generated")
+    reference = reference if isinstance(reference, Moments) else Moments.of(reference, "reference")
+    same_dim(rows, reference.mean)
+    n, dim = rows.shape
+    if n < 2 * dim:
+        warnings.warn(
+            f"a Frechet distance of {n} samples in {dim} dimensions is mostly bias: "
+            f"draw at least {2 * dim}, or compare only at equal n",
+            stacklevel=2,
+        )
+    moments = Moments.of(rows)
+    stderr = _influence(rows, moments, reference).std().item() / math.sqrt(n)
+    settings = {"dim": dim, "reference_n": reference.count, "stderr_over": "generated samples, delta method"}
+    return Measurement("frechet_distance", frechet_from_moments(moments, reference), stderr, n, settings)
 
 
 def frechet_from_moments(generated: Moments, reference: Moments) -> float:
@@ -122,17 +105,3 @@ def _root(covariance: Tensor) -> Tensor:
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     root: Tensor = (vectors * eigenvalues.clamp(min=0.0).sqrt()) @ vectors.T
     return root
-
-
-def _moments(features: Features) -> Moments:
-    rows = as_rows(features, "reference")
-    return Moments.empty(rows.shape[1]).update(rows)
-
-
-def _warn_if_few(n: int, dim: int) -> None:
-    if n < 2 * dim:
-        warnings.warn(
-            f"a Frechet distance of {n} samples in {dim} dimensions is mostly bias: "
-            f"draw at least {2 * dim}, or compare only at equal n",
-            stacklevel=3,
-        )

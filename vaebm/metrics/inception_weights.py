@@ -2,7 +2,7 @@
 
     1. the path that was given, a file or a folder
     2. $VAEBM_DATA/inception
-    3. inception/ in the cache folder (`metrics/cache_folder.py`)
+    3. inception/ in the cache folder (`vaebm/files.py`)
 
 In a folder the complete weights come first, then those that end at Mixed_6e. Safetensors, or PyTorch's own format read
 as plain tensors only: a file that asks for anything else is refused. Where a name ends in eight hexadecimal digits,
@@ -11,7 +11,6 @@ as that of the published file does, they have to be the first of its SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.files import cache_folder
+from vaebm.files import cache_folder, sha256
 
 PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"
@@ -64,22 +63,21 @@ def read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
         InputError: the file is damaged, or no file of weights.
     """
     try:
-        content = path.read_bytes()
+        digest = sha256(path)
     except OSError as reason:
         raise InputError(f"{path} cannot be read ({reason.strerror}): give a readable file of weights") from None
-    sha256 = hashlib.sha256(content).hexdigest()
     promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if promised and not sha256.startswith(promised[1]):
-        raise InputError(f"{path} is damaged, its SHA-256 begins with {sha256[:8]}: delete it and download {ADDRESS}")
+    if promised and not digest.startswith(promised[1]):
+        raise InputError(f"{path} is damaged, its SHA-256 begins with {digest[:8]}: delete it and download {ADDRESS}")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load(content), sha256
+            return safetensors.torch.load_file(path), digest
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001  # whatever a reader says of a file that it cannot read
         raise InputError(f"{path} is damaged or holds no plain weights: delete it and download {ADDRESS}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} holds more than weights: give one of {', '.join(FILES)}")
-    return state, sha256
+    return state, digest
 
 
 def _in_folder(folder: Path) -> Path | None:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_rows, blocks, same_dim
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.moments import Features, as_rows, same_dim
 
 MAX_BLOCK = 1000
 MIN_BLOCKS = 10
 
 
-def kernel_distance(generated: Features, reference: Features) -> Measurement:
+def kernel_distance(generated: Rows, reference: Rows) -> Measurement:
     """Kernel distance of generated to reference features, (n, dim) and (m, dim), numpy or torch.
 
     Raises:
@@ -50,13 +50,15 @@ def kernel_distance(generated: Features, reference: Features) -> Measurement:
 
 
 def _squared_discrepancy(x: Tensor, y: Tensor) -> Tensor:
-    return _mean_between_others(x) + _mean_between_others(y) - 2.0 * _kernel(x, y).mean()
+    return _mean_between_others(x) + _mean_between_others(y) - 2.0 * _sum(x, y) / (len(x) * len(y))
 
 
 def _mean_between_others(x: Tensor) -> Tensor:
-    kernel = _kernel(x, x)
-    return (kernel.sum() - kernel.diagonal().sum()) / (len(x) * (len(x) - 1))
+    own = (x.square().sum(1) / x.shape[1] + 1.0).pow(3).sum()
+    return (_sum(x, x) - own) / (len(x) * (len(x) - 1))
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1] + 1.0) ** 3
+def _sum(a: Tensor, b: Tensor) -> Tensor:
+    """Of the kernel over all pairs, some rows at a time: a large reference need not fit into memory squared."""
+    sums = [(part @ b.T / a.shape[1] + 1.0).pow(3).sum() for part in blocks(a, len(b))]
+    return torch.stack(sums).sum()

@@ -18,8 +18,8 @@ binomial, over the real data. Density: the spread of the samples' counts / sqrt(
 samples, exact in one pass, since without x_j coverage falls by the share of balls that hold no other; on average it is
 never too small (Efron & Stein, 1981), and up to 1.7 times too large where nearly all is covered.
 
-Squared distances are |a|^2 - 2 a.b + |b|^2 in float64, a block of rows at a time, so memory is bounded by a block. A
-ball is closed; `SLACK` keeps rounding from putting the k-th neighbour, which lies on its surface, outside.
+Distances are taken by differences (metrics/arrays.py), a block of rows at a time. A ball is closed: the k-th neighbour,
+which lies on its surface, is in it.
 
 References: Kynkaanniemi et al., Improved precision and recall metric for assessing generative models, 2019; Naeem et
 al., Reliable fidelity and diversity metrics for generative models, 2020.
@@ -28,18 +28,16 @@ al., Reliable fidelity and diversity metrics for generative models, 2020.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_count, as_rows, distances, same_dim
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.moments import Features, as_rows, same_dim
 
 PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5
-PAIRS_AT_ONCE = 1 << 23  # 64 MB of distances
-SLACK = 1e-12  # of the largest squared norm: what float64 may leave of the distance of equal vectors
 
 
 class Manifold:
@@ -49,37 +47,38 @@ class Manifold:
     `name` is how messages call it.
     """
 
-    def __init__(self, features: Features, name: str = "features") -> None:
+    def __init__(self, features: Rows, name: str = "features") -> None:
         self.rows, self.name = as_rows(features, name), name
-        self._nearest = self.rows.new_empty(len(self.rows), 0)  # squared distances, by the neighbour's number
+        self._nearest = self.rows.new_empty(len(self.rows), 0)  # distances, by the neighbour's number
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def squared_radii(self, neighbours: int) -> Tensor:
-        """(n,): squared distances to the nearest neighbour of that number, others than the point itself.
+    def radii(self, neighbours: int) -> Tensor:
+        """(n,): distances to the nearest neighbour of that number, others than the point itself.
 
         Raises:
             InputError: there are not so many other rows.
         """
-        if not 1 <= neighbours < len(self):
+        neighbours = as_count(neighbours, "neighbours")
+        if neighbours >= len(self):
             raise InputError(
                 f"{self.name} has {len(self)} rows, and neighbour {neighbours} of each is needed: give more"
             )
         if neighbours > self._nearest.shape[1]:
             self._nearest = self._find(min(max(neighbours, DENSITY_NEIGHBOURS), len(self) - 1))
-        return self._nearest[:, neighbours - 1] + SLACK * self.rows.sub(self.rows.mean(0)).square().sum(1).max()
+        return self._nearest[:, neighbours - 1]
 
     def _find(self, most: int) -> Tensor:
-        found = []
-        for start, squared in _squared_distances(self.rows, self.rows):
-            squared[torch.arange(len(squared)), torch.arange(start, start + len(squared))] = math.inf  # the point
-            found.append(squared.topk(most, dim=1, largest=False).values)
+        found: list[Tensor] = []
+        for rows, block in distances(self.rows, self.rows):
+            block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = math.inf  # the point itself
+            found.append(block.topk(most, dim=1, largest=False).values)
         return torch.cat(found)
 
 
 def precision_recall(
-    generated: Features | Manifold, reference: Features | Manifold, neighbours: int = PRECISION_NEIGHBOURS
+    generated: Rows | Manifold, reference: Rows | Manifold, neighbours: int = PRECISION_NEIGHBOURS
 ) -> dict[str, Measurement]:
     """`precision` and `recall` of generated against reference features, (n, dim) and (m, dim), numpy or torch.
 
@@ -89,26 +88,21 @@ def precision_recall(
         InputError: shapes that do not belong together, too few rows, or values that are not finite.
     """
     samples, real = _manifolds(generated, reference)
-    radii, real_radii = samples.squared_radii(neighbours), real.squared_radii(neighbours)
+    radii, real_radii = samples.radii(neighbours), real.radii(neighbours)
     precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
-    for start, squared in _squared_distances(samples.rows, real.rows):
-        precise.append((squared <= real_radii).any(1))
-        recalled |= (squared <= radii[start : start + len(squared), None]).any(0)
-    settings = {"dim": samples.rows.shape[1], "reference_n": len(real), "neighbours": neighbours}
-    return {
-        name: Measurement(
-            name, share, math.sqrt(share * (1.0 - share) / len(hits)), len(samples), settings | {"stderr_over": over}
-        )
-        for name, hits, over in (
-            ("precision", torch.cat(precise), "generated samples"),
-            ("recall", recalled, "reference samples"),
-        )
-        for share in [hits.double().mean().item()]
-    }
+    for rows, block in distances(samples.rows, real.rows):
+        precise.append((block <= real_radii).any(1))
+        recalled |= (block <= radii[rows, None]).any(0)
+    found: dict[str, Measurement] = {}
+    for name, hits, over in (("precision", torch.cat(precise), "generated"), ("recall", recalled, "reference")):
+        share = hits.double().mean().item()
+        settings = _settings(samples, real, neighbours, over)
+        found[name] = Measurement(name, share, math.sqrt(share * (1.0 - share) / len(hits)), len(samples), settings)
+    return found
 
 
 def density_coverage(
-    generated: Features | Manifold, reference: Features | Manifold, neighbours: int = DENSITY_NEIGHBOURS
+    generated: Rows | Manifold, reference: Rows | Manifold, neighbours: int = DENSITY_NEIGHBOURS
 ) -> dict[str, Measurement]:
     """`density` and `coverage` of generated against reference features, (n, dim) and (m, dim), numpy or torch.
 
@@ -118,50 +112,31 @@ def density_coverage(
         InputError: shapes that do not belong together, too few rows, or values that are not finite.
     """
     samples, real = _manifolds(generated, reference)
-    real_radii = real.squared_radii(neighbours)
-    held = torch.zeros(
-        2, len(real), dtype=torch.float64
-    )  # of each ball: how many samples, and the sum of their numbers
+    real_radii = real.radii(neighbours)
+    held = torch.zeros(2, len(real), dtype=torch.float64)  # of each ball: samples, and the sum of their numbers
     counts = []
-    for start, squared in _squared_distances(samples.rows, real.rows):
-        inside = (squared <= real_radii).double()
+    for rows, block in distances(samples.rows, real.rows):
+        inside = (block <= real_radii).double()
         counts.append(inside.sum(1))
-        numbers = torch.arange(start, start + len(inside), dtype=torch.float64)
+        numbers = torch.arange(rows.start, rows.stop, dtype=torch.float64)
         held += torch.stack([torch.ones_like(numbers), numbers]) @ inside
-    density = torch.cat(counts) / neighbours
-    alone = torch.bincount(held[1, held[0] == 1].long(), minlength=len(samples)).double() / len(real)
-    settings = {
-        "dim": samples.rows.shape[1],
-        "reference_n": len(real),
-        "neighbours": neighbours,
-        "stderr_over": "generated samples",
+    density, n = torch.cat(counts) / neighbours, len(samples)
+    alone = torch.bincount(held[1, held[0] == 1].long(), minlength=n).double() / len(real)
+    jackknife = math.sqrt((n - 1) / n * (alone - alone.mean()).square().sum().item())
+    settings = _settings(samples, real, neighbours, "generated")
+    return {
+        "density": Measurement("density", density.mean().item(), density.std().item() / math.sqrt(n), n, settings),
+        "coverage": Measurement("coverage", (held[0] > 0).double().mean().item(), jackknife, n, settings),
     }
-    found = {
-        "density": (density.mean().item(), density.std().item() / math.sqrt(len(samples))),
-        "coverage": (
-            (held[0] > 0).double().mean().item(),
-            math.sqrt((len(samples) - 1) / len(samples) * (alone - alone.mean()).square().sum().item()),
-        ),
-    }
-    return {name: Measurement(name, value, stderr, len(samples), settings) for name, (value, stderr) in found.items()}
 
 
-def _manifolds(generated: Features | Manifold, reference: Features | Manifold) -> tuple[Manifold, Manifold]:
+def _manifolds(generated: Rows | Manifold, reference: Rows | Manifold) -> tuple[Manifold, Manifold]:
     samples = generated if isinstance(generated, Manifold) else Manifold(generated, "generated")
     real = reference if isinstance(reference, Manifold) else Manifold(reference, "reference")
     same_dim(samples.rows, real.rows)
     return samples, real
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of rows of the (n, m) squared distances from a (n, dim) to b (m, dim), each with its first row's number.
-
-    About the mean of b, so that what both have in common does not cancel.
-    """
-    centre = b.mean(0)
-    a, b = a - centre, b - centre
-    b_squared = b.square().sum(1)
-    size = max(1, PAIRS_AT_ONCE // len(b))
-    for start in range(0, len(a), size):
-        rows = a[start : start + size]
-        yield start, torch.addmm(b_squared + rows.square().sum(1, keepdim=True), rows, b.T, alpha=-2.0)
+def _settings(samples: Manifold, real: Manifold, neighbours: int, over: str) -> dict[str, Any]:
+    sizes = {"dim": samples.rows.shape[1], "reference_n": len(real), "neighbours": neighbours}
+    return sizes | {"stderr_over": f"{over} samples"}

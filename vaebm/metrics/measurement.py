@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+import torch
 
 from vaebm.errors import InputError
 
@@ -29,7 +33,8 @@ class Measurement:
         value: the number, finite.
         stderr: its standard error, finite, at least 0.
         n: how many samples it is of.
-        settings: the protocol: features and their hash, split, seed, ...; JSON values only.
+        settings: the protocol: features and their hash, split, seed, ...; JSON values. Numbers of numpy and torch
+            become plain ones.
         subject: whose samples: "vaebm", "vae", "held_out", ...
 
     Raises:
@@ -44,6 +49,8 @@ class Measurement:
     subject: str = ""
 
     def __post_init__(self) -> None:
+        for name, plain in (("value", float), ("stderr", float), ("n", operator.index), ("settings", _plain)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not (math.isfinite(self.value) and math.isfinite(self.stderr) and self.stderr >= 0):
             raise InputError(
                 f"{self.name} came out as {self.value} ± {self.stderr}, which is no measurement: "
@@ -69,9 +76,9 @@ class Measurement:
         return {
             "name": self.name,
             "subject": self.subject,
-            "value": float(self.value),
-            "stderr": float(self.stderr),
-            "n": int(self.n),
+            "value": self.value,
+            "stderr": self.stderr,
+            "n": self.n,
             "settings": dict(self.settings),
         }
 
@@ -122,3 +129,12 @@ class Measurement:
 
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4g} ± {self.stderr:.2g} (n = {self.n:,})"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as Python's own, as they come back from JSON."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray | torch.Tensor) else value

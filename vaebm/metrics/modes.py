@@ -13,62 +13,51 @@ Standard errors are over the draw of the samples. Of the share: binomial; of the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_rows, nearest
 from vaebm.metrics.class_histogram import covered, divergence
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.moments import Features, as_rows
 
 
-def modes_covered(generated: Features, modes: Features, std: float) -> Measurement:
-    """How many of the modes (K, dim) have at least one of the samples (n, dim) within 3 `std`."""
-    nearest = _Nearest.find(generated, modes)
-    hits = torch.bincount(nearest.mode[nearest.distance <= 3.0 * std], minlength=nearest.count)
-    return nearest.measurement("modes_covered", *covered(hits.double()), std)
+def mode_measurements(generated: Rows, modes: Rows, std: float) -> dict[str, Measurement]:
+    """All three, by name, of samples (n, dim) and modes (K, dim).
 
-
-def within_three_sigma(generated: Features, modes: Features, std: float) -> Measurement:
-    """The share of the samples (n, dim) within 3 `std` of their nearest mode (K, dim)."""
-    nearest = _Nearest.find(generated, modes)
-    share = (nearest.distance <= 3.0 * std).double().mean().item()
-    return nearest.measurement("within_three_sigma", share, math.sqrt(share * (1.0 - share) / len(nearest.mode)), std)
-
-
-def mode_kl(generated: Features, modes: Features, std: float) -> Measurement:
-    """KL divergence in nats from equal shares of the modes (K, dim) to those of the samples (n, dim)."""
-    nearest = _Nearest.find(generated, modes)
-    hits = torch.bincount(nearest.mode, minlength=nearest.count).double()
-    return nearest.measurement("mode_kl", *divergence(hits, torch.full_like(hits, 1.0 / nearest.count)), std)
-
-
-def mode_measurements(generated: Features, modes: Features, std: float) -> dict[str, Measurement]:
-    """All three, by name."""
-    return {
-        measure.__name__: measure(generated, modes, std) for measure in (modes_covered, within_three_sigma, mode_kl)
+    Raises:
+        InputError: shapes that do not belong together, values that are not finite, or no positive `std`.
+    """
+    samples, centres = as_rows(generated, "generated"), as_rows(modes, "modes", at_least=1)
+    std = float(std)
+    if not 0 < std < math.inf:
+        raise InputError(f"std is {std:g}: give a positive number")
+    if samples.shape[1] != centres.shape[1]:
+        raise InputError(
+            f"samples have {samples.shape[1]} dimensions and modes {centres.shape[1]}: give modes of the same data"
+        )
+    distance, mode = nearest(samples, centres)
+    within, n, count = distance <= 3.0 * std, len(samples), len(centres)
+    share = within.double().mean().item()
+    hits, hits_within = (torch.bincount(found, minlength=count).double() for found in (mode, mode[within]))
+    found = {
+        "modes_covered": covered(hits_within),
+        "within_three_sigma": (share, math.sqrt(share * (1.0 - share) / n)),
+        "mode_kl": divergence(hits, torch.full_like(hits, 1.0 / count)),
     }
+    return {name: Measurement(name, *value, n, {"modes": count, "std": std}) for name, value in found.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _Nearest:
-    """Of every sample: its nearest of `count` modes, and the distance to it; both (n,)."""
+def modes_covered(generated: Rows, modes: Rows, std: float) -> Measurement:
+    """How many of the modes (K, dim) have at least one of the samples (n, dim) within 3 `std`."""
+    return mode_measurements(generated, modes, std)["modes_covered"]
 
-    mode: Tensor
-    distance: Tensor
-    count: int
 
-    @classmethod
-    def find(cls, generated: Features, modes: Features) -> _Nearest:
-        samples, centres = as_rows(generated, "generated"), as_rows(modes, "modes")
-        if samples.shape[1] != centres.shape[1]:
-            raise InputError(
-                f"samples have {samples.shape[1]} dimensions and modes {centres.shape[1]}: give modes of the same data"
-            )
-        distance, mode = torch.cdist(samples, centres).min(1)
-        return cls(mode, distance, len(centres))
+def within_three_sigma(generated: Rows, modes: Rows, std: float) -> Measurement:
+    """The share of the samples (n, dim) within 3 `std` of their nearest mode (K, dim)."""
+    return mode_measurements(generated, modes, std)["within_three_sigma"]
 
-    def measurement(self, name: str, value: float, stderr: float, std: float) -> Measurement:
-        return Measurement(name, value, stderr, len(self.mode), {"modes": self.count, "std": std})
+
+def mode_kl(generated: Rows, modes: Rows, std: float) -> Measurement:
+    """KL divergence in nats from equal shares of the modes (K, dim) to those of the samples (n, dim)."""
+    return mode_measurements(generated, modes, std)["mode_kl"]

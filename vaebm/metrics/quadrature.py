@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Rows, as_count, as_rows, nearest
 from vaebm.metrics.measurement import Measurement
 
 LATENTS_AT_ONCE = 8192
@@ -58,7 +59,8 @@ class PlaneQuadrature:
         outside: share of p that lies beyond the grid.
 
     Raises:
-        InputError: another latent dimension, or a decoder, weight or energy that is not finite.
+        InputError: another latent dimension, a grid that is none, or a decoder, weight or energy that is not finite or
+            has another shape.
     """
 
     def __init__(
@@ -75,13 +77,19 @@ class PlaneQuadrature:
     ) -> None:
         if latent_dim not in (1, 2):
             raise InputError(f"quadrature over {latent_dim} latents is not feasible: use a VAE with 1 or 2, or a bound")
+        latent_points, x_points = as_count(latent_points, "latent_points", 3), as_count(x_points, "x_points", 3)
+        if not (latent_limit > 0 and x_range[0] < x_range[1]):
+            raise InputError(f"latent_limit={latent_limit} and x_range={x_range} span no grid: give positive lengths")
         self.axis = torch.linspace(*x_range, x_points, dtype=torch.float64)
+        self._centre = 0.5 * float(self.axis[0] + self.axis[-1])
         self._energy = energy
         self._settings = {"latent_points": latent_points, "x_points": x_points, "x_range": list(x_range)}
         log_cell = 2.0 * math.log(float(self.axis[1] - self.axis[0]))
         log_latent_cell = latent_dim * math.log(2.0 * latent_limit / (latent_points - 1))
 
-        latents, coarse = _grid(torch.linspace(-latent_limit, latent_limit, latent_points), latent_dim)
+        latents, coarse = _grid(
+            torch.linspace(-latent_limit, latent_limit, latent_points, dtype=torch.float32), latent_dim
+        )
         self._mean, self._scale = _decoded(decode, latents)
         log_weight = _finite(_in_chunks(log_latent_weight, latents), "the latent weight")
         self._log_weight = log_weight - torch.logsumexp(log_weight, 0)
@@ -108,12 +116,19 @@ class PlaneQuadrature:
         moved = ((coarse_density + floor) / (density + floor)).log().abs()
         self.error = abs(change) + float((self._mass * moved).sum())
 
-    def log_prob(self, points: Tensor) -> Tensor:
-        """Of points (N, 2), log h (N,) in float64, summed over the latents directly."""
+    def log_prob(self, points: Rows) -> Tensor:
+        """Of points (N, 2), log h (N,) in float64, summed over the latents directly.
+
+        Raises:
+            InputError: no points of the plane, or an energy that is not finite there.
+        """
+        points = as_rows(points, "points", at_least=1)
+        if points.shape[1] != 2:
+            raise InputError(f"points have {points.shape[1]} dimensions: give points (N, 2) of the plane")
         coefficients = self._quadratic_forms()
         points_at_once = max(1, PAIRS_AT_ONCE // coefficients.shape[1])
         logs = []
-        for chunk in torch.split(points.to(torch.float64), points_at_once):
+        for chunk in torch.split(points - self._centre, points_at_once):
             monomials = torch.cat([chunk.square(), chunk, torch.ones_like(chunk[:, :1])], 1)
             logs.append(torch.logsumexp(monomials @ coefficients, 1))
         log_vae = torch.cat(logs)
@@ -121,8 +136,10 @@ class PlaneQuadrature:
             return log_vae
         return log_vae - _finite(_in_chunks(self._energy, points.float()), "the energy") - self._log_z_x
 
-    def log_likelihood(self, points: Tensor) -> Measurement:
-        """Mean of log h over points (N, 2), in nats a point; the error of the quadrature is in the settings."""
+    def log_likelihood(self, points: Rows) -> Measurement:
+        """Mean of log h over at least two points (N, 2), in nats; the error of the quadrature is in the settings."""
+        if len(points) < 2:
+            raise InputError(f"a log-likelihood of {len(points)} points has no standard error: give at least 2")
         log_prob = self.log_prob(points)
         settings = {"method": "quadrature", "error": self.error, "outside": self.outside, **self._settings}
         stderr = float(log_prob.std()) / math.sqrt(len(log_prob))
@@ -131,17 +148,8 @@ class PlaneQuadrature:
     def mode_masses(self, centres: Tensor) -> Tensor:
         """(K,) float64: how much of h lies nearest to each of the centres (K, 2)."""
         points = torch.cartesian_prod(self.axis, self.axis)
-        nearest = torch.cat(
-            [torch.cdist(chunk, centres.double()).argmin(1) for chunk in torch.split(points, POINTS_AT_ONCE)]
-        )
-        return torch.zeros(len(centres), dtype=torch.float64).index_add_(0, nearest, self._mass.flatten())
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 2) float32 draws from h on the grid, each spread evenly over its cell."""
-        cell = torch.multinomial(self._mass.flatten(), n, replacement=True, generator=generator)
-        row, column = cell // len(self.axis), cell % len(self.axis)
-        offset = (torch.rand(n, 2, generator=generator, dtype=torch.float64) - 0.5) * (self.axis[1] - self.axis[0])
-        return (torch.stack([self.axis[row], self.axis[column]], 1) + offset).float()
+        mode = nearest(points, centres)[1]
+        return torch.zeros(len(centres), dtype=torch.float64).index_add_(0, mode, self._mass.flatten())
 
     def _energy_on_grid(self, energy: Callable[[Tensor], Tensor]) -> Tensor:
         points = torch.cartesian_prod(self.axis, self.axis).float()
@@ -158,11 +166,11 @@ class PlaneQuadrature:
         return density
 
     def _quadratic_forms(self) -> Tensor:
-        """(5, K): the coefficients of x_1^2, x_2^2, x_1, x_2 and 1 in log [w_k N(x; m_k, s_k)]."""
-        precision = self._scale.square().reciprocal()
+        """(5, K): coefficients of x_1^2, x_2^2, x_1, x_2, 1 in log [w_k N(x; m_k, s_k)], x from the grid's middle."""
+        mean, precision = self._mean - self._centre, self._scale.square().reciprocal()
         log_normaliser = (self._scale.log() + 0.5 * math.log(2.0 * math.pi)).sum(1)
-        constant = self._log_weight - 0.5 * (self._mean.square() * precision).sum(1) - log_normaliser
-        return torch.cat([-0.5 * precision, self._mean * precision, constant[:, None]], 1).T.contiguous()
+        constant = self._log_weight - 0.5 * (mean.square() * precision).sum(1) - log_normaliser
+        return torch.cat([-0.5 * precision, mean * precision, constant[:, None]], 1).T.contiguous()
 
 
 def _grid(axis: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -180,7 +188,7 @@ def _decoded(decode: Decode, latents: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = decode(chunk)
         return torch.cat([mean, scale.expand_as(mean)], 1)
 
-    mean, scale = _finite(_in_chunks(joined, latents), "the decoder").chunk(2, dim=1)
+    mean, scale = _finite(_in_chunks(joined, latents, (4,)), "the decoder").chunk(2, dim=1)
     return mean, scale
 
 
@@ -188,9 +196,15 @@ def _log_sum(logs: Tensor) -> float:
     return float(torch.logsumexp(logs.flatten(), 0))
 
 
-def _in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def _in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     with torch.no_grad():
-        return torch.cat([function(chunk).cpu().double() for chunk in torch.split(inputs, POINTS_AT_ONCE)])
+        values = [function(chunk) for chunk in torch.split(inputs, POINTS_AT_ONCE)]
+    for value, chunk in zip(values, torch.split(inputs, POINTS_AT_ONCE), strict=True):
+        if value.shape != (len(chunk), *shape):  # a sum over all points would broadcast
+            raise InputError(
+                f"of {len(chunk)} points shape {tuple(value.shape)} came back: give one value for each point"
+            )
+    return torch.cat([value.cpu().double() for value in values])
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

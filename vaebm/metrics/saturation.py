@@ -11,25 +11,26 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Array, as_count, as_images
 from vaebm.metrics.measurement import Measurement
 
 IMAGES_AT_ONCE = 1024
 
 
-def pixels_between_ends(images: Tensor, levels: int = 255) -> Measurement:
+def pixels_between_ends(images: Array, levels: int = 255) -> Measurement:
     """The share in images (n, C, H, W) in [-1, 1]; `levels` is the stored value of white.
 
     Raises:
-        InputError: fewer than two images, or values that are not a number.
+        InputError: no images, fewer than two, values that are not a number, or `levels` beyond 1 to 255.
     """
-    if images.ndim != 4 or len(images) < 2:
-        raise InputError(f"images have shape {tuple(images.shape)}: give (n, C, H, W) with n at least 2")
+    levels = as_count(levels, "levels")
+    if levels > 255:
+        raise InputError(f"levels is {levels}: images are stored in 8 bits, give at most 255")
     shares = []
-    for chunk in images.split(IMAGES_AT_ONCE):
+    for chunk in as_images(images, at_least=2).split(IMAGES_AT_ONCE):
         values = to_uint8(chunk, levels).flatten(1)
         shares.append(((values > 0) & (values < levels)).double().mean(1))
     share = torch.cat(shares)

@@ -17,6 +17,7 @@ from torch import Tensor
 from vaebm.data.modality import IMAGES
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
+from vaebm.metrics.arrays import Array, as_images
 from vaebm.metrics.classifier import Classifier, train_classifier
 
 DIGITS = 10
@@ -49,8 +50,9 @@ class StackedClassifier:
         """
         return self.digits.features(self._each(images)).reshape(len(images), -1)
 
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, images: Array) -> Tensor:
         """Classes (n,) int64 of images (n, channels, H, W) in [-1, 1]."""
+        images = as_images(images)
         digits = self.digits.predict(self._each(images)).reshape(len(images), self.channels)
         place = DIGITS ** torch.arange(self.channels - 1, -1, -1)
         return (digits * place).sum(1)

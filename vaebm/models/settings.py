@@ -2,71 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy import DataEnergySettings, DecodedEnergy, Energy, LatentEnergySettings, TotalEnergy
+from vaebm.energy import EnergySettings
+from vaebm.errors import check_choice
 from vaebm.models.base import ModelSettings
-from vaebm.models.draws import DrawSettings
+from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.saved import MODELS
 from vaebm.models.vaebm import VAEBM
-from vaebm.vae import VAE, CodeMixtureSettings, VAESettings
+from vaebm.vae import VAE, VAES, CodeMixtureSettings, VAESettings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergySettings(_Settings):
-    """The terms of E(x, z); null leaves one out. `joint` is the place of a term on both, which does not exist yet."""
-
-    image: DataEnergySettings | None = Field(None, description="the term on x, of images or of points")
-    input: Literal["sample", "mean"] = Field(
-        "sample",
-        description="what the term on x looks at: x, or the decoder's mean of z, which makes it a term on z",
-    )
-    noise_std: float = Field(
-        0.0,
-        ge=0,
-        description="standard deviation of the noise that data and decoder both carry where the energy looks at them;"
-        " show such samples denoised; 0 adds none",
-    )
-    latent: LatentEnergySettings | None = Field(None, description="the term on z, with exact samples of the codes")
-    joint: None = Field(None, description="the place of a term on x and z, which does not exist yet")
-
-    def build(self, data_shape: tuple[int, ...], vae: VAE, components: int, generator: torch.Generator) -> TotalEnergy:
-        """The terms for data of this shape and this VAE, weights drawn from `generator` in this order."""
-        terms: dict[str, Energy] = {}
-        if self.image is not None:
-            on_data = self.image.build(data_shape, generator)
-            terms["image"] = DecodedEnergy(on_data, vae) if self.input == "mean" else on_data
-        if self.latent is not None:
-            terms["latent"] = self.latent.build(vae.code_dim, components, generator)
-        return TotalEnergy(terms)
-
-
+@MODELS.register
 class VAEBMSettings(DrawSettings, ModelSettings):
     """A VAE, an energy on top, and the sampler of their product."""
 
     changeable: ClassVar[frozenset[str]] = frozenset(DrawSettings.model_fields)
 
     kind: Literal["vaebm"] = Field("vaebm", description="the model family")
-    vae: VAESettings = Field(description="the variational autoencoder")
+    vae: Annotated[VAESettings, VAES] = Field(description="the variational autoencoder")
     energy: EnergySettings = Field(EnergySettings(), description="the terms of the energy")
     code_mixture: CodeMixtureSettings = Field(
         CodeMixtureSettings(), description="the mixture fitted to the codes, the baseline"
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> VAEBM:
-        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`."""
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global state before `generator` redraws them
-            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator)
-            mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim)
-            energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator)
+        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`.
+
+        Its weights are float32, whatever PyTorch's default type is.
+
+        Raises:
+            InputError: parts that do not go together, a part that a VAEBM does not have, or a shape that they cannot
+                have.
+        """
+        for name in parts:
+            check_choice("part", name, ("vae",))
+        # Layers draw from the global state before `generator` redraws them.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator).float()
+            mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim).float()
+            energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator).float()
         return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)
-
-
-MODELS["vaebm"] = VAEBMSettings

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vaebm.evaluation.metric import is_shown, quantity
+from vaebm.evaluation.quantity import Quantity, decimals, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.measures import Measure, decimals, measure, written
-from vaebm.report.subjects import in_order, subject
+from vaebm.report.subjects import FLOORS, in_order, subject
 from vaebm.report.verdict import verdict
+from vaebm.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +30,7 @@ SHOWN_AS = {
     "mean": "shown as decoder means",
     "denoised": "shown denoised, without an energy as decoder means",
 }
+NO_MODELS = (*FLOORS, "reconstruction")
 DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 
@@ -42,7 +45,7 @@ class Row:
         shown: how samples are shown, where another row has the same shown otherwise; else "".
     """
 
-    measure: Measure
+    measure: Quantity
     cells: dict[str, tuple[str, str]]
     measurements: dict[str, Measurement]
     shown: str = ""
@@ -63,8 +66,8 @@ class Row:
     @property
     def best(self) -> str | None:
         """Of the models in the row, the one with the best number; None where there is nothing to choose."""
-        models = {key: m.value for key, m in self.measurements.items() if key in ("vae", "vae_mixture", "vaebm")}
-        if self.measure.better is None or len(set(models.values())) < 2:
+        models = {key: m.value for key, m in self.measurements.items() if key not in NO_MODELS}
+        if self.measure.better not in ("lower", "higher") or len(set(models.values())) < 2:
             return None
         return (min if self.measure.better == "lower" else max)(models, key=lambda key: models[key])
 
@@ -81,7 +84,7 @@ def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
         groups.setdefault((measured.name, measured.settings.get("features")), []).append(measured)
     rows = []
     for (name, _), group in groups.items():
-        what = measure(name)
+        what = quantity(name)
         shows = list(dict.fromkeys(m.settings["show"] for m in group if "show" in m.settings)) or [None]
         for show in shows:
             chosen = {m.subject: m for m in group if m.settings.get("show", show) == show}
@@ -90,7 +93,7 @@ def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
     return rows
 
 
-def _cells(what: Measure, chosen: dict[str, Measurement]) -> dict[str, tuple[str, str]]:
+def _cells(what: Quantity, chosen: dict[str, Measurement]) -> dict[str, tuple[str, str]]:
     """Numbers as they are written, with equally many digits in all of a row."""
     found = [digits for m in chosen.values() if (digits := decimals(m.stderr * what.factor)) is not None]
     digits = 0 if what.whole else max(found, default=None)
@@ -145,12 +148,12 @@ def _settings_in_words(row: Row) -> list[str]:
         error = max(float(s.get("error", 0.0)) for s in settings)
         words.append("exact, by quadrature" + (f" with an error below {error:.1g} nats" if error else ""))
     shows = {s["show"] for s in settings if "show" in s}
-    if shows and row.measure.of_samples:
+    if shows and is_shown(row.measure.name):
         words.append(SHOWN_AS.get(min(shows), min(shows)))
     if devices := {s["device"] for s in settings if "device" in s}:
         words.append(f"on {', '.join(sorted(devices))}")
         if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:
-            words[-1] += f" with {max(threads)} thread{'s' if max(threads) > 1 else ''}"
+            words[-1] += f" with {counted(max(threads), 'thread')}"
     if seeds := {s["seed"] for s in settings if "seed" in s}:
         words.append(f"seed {min(seeds)}")
     return words

@@ -253,6 +253,10 @@ class Scored(Protocol):
         ...
 
 
+class NotFinite(ValueError):
+    """Chains cannot start: a position, log-density or score is not finite there."""
+
+
 def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Tensor]:
     """Log-density and score of a target.
 
@@ -315,8 +319,8 @@ def start(position: Tensor, target: LogDensity) -> ChainState:
     """The state of chains at `position`, after checking that they can start there.
 
     Raises:
-        ValueError: positions are not (chain, dim) of a floating type, or position, log-density or score is not finite
-            in some chains.
+        ValueError: positions are not (chain, dim) of a floating type.
+        NotFinite: position, log-density or score is not finite in some chains.
     """
     if not isinstance(position, Tensor):
         raise ValueError(f"positions have to be a floating-point tensor (chain, dim), not {type(position).__name__}")
@@ -334,7 +338,7 @@ def _refuse_non_finite(name: str, values: Tensor) -> None:
     bad = (~values.isfinite()).any(dim=1).nonzero()[:, 0].tolist()
     if bad:
         some = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
-        raise ValueError(
+        raise NotFinite(
             f"the {name} is not finite at the start in {len(bad)} of {len(values)} chains ({some}); "
             "start those chains where the target is positive and finite"
         )

@@ -24,15 +24,8 @@ from vaebm.errors import InputError
 from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
-Tree = dict[str, Any]  # nested dicts and lists of tensors and JSON values
-DAMAGE = (
-    OSError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ValueError,
-    SafetensorError,
-)  # what reading a broken file raises
+Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
+DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise
 
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -41,7 +34,8 @@ def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[unique] = tree.detach().cpu().contiguous().clone()
         return {"tensor": unique}
     if isinstance(tree, dict):
-        return {str(key): _pack(value, f"{name}.{key}", tensors) for key, value in tree.items()}
+        packed = {key: _pack(value, f"{name}.{key}", tensors) for key, value in tree.items()}
+        return packed if all(isinstance(key, str) for key in packed) else {"pairs": [*packed.items()]}
     if isinstance(tree, list | tuple):
         return [_pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
     return tree
@@ -51,6 +45,8 @@ def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, dict):
         if tree.keys() == {"tensor"}:
             return tensors[tree["tensor"]]
+        if tree.keys() == {"pairs"}:
+            return {key: _unpack(value, tensors) for key, value in tree["pairs"]}
         return {key: _unpack(value, tensors) for key, value in tree.items()}
     return [_unpack(value, tensors) for value in tree] if isinstance(tree, list) else tree
 
@@ -101,8 +97,7 @@ class Checkpoints:
             draft.rename(final)
             for name in self.names()[: -self.keep]:
                 (self.folder / name).rename(self._aside(name))
-            self._sweep()
-        self._engine.wait()
+        self.sweep()
 
     def _aside(self, name: str) -> Path:
         return self.folder / f".draft-dropped-{name}"
@@ -110,12 +105,9 @@ class Checkpoints:
     def sweep(self) -> None:
         """Removes what a killed process left half-written."""
         if self._engine.is_main:
-            self._sweep()
+            for draft in self.folder.glob(".draft-*"):
+                shutil.rmtree(draft)
         self._engine.wait()
-
-    def _sweep(self) -> None:
-        for draft in self.folder.glob(".draft-*"):
-            shutil.rmtree(draft)
 
     def load_newest(self) -> Tree | None:
         """The newest checkpoint's state, or None where there is none.
@@ -162,18 +154,10 @@ class Checkpoints:
         return True
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
-    """An optimizer's state with the names that JSON allows."""
-    state = optimizer.state_dict()
-    return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
-
-
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Tree) -> None:
-    """The inverse of `optimizer_state`."""
-    optimizer.load_state_dict(
-        {"state": {int(key): value for key, value in state["state"].items()}, "param_groups": state["param_groups"]}
-    )
-    for weight, moments in optimizer.state.items():  # laid out in memory as the weight is: fused steps rely on it
+    """Loads what the optimizer's `state_dict()` gave, with moments laid out in memory as the weights are."""
+    optimizer.load_state_dict(state)
+    for weight, moments in optimizer.state.items():  # fused steps rely on the layout
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

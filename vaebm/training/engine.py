@@ -38,11 +38,11 @@ def fastest_device(name: str | None) -> torch.device:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Within: so many threads of the CPU, where a number is given; afterwards as many as before."""
+    """Within, PyTorch computes with `count` threads of the CPU, or with as many as before where it is None."""
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
     try:
+        if count is not None:
+            torch.set_num_threads(count)
         yield
     finally:
         torch.set_num_threads(before)
@@ -62,7 +62,7 @@ class Engine:
     """
 
     def __init__(self, device: str | None, seed: int, tracker: str | None, folder: Path) -> None:
-        fastest_device(device)
+        on_cpu = fastest_device(device).type == "cpu"
         if tracker is not None and tracker not in {str(known) for known in get_available_trackers()}:
             raise InputError(
                 f"logging.tracker={tracker} needs a package that is not installed: install it, or set it to null"
@@ -71,7 +71,7 @@ class Engine:
         if PartialState._shared_state and PartialState().num_processes == 1:
             for state in (AcceleratorState, GradientState, PartialState):
                 state._reset_state()  # a second training in one process may use another device
-        on_cpu = fastest_device(device).type == "cpu"  # Accelerate joins processes without an accelerator only if told
+        # Accelerate joins processes without an accelerator only if told.
         self._accelerator = Accelerator(cpu=on_cpu, log_with=tracker, project_dir=folder)
         self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
         self.rank, self.world_size = int(self._accelerator.process_index), int(self._accelerator.num_processes)
@@ -99,7 +99,7 @@ class Engine:
             raise failure or InputError("the first process could not begin: it says why")
         return make() if made is None else made
 
-    def share(self, batch_size: int) -> int:
+    def per_process(self, batch_size: int) -> int:
         """This process's part of a batch.
 
         Raises:

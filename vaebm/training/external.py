@@ -8,16 +8,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vaebm.training.checkpoint import Tree
 from vaebm.training.codes import set_code_mixture
-from vaebm.training.loop import Stage, Training
-from vaebm.training.optimizer import Optimizer
+from vaebm.training.loop import Training
+from vaebm.training.optimizer import LearningStage, Optimizer
 from vaebm.training.schedule import rise_and_fall
 from vaebm.training.vae import VAEStageSettings
 from vaebm.vae.external import ExternalVAE
 
 
-class LikelihoodStage(Stage):
+class LikelihoodStage(LearningStage):
     """Fits `model.vae`'s likelihood, then sets `model.mixture`."""
 
     name = "likelihood"
@@ -27,17 +26,9 @@ class LikelihoodStage(Stage):
         self.iterations = settings.iterations
         self._values = torch.Size(training.model.data_shape).numel()
 
-    @property
-    def _vae(self) -> ExternalVAE:
-        vae: ExternalVAE = self.training.model.vae
-        return vae
-
-    def begin(self) -> None:
-        s = self.settings
-        parameters = nn.ParameterList(self._vae.fitted())
-        self.optimizer = Optimizer(
-            parameters, self.training.engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.ema_decay, s.optimizer
-        )
+    def prepare(self) -> None:
+        s, engine, fitted = self.settings, self.training.engine, nn.ParameterList(self._vae.fitted())
+        self.optimizer = Optimizer(fitted, engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.ema_decay, s.optimizer)
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training
@@ -46,19 +37,16 @@ class LikelihoodStage(Stage):
             with torch.no_grad():
                 image = self._vae.image(self._vae.infer(x, t.engine.generator).z)
             log_likelihood = self._vae.likelihood_of(image).log_prob(x).mean()
-        norm = self.optimizer.step(
-            -log_likelihood / self._values, rise_and_fall(iteration, s.iterations, s.warmup_iterations)
-        )
+        rate = rise_and_fall(iteration, s.iterations, s.warmup_iterations)
+        norm = self.optimizer.step(-log_likelihood / self._values, rate)
         figures = {"log_likelihood": float(log_likelihood.detach()), "gradient_norm": norm}
         return {"loss": -figures["log_likelihood"] / self._values, **figures}
 
     def end(self) -> None:
-        self.optimizer.average.replace_weights()
+        super().end()
         set_code_mixture(self.training)
 
-    def state_dict(self) -> Tree:
-        return self.optimizer.state_dict()
-
-    def load_state_dict(self, state: Tree) -> None:
-        self.begin()
-        self.optimizer.load_state_dict(state)
+    @property
+    def _vae(self) -> ExternalVAE:
+        vae: ExternalVAE = self.training.model.vae
+        return vae

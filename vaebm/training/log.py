@@ -1,11 +1,11 @@
-"""The log: `RUN/metrics.jsonl`, one JSON object a line.
+"""The metrics log: `RUN/metrics.jsonl`, one JSON object a line.
 
 Figures: {"stage": ..., "iteration": ..., "seconds": ..., name: mean since the last line, ...}.
 Events:  {"event": "stage", "stage": ..., "iterations": ...},
          {"event": "diverged" | "complete", "message": a sentence, ...}.
 
-A checkpoint remembers how long the file was; a resumed run cuts it there, so no iteration is told twice. Numbers that
-are not finite are left out, since JSON has no word for them.
+A checkpoint remembers how long the file was; a resumed run cuts it there, so no iteration is logged twice. Numbers that
+are not finite are left out, since JSON cannot write them.
 """
 
 from __future__ import annotations

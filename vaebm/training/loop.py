@@ -1,4 +1,4 @@
-"""The loop: stages in order, each an iteration at a time, logged, guarded, checkpointed and stoppable.
+"""The loop: stages in order, each an iteration at a time, logged, monitored, checkpointed and stoppable.
 
 A stage is begun once, stepped `iterations` times and ended once. A checkpoint between two steps holds the model, the
 stage's own state (optimizer, averages, chains), the generator, the place in the data's order, the log's length and
@@ -34,7 +34,7 @@ class CheckpointSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    every_seconds: float = Field(30.0, ge=0)
+    every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints; 0 for every iteration")
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
 
 
@@ -47,14 +47,14 @@ class Training:
     engine: Engine
     progress: Progress
     seed: int
-    epochs: ShuffledSampler = field(init=False)
+    shuffled_sampler: ShuffledSampler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.epochs = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
+        self.shuffled_sampler = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
 
     def batch(self, size: int) -> Batch:
         """This process's part of the next batch of training data, as models see it, with its labels."""
-        indices = self.epochs.take(self.engine.share(size))
+        indices = self.shuffled_sampler.take(self.engine.per_process(size))
         return self.data.batch(indices.to(self.engine.device), self.engine.generator)
 
 
@@ -70,7 +70,7 @@ class Stage(ABC):
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns figures for the log and the guard."""
+        """One iteration; returns figures for the log and the divergence monitor."""
 
     @abstractmethod
     def end(self) -> None:
@@ -125,18 +125,13 @@ class Loop:
         self.checkpoints, self.log, self.monitor = checkpoints, log, monitor
         self.every_seconds = every_seconds
         self._stage, self._iteration, self._begun = 0, 0, False
-        self._total, self._seconds = 0, 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on iterations so far, all sessions together."""
-        return self._seconds
+        self._total, self.seconds = 0, 0.0  # iterations, and their time in all sessions together
 
     def run(self) -> None:
         """Goes on from the newest checkpoint, or from the beginning, to the end.
 
         Raises:
-            Diverged: the guard stopped it; the model is that of the last good checkpoint.
+            Diverged: the divergence monitor stopped it; the model is that of the last good checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
         stop = _Stop()
@@ -169,11 +164,11 @@ class Loop:
                 task.advance(1, **figures)
                 if self._iteration % self.log.every == 0 or self._iteration == stage.iterations:
                     row = engine.average(self.log.means())
-                    seconds = self._seconds + time.perf_counter() - started
+                    seconds = self.seconds + time.perf_counter() - started
                     self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
                     engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total)
                 if engine.any(stop.reason is not None):
-                    self._seconds += time.perf_counter() - started
+                    self.seconds += time.perf_counter() - started
                     self._save()
                     reason = stop.reason or Preempted
                     raise reason(
@@ -184,20 +179,20 @@ class Loop:
                     self._save(started)
                     saved = time.perf_counter()
         stage.end()
-        self._seconds += time.perf_counter() - started
+        self.seconds += time.perf_counter() - started
         self._stage, self._iteration, self._begun = self._stage + 1, 0, False
         if self._stage == len(self.stages):
             self._save()
 
     def _check(self, where: str, figures: dict[str, float]) -> None:
-        """The guard, in all processes: what trips it in one stops them all."""
-        trip: Diverged | None = None
+        """The divergence monitor, in all processes: what it finds in one stops them all."""
+        found: Diverged | None = None
         try:
             self.monitor.check(where, figures)
         except Diverged as reason:
-            trip = reason
-        if self.training.engine.any(trip is not None):
-            raise trip or Diverged(f"training diverged in {where}, in another process, which says why")
+            found = reason
+        if self.training.engine.any(found is not None):
+            raise found or Diverged(f"training diverged in {where}, in another process, which says why")
 
     def _save(self, started: float | None = None) -> None:
         self.checkpoints.save(
@@ -206,12 +201,12 @@ class Loop:
                 "stage": self._stage,
                 "iteration": self._iteration,
                 "total": self._total,
-                "seconds": self._seconds + (time.perf_counter() - started if started is not None else 0.0),
+                "seconds": self.seconds + (time.perf_counter() - started if started is not None else 0.0),
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
-                "rows": self.training.epochs.position,
+                "rows": self.training.shuffled_sampler.position,
                 "log": self.log.state_dict(),
-                "guard": self.monitor.state_dict(),
+                "monitor": self.monitor.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
             },
         )
@@ -223,12 +218,12 @@ class Loop:
             self.log.begin()
             return
         self._stage, self._iteration = state["stage"], state["iteration"]
-        self._total, self._seconds = state["total"], state["seconds"]
+        self._total, self.seconds = state["total"], state["seconds"]
         self.training.model.load_state_dict(state["model"])
         self.training.engine.generator.set_state(state["generator"])
-        self.training.epochs.position = state["rows"]
+        self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
-        self.monitor.load_state_dict(state["guard"])
+        self.monitor.load_state_dict(state["monitor"])
         if state["begun"] is not None:
             self.stages[self._stage].load_state_dict(state["begun"])
             self._begun = True

@@ -1,13 +1,13 @@
-"""The guard: stops a run at once when its figures say that the energy is running away, and says why in a sentence.
+"""The divergence monitor: stops a run at once when its figures say that the energy is running away, and says why.
 
-It trips when
+It stops training when
 - the loss or a gradient norm is not finite;
 - the energy gap mean E(x-) - mean E(x+) is beyond `energy_gap` nats in size: data and samples cannot differ by that
   much under a model that is worth keeping (in the published code's runs it grows to 1e9 before the NaN);
 - a logistic loss stays above log 4 by more than `loss_excess` over `window` iterations: the ratio is worse than none;
 - more than `stuck_fraction` of the chains, or all of them, met values that are not finite.
 
-Rolling back with a smaller step would start here; for now the last good checkpoint is what remains.
+There is no rollback yet: training stops and keeps the last good checkpoint.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ class DivergenceMonitorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    energy_gap: float = Field(200.0, gt=0, description="nats, in size, of mean E(x-) - mean E(x+)")
-    loss_excess: float = Field(0.5, gt=0, description="nats of a logistic loss above log 4")
+    energy_gap: float = Field(200.0, gt=0, description="largest size of mean E(x-) - mean E(x+), in nats")
+    loss_excess: float = Field(0.5, gt=0, description="largest excess of a logistic loss over log 4, in nats")
     window: int = Field(50, ge=1, description="iterations over which a logistic loss is averaged")
-    stuck_fraction: float = Field(0.5, gt=0, le=1, description="share of chains with values that are not finite")
+    stuck_fraction: float = Field(
+        0.5, gt=0, le=1, description="largest fraction of chains that may meet values that are not finite"
+    )
 
 
 class DivergenceMonitor:
@@ -39,7 +41,7 @@ class DivergenceMonitor:
         self._excess = 0.0
 
     def check(self, where: str, figures: Mapping[str, float]) -> None:
-        """Passes, or raises.
+        """Passes where the figures are healthy.
 
         Raises:
             Diverged: with the reason and what to do.

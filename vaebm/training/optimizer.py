@@ -1,20 +1,60 @@
-"""One optimizer with what goes around it: clipping, a rate that rises and falls, and an average of the weights.
+"""One optimizer with what goes around it: clipping, a rate that rises and falls, an average of the weights.
 
-g <- average over processes, clipped to norm c;   Adam or Adamax (Kingma & Ba 2015) at rate r(t);   m <- d m + (1 - d) w
+    g <- mean over processes, scaled down to norm c     Adam or Adamax at rate r(t)     m <- d m + (1 - d) w
+
+Adam and Adamax: Kingma & Ba, ICLR 2015, https://arxiv.org/abs/1412.6980. The exponential moving average m replaces the
+weights at the end of a stage, which removes the noise of the last steps (Polyak & Juditsky 1992,
+https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at step t, so that the start is forgotten.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vaebm.training.checkpoint import Tree, load_optimizer_state, optimizer_state
-from vaebm.training.ema import ExponentialAverage
+from vaebm.nn.spectral import SpectralNorms
+from vaebm.training.checkpoint import Tree, load_optimizer_state
 from vaebm.training.engine import Engine
+from vaebm.training.loop import Stage, Training
 
 OptimizerKind = Literal["adam", "adamax"]
+
+
+class ExponentialAverage:
+    """Exponential moving average of the trainable weights of `module`; decay 0 keeps the last weights."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self._weights] if decay else []
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes in the weights after a step."""
+        self.steps += 1
+        if self.decay:
+            decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self.mean, [p.detach() for p in self._weights], 1.0 - decay)
+
+    @torch.no_grad()
+    def replace_weights(self) -> None:
+        """Copies the average into the module."""
+        for weight, mean in zip(self._weights, self.mean, strict=False):
+            weight.copy_(mean)
+
+    def state_dict(self) -> Tree:
+        """For a checkpoint."""
+        return {"steps": self.steps, "mean": self.mean}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """From a checkpoint."""
+        self.steps = state["steps"]
+        for mean, saved in zip(self.mean, state["mean"], strict=True):
+            mean.copy_(saved)
 
 
 class Optimizer:
@@ -22,10 +62,12 @@ class Optimizer:
 
     Args:
         module: what is trained.
+        engine: averages gradients over processes.
         learning_rate: the highest rate.
         betas: the decays of first and second moment.
         clip_norm: gradients of a larger norm are scaled down to it.
         ema_decay: decay of the moving average of weights; 0 for none.
+        kind: which of the two.
     """
 
     def __init__(
@@ -36,34 +78,73 @@ class Optimizer:
         betas: tuple[float, float],
         clip_norm: float,
         ema_decay: float,
-        optimizer: OptimizerKind = "adam",
+        kind: OptimizerKind = "adam",
     ) -> None:
-        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self.weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
-        self._optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(self._weights, lr=learning_rate, betas=betas, fused=True)
-            if optimizer == "adam"
-            else torch.optim.Adamax(self._weights, lr=learning_rate, betas=betas, foreach=True)
-        )
-        self.average = ExponentialAverage(module, ema_decay)
+        self._betas, self._kind = betas, kind
+        self.ema = ExponentialAverage(module, ema_decay)
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        # Made when it is first used: torch imports its compiler for it, which takes a second.
+        if self._kind == "adam":
+            return torch.optim.Adam(self.weights, lr=self._learning_rate, betas=self._betas, fused=True)
+        return torch.optim.Adamax(self.weights, lr=self._learning_rate, betas=self._betas, foreach=True)
 
     def step(self, loss: Tensor, rate: float) -> float:
         """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._engine.average_gradients(self._weights)
-        norm = nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
-        for group in self._optimiser.param_groups:
+        self._engine.average_gradients(self.weights)
+        norm = nn.utils.clip_grad_norm_(self.weights, self._clip_norm)
+        for group in self._optimizer.param_groups:
             group["lr"] = rate * self._learning_rate
-        self._optimiser.step()
-        self.average.update()
+        self._optimizer.step()
+        self.ema.update()
         return float(norm)
 
     def state_dict(self) -> Tree:
         """For a checkpoint."""
-        return {"optimizer": optimizer_state(self._optimiser), "average": self.average.state_dict()}
+        return {"optimizer": self._optimizer.state_dict(), "ema": self.ema.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
         """From a checkpoint."""
-        load_optimizer_state(self._optimiser, state["optimizer"])
-        self.average.load_state_dict(state["average"])
+        load_optimizer_state(self._optimizer, state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+
+
+class LearningStage(Stage):
+    """A stage that trains one module with one optimizer; the average replaces its weights at the end."""
+
+    training: Training
+    optimizer: Optimizer
+    spectral: SpectralNorms | None = None
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Makes the optimizer, and all else that a checkpoint fills; nothing is drawn from the engine's generator."""
+
+    def begin(self) -> None:
+        self.prepare()
+
+    def end(self) -> None:
+        self.optimizer.ema.replace_weights()
+
+    def state_dict(self) -> Tree:
+        spectral = {} if self.spectral is None else self.spectral.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "spectral": spectral}
+
+    def load_state_dict(self, state: Tree) -> None:
+        self.prepare()
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.spectral is not None:
+            self.spectral.load_state_dict(state["spectral"])
+
+    def spectral_norms(self, module: nn.Module) -> SpectralNorms:
+        """The sum of the largest singular values of the module's layers; its vectors begin as the seed says."""
+        return SpectralNorms(module, self.generator()).to(self.training.engine.device)
+
+    def generator(self) -> torch.Generator:
+        """A generator on the CPU that is the same before and after a resume."""
+        return torch.Generator().manual_seed(self.training.seed)

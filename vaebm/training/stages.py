@@ -10,9 +10,7 @@ from abc import ABC, abstractmethod
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vaebm.training.estimators.energy import build_phases
-from vaebm.training.estimators.latent import latent_stages
-from vaebm.training.estimators.settings import EnergyStageSettings
+from vaebm.training.energy import EnergyStageSettings, energy_stages
 from vaebm.training.external import LikelihoodStage
 from vaebm.training.loop import Stage, Training
 from vaebm.training.vae import VAEStage, VAEStageSettings
@@ -40,11 +38,10 @@ class VAEBMTraining(TrainingSettings):
     energy_stage: EnergyStageSettings = Field(EnergyStageSettings(), description="how the energy is trained")
 
     def stages(self, training: Training) -> list[Stage]:
-        """VAE, then the terms on codes that have something to learn, then the phases of the correction."""
-        external = isinstance(training.model.vae, ExternalVAE)  # trained already, but for its likelihood
+        """The VAE's, or of one trained elsewhere its likelihood's, then the energy's."""
+        external = isinstance(training.model.vae, ExternalVAE)
         first = (LikelihoodStage if external else VAEStage)(training, self.vae_stage)
-        latent = latent_stages(training, self.energy_stage.latent)
-        return [first, *latent, *build_phases(training, self.energy_stage)]
+        return [first, *energy_stages(training, self.energy_stage)]
 
 
 TRAININGS: dict[str, type[TrainingSettings]] = {"vaebm": VAEBMTraining}

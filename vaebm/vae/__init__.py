@@ -1,10 +1,6 @@
 """Variational autoencoders: where is the data's mass, roughly, and how is noise turned into data?"""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from vaebm.vae.base import VAE, FlatVAE
+from vaebm.vae.base import VAE, VAES, FlatVAE, VAESettings
 from vaebm.vae.code_mixture import CodeMixtureSettings, fit_code_mixture
 from vaebm.vae.conv import ConvSettings
 from vaebm.vae.elbo import ELBO, elbo
@@ -12,11 +8,13 @@ from vaebm.vae.external import ExternalSettings, ExternalVAE
 from vaebm.vae.mlp import MLPSettings
 from vaebm.vae.nvae.settings import NVAESettings
 
-VAESettings = Annotated[MLPSettings | ConvSettings | NVAESettings | ExternalSettings, Field(discriminator="kind")]
+for _settings in (MLPSettings, ConvSettings, NVAESettings, ExternalSettings):
+    VAES.register(_settings)
 
 __all__ = [
     "ELBO",
     "VAE",
+    "VAES",
     "CodeMixtureSettings",
     "ConvSettings",
     "ExternalSettings",

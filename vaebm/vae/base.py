@@ -21,17 +21,27 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, standard_log_prob
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
+from vaebm.registry import Registry
 
 
 class Inference(NamedTuple):
-    """A draw from q(z | x) and KL(q(z | x) || p(z)) by group of latents, each (B,), in nats."""
+    """What a VAE infers from x.
+
+    Args:
+        z: (B, latent_dim), a reparameterised draw from q(z | x).
+        kl: KL(q(z | x) || p(z)) by group of latents, each (B,), in nats.
+        posterior: q of the codes, the first `code_dim` coordinates of z, (B, code_dim); of a flat z whose coordinates
+            are all codes it is q(z | x).
+    """
 
     z: Tensor
     kl: dict[str, Tensor]
+    posterior: DiagonalGaussian
 
 
 class VAE(nn.Module, ABC):
@@ -45,7 +55,7 @@ class VAE(nn.Module, ABC):
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
-        """z ~ q(z | x), reparameterised, with the KL divergences that the ELBO needs."""
+        """z ~ q(z | x), the KL divergences that the ELBO needs, and the density of the codes given x."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -121,7 +131,7 @@ class FlatVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         posterior = self.posterior(x)
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
-        return Inference(posterior.sample(generator), {"z": posterior.kl(prior)})
+        return Inference(posterior.sample(generator), {"z": posterior.kl(prior)}, posterior.first(self.code_dim))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean
@@ -138,3 +148,23 @@ class FlatVAE(VAE):
 
     def log_prior(self, z: Tensor) -> Tensor:
         return standard_log_prob(z)
+
+
+class VAESettings(BaseModel, ABC):
+    """A VAE as a recipe describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(description="which VAE")
+
+    @abstractmethod
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
+        """A VAE for data of this shape, weights drawn from `generator`.
+
+        Raises:
+            InputError: it cannot have data of this shape.
+        """
+
+
+VAES: Registry[type[VAESettings]] = Registry("VAE")
+"""VAEs by the `kind` of their settings."""

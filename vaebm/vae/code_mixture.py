@@ -34,7 +34,7 @@ class CodeMixtureSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    components: int = Field(10, ge=1)
+    components: int = Field(10, ge=1, description="Gaussians in the mixture")
     covariance_floor: float = Field(1e-3, gt=0, description="added to the diagonal of every covariance")
     codes: int = Field(60_000, ge=100, description="draws from q(z | x) that the mixture is fitted to")
 

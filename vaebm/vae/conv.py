@@ -13,16 +13,16 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import IMAGES
 from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.errors import InputError
 from vaebm.nn.initialise import initialise
 from vaebm.nn.weight_norm import WeightNormConv2d, WeightNormLinear
-from vaebm.vae.base import VAE, FlatVAE
+from vaebm.vae.base import VAE, FlatVAE, VAESettings
 
 MIN_SIDE = 8
 COARSEST_SIDE = 4
@@ -74,19 +74,17 @@ def _sizes(height: int, width: int, reductions: int) -> list[tuple[int, int]]:
     return sizes
 
 
-class ConvSettings(BaseModel):
+class ConvSettings(VAESettings):
     """Convolutional encoder and decoder around one latent vector; `widths` are the channels from the full size down."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["conv"] = "conv"
-    latent_dim: int = Field(24, ge=1)
-    widths: list[int] = Field([32, 64, 128], min_length=1)
-    likelihood: LikelihoodSettings = CensoredSettings()
+    kind: Literal["conv"] = Field("conv", description="convolutional, with one flat latent vector")
+    latent_dim: int = Field(24, ge=1, description="how many numbers a code has")
+    widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down")
+    likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z)")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """A VAE for images (C, H, W), weights drawn from `generator`."""
-        if modality_of(data_shape) is not IMAGES or min(data_shape[1:]) < MIN_SIDE:
+        IMAGES.require(data_shape, "vae.kind=conv", "vae.kind=mlp")
+        if min(data_shape[1:]) < MIN_SIDE:
             raise InputError(
                 f"vae.kind=conv needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, but the data have"
                 f" shape {data_shape}: use vae.kind=mlp"

@@ -5,11 +5,11 @@
 
     g_l = L (KL_l / n_l) / sum_k (KL_k / n_k)         KL_l the mean over the batch, n_l latents in group l of L
 
-Balancing pays for latents that are used little and charges those that are used much, so that no group falls idle before
-it has begun (Vahdat & Kautz 2020, Appendix A, which prints n_l as a factor; their code divides by it). The sum is no
-bound unless all g_l are 1, so it serves only while w < 1.
+Balancing charges less for groups that are used little and more for those that are used much, so that no group falls
+idle before it has begun (Vahdat & Kautz, NVAE, NeurIPS 2020, Appendix A, https://arxiv.org/abs/2007.03898, which prints
+n_l as a factor; their code divides by it). The sum is no bound unless all g_l are 1, so it serves only while w < 1.
 
-Reference: Kingma & Welling 2014. The expectation is one reparameterised draw per point.
+The expectation is one reparameterised draw a point (Kingma & Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
 """
 
 from __future__ import annotations
@@ -32,11 +32,17 @@ class ELBO(NamedTuple):
     log_likelihood: Tensor
     kl: dict[str, Tensor]
 
+    def figures(self) -> dict[str, float]:
+        """Means over the batch for the log: the bound itself, its reconstruction term, and each group's divergence."""
+        kl = {f"kl_{group}": float(value.detach().mean()) for group, value in self.kl.items()}
+        log_likelihood = float(self.log_likelihood.detach().mean())
+        return {"elbo": log_likelihood - sum(kl.values()), "log_likelihood": log_likelihood, **kl}
+
 
 def elbo(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float = 1.0, balanced: bool = False) -> ELBO:
     """A one-draw estimate for each of the points x (B, *data_shape)."""
-    (_, kl), pixels = vae.reconstruct(x, generator)
-    log_likelihood = pixels.log_prob(x)
+    inference, likelihood = vae.reconstruct(x, generator)
+    kl, log_likelihood = inference.kl, likelihood.log_prob(x)
     divergences = torch.stack(list(kl.values()))
     if balanced and len(kl) > 1:
         divergences = balancing_weights(kl, vae.group_sizes)[:, None] * divergences

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32
 from vaebm.distributions.likelihood import CensoredSettings, GaussianSettings, Likelihood
 from vaebm.errors import InputError, check_choice
 from vaebm.nn.initialise import initialise
-from vaebm.vae.base import VAE, FlatVAE
+from vaebm.vae.base import VAE, FlatVAE, VAESettings
 
 EncoderReturns = Literal["mean_log_variance", "mean_log_std", "mean"]
 ENCODER_RETURNS: tuple[EncoderReturns, ...] = ("mean_log_variance", "mean_log_std", "mean")
@@ -40,10 +40,8 @@ MAX_CODE = 256  # codes beyond these keep their prior: a mixture of full covaria
 WIDTH = 32  # of the adapter
 
 
-class ExternalSettings(BaseModel):
+class ExternalSettings(VAESettings):
     """A VAE that somebody else's code builds: what a saved model says of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["external"] = Field("external", description="a VAE trained elsewhere")
     latent_dim: int = Field(ge=1, description="how many numbers a code has")

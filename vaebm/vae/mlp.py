@@ -8,27 +8,24 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
 from vaebm.distributions.likelihood import GaussianSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
-from vaebm.vae.base import VAE, FlatVAE
+from vaebm.vae.base import VAE, FlatVAE, VAESettings
 
 
-class MLPSettings(BaseModel):
+class MLPSettings(VAESettings):
     """Fully connected encoder and decoder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["mlp"] = "mlp"
-    latent_dim: int = Field(2, ge=1)
-    hidden: list[int] = Field([256, 256], min_length=1)
-    likelihood: LikelihoodSettings = GaussianSettings()
+    kind: Literal["mlp"] = Field("mlp", description="fully connected")
+    latent_dim: int = Field(2, ge=1, description="how many numbers a code has")
+    hidden: list[int] = Field([256, 256], min_length=1, description="widths of the encoder's hidden layers")
+    likelihood: LikelihoodSettings = Field(GaussianSettings(), description="p(x | z)")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """A VAE for data of this shape, weights drawn from `generator`."""
         likelihood = self.likelihood.build()
         values = torch.Size(data_shape).numel()
         raw_shape = (likelihood.outputs_per_value * data_shape[0], *data_shape[1:])

@@ -62,7 +62,7 @@ def _published(digests: dict[str, str], folders: tuple[str, ...], page: str) -> 
 
 
 class MNISTSettings(IDXSettings):
-    """Handwritten digits."""
+    """MNIST, handwritten digits."""
 
     kind: Literal["mnist"] = "mnist"
 

@@ -27,7 +27,7 @@ SEEDS = {"train": 1, "test": 2, "validation": 3}
 
 
 class StackedMNISTSettings(PublishedSettings):
-    """Stacked digits."""
+    """StackedMNIST, three digits in the three colours."""
 
     kind: Literal["stacked_mnist"] = "stacked_mnist"
     size: Literal[28, 32] = Field(32, description="Side of the images; 32 puts two black pixels on every side.")

@@ -1,17 +1,7 @@
-"""Estimators of the likelihood gradient of the energy: data against samples, energies (B,) in, a loss out.
+"""A contrast: energies of data held against energies of samples, (B,) each in, a loss out.
 
-The gradient of the log-likelihood of h(x) = p(x) exp(-E(x)) / Z in E's weights is  E_h[dE] - E_data[dE].
-
-contrastive divergence    L = mean E(x+) - mean E(x-),                   x- from chains on h      (the paper's Eq. 5)
-density ratio             L = mean softplus(E(x+)) + mean softplus(-E(x-)),   x- exact samples of the reference
-    optimum exp(-E) = data / reference: E is then normalised, log Z = 0                  (Gutmann & Hyvarinen 2012)
-ratio to the old model    the same with logit l = E_old - E for samples x- of the *model so far*; l is centred by its
-    mean over the batch, since the two normalisers differ by an unknown constant
-importance likelihood     L = mean E(x+) + log mean exp(-E(x-)),         x- exact samples of the reference
-
-At E = E_old the gradient of the ratio to the old model is half of contrastive divergence's, but its loss is bounded
-below, saturates where data and samples are told apart, and its samples stay where they are while E moves: contrastive
-divergence with a trust region. The centre must carry its gradient; detached, the common constant runs away.
+What the contrasts share: the penalties that may stand beside them, and the gap mean E(x-) - mean E(x+), which is near 0
+where samples of the model look like data. A *logistic* contrast is log 4 where data and samples cannot be told apart.
 """
 
 from __future__ import annotations
@@ -19,40 +9,71 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from pydantic import Field
+from torch import Tensor, nn
+
+from vaebm.energy.penalties import energy_square
+from vaebm.training.estimators.base import Estimator, EstimatorSettings
+from vaebm.training.estimators.denoising import batch_denoising_loss, check_noise
+from vaebm.training.estimators.negatives import Pair
 
 INDISTINGUISHABLE = math.log(4.0)  # a logistic loss where data and samples cannot be told apart
 
 
 class Contrast(NamedTuple):
-    """A loss to minimise, and the gap mean E(x-) - mean E(x+): near 0 where the model's samples look like data."""
+    """A loss to minimise, the gap, and whether the loss is logistic."""
 
     loss: Tensor
     gap: Tensor
+    logistic: bool = False
+
+    @classmethod
+    def of(cls, loss: Tensor, positive: Tensor, negative: Tensor, logistic: bool = False) -> Contrast:
+        """The loss with the gap of energies of data and of samples."""
+        return cls(loss, (negative.mean() - positive.mean()).detach(), logistic)
+
+    def figures(self) -> dict[str, float]:
+        """For the log and the divergence monitor."""
+        excess = {"ratio_excess": float(self.loss.detach()) - INDISTINGUISHABLE} if self.logistic else {}
+        return {"gap": float(self.gap), **excess}
 
 
-def contrastive_divergence(positive: Tensor, negative: Tensor) -> Contrast:
-    """Energies of data and of chain samples, each (B,)."""
-    return Contrast(positive.mean() - negative.mean(), (negative.mean() - positive.mean()).detach())
+class ContrastSettings(EstimatorSettings):
+    """Of an estimator that holds data against samples."""
+
+    energy_square: float = Field(0.0, ge=0, description="weight of the energy-square penalty")
+    denoising: float = Field(
+        0.0,
+        ge=0,
+        description="weight of denoising score matching, summed over values, beside the contrast; needs"
+        " energy.noise_std",
+    )
 
 
-def density_ratio(positive: Tensor, negative: Tensor) -> Contrast:
-    """Energies of data and of exact samples of the reference, each (B,)."""
-    loss = functional.softplus(positive).mean() + functional.softplus(-negative).mean()
-    return Contrast(loss, (negative.mean() - positive.mean()).detach())
+class ContrastEstimator(Estimator):
+    """An estimator that holds data against samples."""
 
+    settings: ContrastSettings
 
-def ratio_to_old(positive: Tensor, negative: Tensor, old_positive: Tensor, old_negative: Tensor) -> Contrast:
-    """Energies under the new and the old net of data and of samples of the old model, each (B,)."""
-    logit_positive, logit_negative = old_positive - positive, old_negative - negative
-    center = 0.5 * (logit_positive.mean() + logit_negative.mean())  # keeps its gradient: see above
-    loss = functional.softplus(center - logit_positive).mean() + functional.softplus(logit_negative - center).mean()
-    return Contrast(loss, (negative.mean() - positive.mean()).detach())
+    def check(self) -> None:
+        if self.settings.denoising:
+            check_noise(self)
 
+    def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """The energy, or another, of both in one pass."""
+        with self.training.model.autocast():
+            both: Tensor = (energy or self.energy)(*positive.joined(negative))
+        first, second = both.split([positive.rows, negative.rows])
+        return first, second
 
-def importance_likelihood(positive: Tensor, negative: Tensor) -> Contrast:
-    """Energies of data and of exact samples of the reference, each (B,); the loss is minus the log-likelihood."""
-    log_z = torch.logsumexp(-negative, dim=0) - math.log(negative.shape[0])
-    return Contrast(positive.mean() + log_z, (negative.mean() - positive.mean()).detach())
+    def learn_from(self, contrast: Contrast, positive: Tensor, negative: Tensor, iteration: int) -> dict[str, float]:
+        """One step on the contrast of these energies and on the penalties; returns figures."""
+        loss = contrast.loss
+        if self.settings.energy_square:
+            loss = loss + self.settings.energy_square * energy_square(positive, negative)
+        figures = {"contrast": float(contrast.loss.detach()), **contrast.figures()}
+        if self.settings.denoising:
+            denoising = batch_denoising_loss(self)
+            loss = loss + self.settings.denoising * math.prod(self.training.model.data_shape) * denoising
+            figures["denoising"] = float(denoising.detach())
+        return {**self.learn(loss, iteration), **figures}

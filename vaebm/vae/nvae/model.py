@@ -86,15 +86,17 @@ class NVAE(VAE):
 
     def _infer(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Inference]:
         features, chosen, kl = self.tower(x), [], {}
+        posteriors: list[DiagonalGaussian] = []
 
         def choose(number: int, group: Group, state: Tensor) -> Tensor:
             posterior = group.posterior_noise(state, features[number])
+            posteriors.append(posterior)
             kl[f"z{number + 1}"] = posterior.kl(standard_like(posterior.mean))
             chosen.append(group.prior(state).transport(posterior.sample(generator)))
             return chosen[-1]
 
         state = self.hierarchy(x.shape[0], choose)
-        return state, Inference(_join(chosen), kl)
+        return state, Inference(_join(chosen), kl, posteriors[0].first(self.code_dim))
 
     def _given(self, z: Tensor) -> tuple[Tensor, list[DiagonalGaussian]]:
         groups, priors = self._split(z), []

@@ -16,11 +16,11 @@ from functools import partial
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
-from vaebm.vae.base import VAE
+from vaebm.vae.base import VAE, VAESettings
 from vaebm.vae.nvae.cells import CONVOLUTIONS, DecoderCell, Norm
 from vaebm.vae.nvae.hierarchy import Group, Hierarchy
 from vaebm.vae.nvae.layout import scales
@@ -30,12 +30,10 @@ from vaebm.vae.nvae.towers import BottomUp, Tail, scaled_down
 HEAD_SCALE = 0.1  # of initial weights that lead to means and scales
 
 
-class NVAESettings(BaseModel):
+class NVAESettings(VAESettings):
     """Groups of latents at several scales, with residual cells between them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["nvae"] = "nvae"
+    kind: Literal["nvae"] = Field("nvae", description="groups of latents at several scales")
     widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down, halved each")
     groups: list[int] = Field([2, 4], min_length=1, description="groups of latents at each scale, the coarsest first")
     latents: int = Field(8, ge=1, description="channels of each group")
@@ -43,9 +41,9 @@ class NVAESettings(BaseModel):
     expansion: int = Field(3, ge=1, description="of channels inside a decoder cell; 6 as published")
     kernel_size: Literal[3, 5, 7] = Field(5, description="of a decoder cell's depth-wise convolution; 5 as published")
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
-    norm: Norm = Field("weight", description="of convolutions")
+    norm: Norm = Field("weight", description="normalisation of the convolutions")
     gradient_checkpointing: bool = Field(False, description="less memory for a second forward pass")
-    likelihood: LikelihoodSettings = CensoredSettings()
+    likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z)")
 
     @model_validator(mode="after")
     def _check_scales(self) -> NVAESettings:
@@ -56,7 +54,6 @@ class NVAESettings(BaseModel):
         return self
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """An NVAE for images (C, H, W), weights drawn from `generator`."""
         layout = scales(data_shape, self.widths, self.groups, self.padding)
         likelihood, convolution = self.likelihood.build(), CONVOLUTIONS[self.norm]
         deep, last = layout[: len(self.groups)], len(self.groups) - 1

@@ -1,0 +1,129 @@
+"""A feature space: features, how many samples are looked at there, and the real images that they are compared with.
+
+    distance            Fréchet or kernel distance of features(n samples) to features(reference_n training images)
+    precision, recall,  of features(n samples) against features(n training images), since they depend on how dense
+    density, coverage   either set lies
+
+Several kinds of features may stand beside each other in a recipe, each with its own numbers:
+
+    evaluation: {features: {classifier: {n: 10000}, inception-768: {n: 5000, reference_n: 10000}}}
+
+Where fewer real images are asked for than there are, a fixed random choice is taken: files are often sorted. (The first
+half of MNIST's test images was written by other people than the second, and has three times the distance to the
+training images that a random half has.) Held-out images are as many as the samples where there are as many, since the
+bias of a Fréchet distance depends on n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebm import metrics
+from vaebm.data import DataSet
+from vaebm.evaluation.settings import INCEPTION_LAYERS, FeatureSettings, FeaturesName
+from vaebm.progress import Progress
+
+INCEPTION_SAMPLES, INCEPTION_REFERENCES = 5_000, 10_000
+CHOICE_SEED = 0  # of real images, the same for every run and seed
+AnyClassifier = metrics.Classifier | metrics.StackedClassifier
+
+
+class FeatureSpace:
+    """One kind of features on one data set; the network and the reference are made when they are first needed.
+
+    Args:
+        name: of the features.
+        settings: what the recipe says of them.
+        n: samples, where the settings do not say.
+        data: of images.
+        classifier: makes or reads the recipe's classifier.
+        device: where an Inception network is to run.
+        progress: told of what takes long.
+    """
+
+    def __init__(
+        self,
+        name: FeaturesName,
+        settings: FeatureSettings,
+        n: int,
+        data: DataSet,
+        classifier: Callable[[], AnyClassifier],
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self.name, self.settings, self.data, self.device = name, settings, data, device
+        self._classifier, self._progress = classifier, progress
+        slow = name in INCEPTION_LAYERS
+        self.n = settings.n or (min(n, INCEPTION_SAMPLES) if slow else n)
+        wanted = settings.reference_n or (INCEPTION_REFERENCES if slow else len(data.train))
+        self.reference_n = min(wanted, len(data.train))
+
+    @property
+    def fewest(self) -> int:
+        """Images in the smallest of the sets that are compared."""
+        return min(len(self.data.test), self.n, self.reference_n)
+
+    def protocol(self, balls: bool) -> dict[str, Any]:
+        """What settings say before it is measured; with `balls` it is against as many real images as samples."""
+        reference_n = min(self.n, self.reference_n) if balls else self.reference_n
+        protocol = {"features": self.name, "samples_asked": self.n, "reference_n": reference_n}
+        return protocol | ({"precision": self.settings.precision} if self.name in INCEPTION_LAYERS else {})
+
+    @cached_property
+    def features(self) -> metrics.Features:
+        """The map from images to rows."""
+        if self.name == "pixels":
+            return metrics.pixel_features()
+        if self.name == "classifier":
+            return metrics.classifier_features(self._classifier())
+        layer = INCEPTION_LAYERS[self.name]
+        return metrics.inception_layer(layer, precision=self.settings.precision, device=self.device)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Rows of the training images, (reference_n, dim)."""
+        indices = some_of(len(self.data.train), self.reference_n)
+        with self._advancing("training images", len(indices)) as advance:
+            return metrics.real_features(self.features, self.data.train, indices, advance)
+
+    @cached_property
+    def moments(self) -> metrics.Moments:
+        """Mean and covariance of the reference."""
+        return metrics.Moments.of(self.reference, "reference")
+
+    @cached_property
+    def manifold(self) -> metrics.Manifold:
+        """Rows of as many training images as there are samples, with the balls about them."""
+        return metrics.Manifold(self.reference[some_of(self.reference_n, self.n)], "reference")
+
+    def rows(self, images: Tensor) -> Tensor:
+        """Feature rows of images (n, C, H, W) in the model's range."""
+        with self._advancing("images", len(images)) as advance:
+            return self.features(images, advance)
+
+    def held_out_rows(self) -> Tensor:
+        """Feature rows of n held-out images, or of all where there are fewer."""
+        held_out = some_of(len(self.data.test), self.n)
+        with self._advancing("held-out images", len(held_out)) as advance:
+            return metrics.real_features(self.features, self.data.test, held_out, advance)
+
+    @contextmanager
+    def _advancing(self, what: str, count: int) -> Iterator[Callable[[int], None] | None]:
+        if not self.features.slow:
+            yield None
+            return
+        with self._progress.task(f"{self.name} features of {what}", count, "images") as task:
+            yield task.advance
+
+
+def some_of(count: int, wanted: int) -> Tensor:
+    """Indices (min(count, wanted),): all in order, or a fixed random choice."""
+    if wanted >= count:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(CHOICE_SEED))[:wanted]

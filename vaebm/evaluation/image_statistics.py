@@ -1,0 +1,104 @@
+"""Image statistics: what is counted of images without features, by the same rules for samples and held-out images.
+
+    pixels_between_ends   share of values that are neither black nor white (metrics/saturation.py)
+    class_gap             where there are labels: largest difference of class shares from the training data's
+    modes_covered         of stacked digits, in its place: classes that occur among the thousand,
+    mode_kl               and the divergence of their shares from the training data's (metrics/class_histogram.py)
+
+Classes of samples, and of held-out images, are what the recipe's classifier takes them for; of training data they are
+the labels. All but the first depend on the number of images: compare at equal ones. Of several draws it is the mean.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from vaebm import metrics
+from vaebm.data import DataSet
+from vaebm.evaluation.feature_metrics import mean_over_draws
+from vaebm.evaluation.metric import Given, Metric, Need
+from vaebm.evaluation.modes import MODE_KL, MODES_COVERED
+from vaebm.evaluation.quantity import Quantity
+from vaebm.metrics.measurement import Measurement
+from vaebm.metrics.stacked_classifier import is_stacked
+from vaebm.models import Model
+
+SAMPLES: frozenset[Need] = frozenset({"samples"})
+
+
+def has_classes(data: DataSet) -> bool:
+    """Whether these are images with labels to train a classifier on."""
+    return data.modality.pictured and data.train.labels is not None and data.class_names is not None
+
+
+class PixelsBetweenEnds(Metric):
+    """Neither more nor less is better: compare with held-out images."""
+
+    quantities = (
+        Quantity(
+            "pixels_between_ends",
+            "pixels between ends",
+            "the share of pixels between black and white",
+            "%",
+            "held_out",
+            100.0,
+        ),
+    )
+    needs = SAMPLES
+
+    def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        return data.test.levels is not None
+
+    def measure(self, given: Given) -> list[Measurement]:
+        levels = given.data.test.levels
+        assert levels is not None
+        found = [metrics.pixels_between_ends(draw, levels) for draw in given.draws]
+        return [Measurement.mean_of(found)]
+
+
+class ClassGap(Metric):
+    """Of labelled images."""
+
+    quantities = (
+        Quantity(
+            "class_gap", "class gap", "the largest difference of class shares from the data's", "%", "lower", 100.0
+        ),
+    )
+    needs = SAMPLES
+
+    def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        return has_classes(data) and not is_stacked(data)
+
+    def measure(self, given: Given) -> list[Measurement]:
+        return by_class(given)
+
+
+class StackModes(Metric):
+    """Of stacked digits."""
+
+    quantities = (MODES_COVERED, MODE_KL)
+    needs = SAMPLES
+
+    def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        labels, classes = data.train.labels, data.class_names
+        if labels is None or classes is None or not is_stacked(data):
+            return False
+        return bool(torch.bincount(labels, minlength=len(classes)).all())  # else no divergence is finite
+
+    def measure(self, given: Given) -> list[Measurement]:
+        return by_class(given)
+
+
+def by_class(given: Given) -> list[Measurement]:
+    """The mean over draws of what their classes say."""
+    labels, classifier = given.data.train.labels, given.classifier
+    assert labels is not None
+    by_draw = []
+    for draw in given.draws:
+        classes = classifier.predict(draw)
+        if is_stacked(given.data):
+            by_draw.append(metrics.class_modes(classes, labels, classifier.classes))
+        else:
+            by_draw.append({"class_gap": metrics.class_gap(classes, labels, classifier.classes)})
+    of = {"classifier": classifier.sha256(), "split": "train"}
+    return [m.with_settings(**of) for m in mean_over_draws(by_draw)]

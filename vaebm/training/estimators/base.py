@@ -1,0 +1,140 @@
+"""Estimators of the energy: what all of them share.
+
+The gradient of the log-likelihood of h(x, z) = p(x, z) exp(-E(x, z)) / Z in the energy's weights is
+
+    d log h = E_h[dE] - E_data[dE],      data (x, z): x from the data, z ~ q(z | x)
+
+An estimator is a stage that follows it, or a gradient with the same zero, with the VAE frozen. Most hold data against
+samples (contrast.py) that come from the base or from chains (negatives.py). The terms that read codes alone and have
+exact samples are learned before, from codes (latent.py).
+
+A new estimator is a file with a settings class, a stage class, and one line: `ESTIMATORS.register(ToyEstimator)`.
+
+The learning rate rises and falls to 0 within each phase.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from vaebm.energy import TotalEnergy
+from vaebm.nn.weight_norm import initialise_from_data
+from vaebm.registry import Registry
+from vaebm.training.estimators.negatives import Pair
+from vaebm.training.loop import Training
+from vaebm.training.optimizer import LearningStage, Optimizer
+from vaebm.training.schedule import rise_and_fall
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PhaseDefaults(BaseModel):
+    """What holds for every phase that does not say otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    learning_rate: float = Field(3e-4, gt=0, description="rate of phases that do not name their own")
+    batch_size: int = Field(96, ge=1, description="data points in a batch of phases that do not name their own")
+
+
+class EstimatorSettings(BaseModel):
+    """What every estimator has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: str = Field(description="the estimator")
+    batch_size: int | None = Field(None, ge=1, description="data points in a batch; null: the stage's")
+    learning_rate: float | None = Field(None, gt=0, description="the highest rate; null: the stage's")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="decays of Adam's first and second moment")
+    warmup_iterations: int = Field(
+        20, ge=0, description="iterations over which the learning rate rises; then it falls to 0"
+    )
+    clip_norm: float = Field(5.0, gt=0, description="gradients of a larger norm are scaled down to it")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
+    spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
+
+
+class IteratedSettings(EstimatorSettings):
+    """An estimator that runs for a number of iterations."""
+
+    iterations: int = Field(1500, ge=1, description="steps of the optimizer")
+
+
+class Estimator(LearningStage):
+    """A phase of the energy's training.
+
+    Args:
+        name: of the phase, in recipes and logs.
+        training: model, data and engine.
+        energy: the terms that are learned together.
+        settings: the phase's, of `settings_type`.
+        defaults: the stage's.
+
+    Raises:
+        InputError: the settings do not suit the model.
+    """
+
+    settings_type: ClassVar[type[EstimatorSettings]]
+    settings: Any  # of `settings_type`, with `iterations`
+
+    def __init__(
+        self,
+        name: str,
+        training: Training,
+        energy: TotalEnergy,
+        settings: EstimatorSettings,
+        defaults: PhaseDefaults,
+    ) -> None:
+        self.name, self.training, self.energy, self.settings = name, training, energy, settings
+        self.batch_size = settings.batch_size or defaults.batch_size
+        self.learning_rate = settings.learning_rate or defaults.learning_rate
+        self.iterations = self.settings.iterations
+        self.check()
+
+    def check(self) -> None:  # most settings suit every model
+        """Raises an InputError where the settings do not suit the model."""
+
+    @abstractmethod
+    def step(self, iteration: int) -> dict[str, float]: ...
+
+    def begin(self) -> None:
+        initialise_from_data(self.energy, *self.data())
+        self.training.engine.synchronise(self.energy)  # each process saw a batch of its own
+        self.prepare()
+
+    def prepare(self) -> None:
+        s = self.settings
+        self.optimizer = Optimizer(
+            self.energy, self.training.engine, self.learning_rate, s.betas, s.clip_norm, s.ema_decay
+        )
+        self.spectral = self.spectral_norms(self.energy) if s.spectral else None
+
+    @torch.no_grad()
+    def data(self) -> Pair:
+        """A batch of data (x, z), z ~ q(z | x), with the noise that the energy sees; what it does not read is None."""
+        t, z = self.training, None
+        x = t.batch(self.batch_size).x
+        if self.energy.reads_z:
+            with t.model.autocast():
+                z = t.model.vae.infer(x, t.engine.generator).z
+        return Pair(t.model.add_noise(x, t.engine.generator) if self.energy.reads_x else None, z)
+
+    def learn(self, loss: Tensor, iteration: int) -> dict[str, float]:
+        """One step on a loss and the spectral penalty; returns figures for the log."""
+        if self.spectral is not None:
+            loss = loss + self.settings.spectral * self.spectral()
+        norm = self.optimizer.step(loss, self.rate(iteration))
+        return {"loss": float(loss.detach()), "gradient_norm": norm}
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate at an iteration, as a fraction of the highest."""
+        return rise_and_fall(iteration, self.iterations, self.settings.warmup_iterations)
+
+
+ESTIMATORS: Registry[type[Estimator]] = Registry("estimator", lambda estimator: estimator.settings_type)
+"""Estimators by the `kind` of their settings."""

@@ -1,0 +1,79 @@
+r"""Denoising score matching: the energy whose denoised images are the images.
+
+    x~ = x + s n,   z ~ q(z | x)
+    D(x~, z) = x~ + s^2 d/dx~ log[ N(x~; mu(z), sigma^2 + s^2) exp(-E(x~, z)) ]            Tweedie's estimate
+    L = mean over values of (D(x~, z) - x)^2 / s^2
+
+For an E that reads x~ alone, L is least where dE/dx~ takes the decoder's score, averaged over z given x~, to that of
+data with noise. No sample of the model is needed, L is bounded below, and its root is the denoised image's error in
+units of s. L says nothing about places where no data with noise lie: scores there are arbitrary, and long chains that
+get there do not come back (docs/studies/images.md). A contrast with samples beside it mends that.
+
+Vincent, A connection between score matching and denoising autoencoders, 2011, https://doi.org/10.1162/NECO_a_00142;
+Saremi & Hyvarinen, Neural empirical Bayes, JMLR 2019, https://arxiv.org/abs/1903.02334
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vaebm.distributions.likelihood import NoisyLikelihood
+from vaebm.energy import TotalEnergy
+from vaebm.errors import InputError
+from vaebm.training.estimators.base import Estimator, IteratedSettings
+
+
+def denoising_loss(energy: TotalEnergy, x: Tensor, noisy: Tensor, z: Tensor, likelihood: NoisyLikelihood) -> Tensor:
+    """L, a scalar, of images x (B, C, H, W), of the same with noise, of z ~ q(z | x), and of p(. | z)."""
+    noisy = noisy.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy.plain(noisy, z).sum(), noisy, create_graph=True)
+    return ((likelihood.denoise(noisy.detach(), gradient) - x) / likelihood.noise).square().mean()
+
+
+def batch_denoising_loss(estimator: Estimator) -> Tensor:
+    """L of a batch that is drawn for it."""
+    model, generator = estimator.training.model, estimator.training.engine.generator
+    x = estimator.training.batch(estimator.batch_size).x
+    with torch.no_grad():
+        with model.autocast():
+            z = model.vae.infer(x, generator).z
+        likelihood = model.likelihood(z)
+    assert isinstance(likelihood, NoisyLikelihood)  # `check_noise` passed
+    with model.autocast():
+        return denoising_loss(estimator.energy, x, model.add_noise(x, generator), z, likelihood)
+
+
+def check_noise(estimator: Estimator) -> None:
+    """Passes where the energy reads x with noise.
+
+    Raises:
+        InputError: it does not; the message says what to set.
+    """
+    if not (estimator.training.model.noise_std and estimator.energy.reads_x):
+        raise InputError(
+            f"energy_stage.phases.{estimator.name} matches scores of images with noise, but energy.noise_std is 0: set"
+            " it to the noise's standard deviation, about the decoder's, or leave score matching out"
+        )
+
+
+class DenoisingSettings(IteratedSettings):
+    """Denoising score matching at the noise of `energy.noise_std`: no samples of the model are needed."""
+
+    kind: Literal["denoising"] = Field("denoising", description="denoising score matching")
+
+
+class Denoising(Estimator):
+    """Denoising score matching by itself."""
+
+    settings_type = DenoisingSettings
+    settings: DenoisingSettings
+
+    def check(self) -> None:
+        check_noise(self)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        return self.learn(batch_denoising_loss(self), iteration)

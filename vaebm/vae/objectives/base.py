@@ -1,0 +1,66 @@
+"""What a VAE minimises.
+
+    class ToyObjective(Objective):        loss(vae, batch, generator, warmup) -> loss, figures
+    class ToySettings(ObjectiveSettings): kind, its numbers, build
+    OBJECTIVES.register(ToySettings)      and a recipe may say  vae_stage.objective: {kind: toy}
+
+Every objective is given w(t), which rises from 0 to 1 as the stage's schedule says (`kl_zero_iterations`,
+`kl_warmup_iterations`): a VAE that pays for its codes in full from the start can collapse.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from vaebm.data import Batch
+from vaebm.registry import Registry
+from vaebm.vae.base import VAE
+
+
+class Objective(ABC):
+    """The contract. It may have nets and optimizers of its own, which each process trains in `loss` on its batches."""
+
+    @abstractmethod
+    def loss(
+        self, vae: VAE, batch: Batch, generator: torch.Generator, warmup: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """What the VAE minimises on a batch.
+
+        Args:
+            vae: in training mode.
+            batch: data x (B, *data_shape) and their labels, where they have any.
+            generator: source of all draws, on the data's device.
+            warmup: w(t), from 0 to 1.
+
+        Returns:
+            Nats for each data point (B,), or their mean, a scalar; and figures for the log, those of `ELBO.figures`
+            among them where the objective knows them.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs of it: nested dicts and lists of tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # most objectives have no state
+        """From a checkpoint."""
+
+
+class ObjectiveSettings(BaseModel, ABC):
+    """An objective as a recipe describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: str = Field(description="the objective")
+
+    @abstractmethod
+    def build(self, vae: VAE, generator: torch.Generator) -> Objective:
+        """The objective for a VAE, on its device; weights of its own are drawn from `generator`, on the CPU."""
+
+
+OBJECTIVES: Registry[type[ObjectiveSettings]] = Registry("objective", default="elbo")
+"""Objectives by kind; a recipe that names none means the ELBO."""
