@@ -12,8 +12,8 @@ from vaebm.experiment.illustrate import illustrate
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.progress import Progress, silent
+from vaebm.report.facts import deciding_figure, events, facts_of, surroundings, title_of, warning
 from vaebm.report.html import write_page
-from vaebm.report.opening import opening, record
 from vaebm.report.report_data import ReportData
 from vaebm.report.sections import SECTIONS
 from vaebm.report.sections.chains import chain_picture
@@ -48,14 +48,19 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
     return write_page(
         run.path / REPORT,
         "report",
-        opening=opening(report),
+        run=run,
+        title=title_of(run),
+        warning=warning(run),
+        verdict=report.verdict,
+        figure=deciding_figure(report.verdict),
+        facts=facts_of(report),
         sections=[section for section in sections if section is not None],
         rows=rows,
         columns=[subject(key) for key in columns(rows)],
         protocols=protocols(rows),
         legend=LEGEND,
-        run=run,
-        record=record(report),
+        events=events(run),
+        surroundings=surroundings(run),
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from vaebm.comparison.folder import Comparison
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
+from vaebm.report.facts import title_of
 from vaebm.report.html import write_page
-from vaebm.report.opening import title_of
 from vaebm.report.sampler_sections import chains_section, drawn_section, log_z_section, quality_section
 from vaebm.report.sampler_table import NUMBERS, Column, advised, colour, columns_of, command, numbers
 from vaebm.report.subjects import subject

@@ -13,7 +13,7 @@ from vaebm.evaluation.density_maps import extent_of
 from vaebm.evaluation.quantity import written
 from vaebm.evaluation.records import unpacked
 from vaebm.report.figures import plane, sheet
-from vaebm.report.figures.dots import Dot, Level, dots
+from vaebm.report.figures.dots import Dot, dots
 from vaebm.report.figures.small_multiples import SpentCurve, small_multiples
 from vaebm.report.sampler_table import colour, short, title_of
 from vaebm.report.section import Figure, Row, Section
@@ -107,7 +107,7 @@ def chains_section(comparison: Comparison) -> Section:
             "Dots are over all single chains: 1 where each has seen everything. Rings compare the chains that started"
             " from the model without E(x), taken together, with those that started from data: 1 where the start is"
             " forgotten. Importance and SMC have no chains, so theirs are between independent populations.",
-            level=Level(1.0),
+            level=1.0,
         ),
         figure(
             "Effective samples per 1,000 gradients",
@@ -172,7 +172,7 @@ def log_z_section(comparison: Comparison) -> Section | None:
         "Thick lines are two standard errors to either side. The thin line is SMC's bracket, from a run there and a run"
         " back, each with four standard errors to spare."
     )
-    picture = dots(rows, "log Z, nats", level=None if exact is None else Level(exact))
+    picture = dots(rows, "log Z, nats", level=exact)
     return Section("log-z", "log Z", sentences, [Row([Figure(picture, caption)], 300, 620)])
 
 

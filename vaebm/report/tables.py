@@ -18,6 +18,7 @@ from vaebm.evaluation.quantity import Quantity, decimals, written
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.subjects import FLOORS, in_order, subject
 from vaebm.report.verdict import verdict
+from vaebm.report.wording import SHOWN
 from vaebm.wording import counted
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
-SHOWN_AS = {
-    "sample": "shown with the pixel noise",
-    "mean": "shown as decoder means",
-    "denoised": "shown denoised, without an energy as decoder means",
-}
 NO_MODELS = (*FLOORS, "reconstruction")
 DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
@@ -149,7 +145,7 @@ def _settings_in_words(row: Row) -> list[str]:
         words.append("exact, by quadrature" + (f" with an error below {error:.1g} nats" if error else ""))
     shows = {s["show"] for s in settings if "show" in s}
     if shows and is_shown(row.measure.name):
-        words.append(SHOWN_AS.get(min(shows), min(shows)))
+        words.append(f"shown {SHOWN.get(min(shows), min(shows))}")
     if devices := {s["device"] for s in settings if "device" in s}:
         words.append(f"on {', '.join(sorted(devices))}")
         if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:

@@ -6,9 +6,9 @@ from vaebm.evaluation.chain_record import Start
 from vaebm.wording import counted
 
 SHOWN = {
-    "sample": "with their pixel noise",
-    "mean": "as decoder means, without pixel noise",
-    "denoised": "denoised: the estimate of the clean image under the energy, and decoder means without one",
+    "sample": "with the pixel noise",
+    "mean": "as decoder means",
+    "denoised": "denoised, without an energy as decoder means",
 }
 STARTS: dict[Start, str] = {
     "prior": "the VAE's prior",

@@ -39,23 +39,20 @@ class Dot:
     bold: bool = False
 
 
-@dataclass(frozen=True)
-class Level:
-    """A value worth comparing with, drawn as a dotted line."""
-
-    value: float
-    colour: str = MUTED
-
-
 def dots(
-    rows: Sequence[Dot], label: str, *, level: Level | None = None, limits: tuple[float, float] | None = None
+    rows: Sequence[Dot],
+    label: str,
+    *,
+    level: float | None = None,
+    level_colour: str = MUTED,
+    limits: tuple[float, float] | None = None,
 ) -> bytes:
     """An SVG of numbers in rows.
 
     Args:
         rows: from top to bottom.
         label: of the axis, with its unit.
-        level: to compare with.
+        level: a value to compare with, drawn as a dotted line of `level_colour`.
         limits: of a linear axis; from the values unless given.
     """
     values = [value for row in rows for value in (row.value, row.ring) if value is not None]
@@ -76,7 +73,7 @@ def dots(
                 color=INK, fontweight="bold" if row.bold else "normal",
             )  # fmt: skip
         if level is not None:
-            axes.axvline(level.value, color=level.colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+            axes.axvline(level, color=level_colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
         if limits is not None:
             axes.set_xlim(*limits)
         elif values and lowest > 0 and max(values) > LOG_FROM * min(values):
@@ -98,10 +95,12 @@ def scores(what: Quantity, measurements: Mapping[str, Measurement]) -> bytes:
         words = " ± ".join(part for part in written(value, stderr) if part)
         rows.append(Dot(subject(key).label, subject(key).colour, value, words, stderr, bold=key == "vaebm"))
     floor = next((key for key in FLOORS if key in measurements), None)
-    level = None if floor is None else Level(measurements[floor].value * what.factor, subject(floor).colour)
     unit = f" in {what.unit}" if what.unit else ""
     better = f" ({what.better} is better)" if what.better in ("lower", "higher") else ""
-    return dots(rows, f"{what.title}{unit}{better}", level=level)
+    label = f"{what.title}{unit}{better}"
+    if floor is None:
+        return dots(rows, label)
+    return dots(rows, label, level=measurements[floor].value * what.factor, level_colour=subject(floor).colour)
 
 
 def _logarithmic(axes: Axes, wide: bool) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -24,56 +22,13 @@ from vaebm.report.verdict import Verdict
 from vaebm.wording import counted, duration
 
 
-@dataclass(frozen=True)
-class Opening:
-    """What stands at the top.
-
-    Args:
-        title: the recipe's name.
-        summary: its line.
-        verdict: what the energy added.
-        figure: the deciding numbers as a picture; None where nothing decides.
-        facts: name and value.
-        warning: what is wrong with the run; "" where nothing is.
-    """
-
-    title: str
-    summary: str
-    verdict: Verdict
-    figure: Figure | None
-    facts: Sequence[tuple[str, str]]
-    warning: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """What stands at the end.
-
-    Args:
-        events: time from the start of training, and what happened.
-        recipe: as YAML.
-        surroundings: name and value.
-    """
-
-    events: Sequence[tuple[str, str]]
-    recipe: str
-    surroundings: Sequence[tuple[str, str]]
-
-
-def opening(report: ReportData) -> Opening:
-    """The top of the page."""
-    run = report.run
-    return Opening(
-        title_of(run), run.recipe.summary, report.verdict, _figure(report.verdict), _facts(report), _warning(run)
-    )
-
-
 def title_of(run: Run) -> str:
     """What a page calls a run."""
     return run.recipe.name or run.path.name
 
 
-def _figure(decided: Verdict) -> Figure | None:
+def deciding_figure(decided: Verdict) -> Figure | None:
+    """The numbers behind a verdict; None where nothing decides."""
     if decided.name is None:
         return None
     what = quantity(decided.name)
@@ -88,7 +43,8 @@ def _figure(decided: Verdict) -> Figure | None:
     )
 
 
-def _facts(report: ReportData) -> list[tuple[str, str]]:
+def facts_of(report: ReportData) -> list[tuple[str, str]]:
+    """Name and value of what a reader asks first."""
     run, model, chains = report.run, report.illustrations.model, report.illustrations.chains
     facts = [("data", report.data.name)]
     vae = getattr(run.recipe, "vae", None)
@@ -121,7 +77,8 @@ def _decoder(vae: object) -> str:
     return f"{str(kind).replace('_', ' ')} decoder"
 
 
-def _warning(run: Run) -> str:
+def warning(run: Run) -> str:
+    """What is wrong with the run; "" where nothing is."""
     last = next((event for event in reversed(run.events()) if event["event"] in ("diverged", "complete")), None)
     if last is None:
         return (
@@ -133,17 +90,19 @@ def _warning(run: Run) -> str:
     return ""
 
 
-def record(report: ReportData) -> Record:
-    """What was run."""
-    run, cpus = report.run, f"{os.cpu_count()} CPUs" if os.cpu_count() else "CPU"
+def surroundings(run: Run) -> list[tuple[str, str]]:
+    """Name and value of what the page was made on."""
+    cpus = f"{os.cpu_count()} CPUs" if os.cpu_count() else "CPU"
     made_with = f"vaebm {vaebm.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     made_on = f"{platform.system()}, {platform.machine()}, {cpus}, {counted(torch.get_num_threads(), 'thread')}"
-    surroundings = [("run", str(run.path)), ("page made with", made_with), ("page made on", made_on)]
-    return Record(_events(run), run.recipe.to_yaml(), surroundings)
+    return [("run", str(run.path)), ("page made with", made_with), ("page made on", made_on)]
 
 
-def _events(run: Run) -> list[tuple[str, str]]:
-    """Events in words. A stage begins where the one before it ended; an event that names its own time has that."""
+def events(run: Run) -> list[tuple[str, str]]:
+    """Times from the start of training, and what happened.
+
+    A stage begins where the one before it ended; an event that names its own time has that.
+    """
     ends: dict[str, float] = {}
     for row in run.history():
         ends[str(row["stage"])] = float(row["seconds"])
