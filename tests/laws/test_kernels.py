@@ -140,8 +140,10 @@ def test_an_unadjusted_kernel_holds_in_the_mouth_of_a_funnel_and_says_that_it_do
     case = TARGETS["funnel"]
     generator = torch.Generator().manual_seed(0)
     begin = case.target.sample(4000, generator)
+    # In the mouth, whose scales are above 1, Langevin's step may be larger than at the neck's edge, and is seen to move.
+    chosen, steps = (Langevin(0.01), 100) if kernel == "langevin" else (kernels(case)[kernel], 25)
     chains = sampling.sample_chains(
-        case.target.log_prob, begin, kernels(case)[kernel], steps=25, generator=generator, keep_history=False
+        case.target.log_prob, begin, chosen, steps=steps, generator=generator, keep_history=False
     )
     neck, mouth = begin[:, 0] < -6, begin[:, 0] > 0
     assert chains.acceptance[mouth].mean() > 0.995
