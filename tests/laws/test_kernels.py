@@ -140,14 +140,14 @@ def test_an_unadjusted_kernel_holds_in_the_mouth_of_a_funnel_and_says_that_it_do
     case = TARGETS["funnel"]
     generator = torch.Generator().manual_seed(0)
     begin = case.target.sample(4000, generator)
-    # In the mouth, whose scales are above 1, Langevin's step may be larger than at the neck's edge, and is seen to move.
+    # Where scales are above 1, a step of Langevin has to be larger than at the edge of the neck to be seen to move.
     chosen, steps = (Langevin(0.01), 100) if kernel == "langevin" else (kernels(case)[kernel], 25)
     chains = sampling.sample_chains(
         case.target.log_prob, begin, chosen, steps=steps, generator=generator, keep_history=False
     )
     neck, mouth = begin[:, 0] < -6, begin[:, 0] > 0
     assert chains.acceptance[mouth].mean() > 0.995
-    assert chains.acceptance[neck].mean() < 0.9
+    assert chains.acceptance[neck].mean() < 0.95
     # Given the first coordinate, the others are Gaussian with its exponential as their variance.
     end = chains.position[mouth & (chains.position[:, 0] > 0)]
     assert_moments(end[:, 1:] * torch.exp(-end[:, :1] / 2), torch.zeros(4), torch.ones(4), slack=0.01)
