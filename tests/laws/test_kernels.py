@@ -139,7 +139,7 @@ def test_started_at_the_target_it_stays_there(target: str, kernel: str) -> None:
 def test_an_unadjusted_kernel_holds_in_the_mouth_of_a_funnel_and_says_that_it_does_not_in_its_neck(kernel: str) -> None:
     case = TARGETS["funnel"]
     generator = torch.Generator().manual_seed(0)
-    begin = case.target.sample(8000, generator)
+    begin = case.target.sample(40_000, generator)
     # Where scales are about 1, a step of Langevin has to be larger than at the edge of the neck to be seen to move.
     chosen, steps = (Langevin(0.01), 100) if kernel == "langevin" else (kernels(case)[kernel], 25)
     chains = sampling.sample_chains(
