@@ -176,11 +176,10 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         if not self.lengths:
             return kernel
         half = self.lengths[len(self.lengths) // 2 :]
-        return self._of_length(self.kernel, math.exp(sum(half) / len(half)))
+        return self._of_length(self.kernel, math.exp(sum(half) / len(half)), MAX_LEAPFROG_STEPS)
 
-    def _of_length(self, kernel: TrajectoryKernel, length: float) -> TrajectoryKernel:
-        # A bounded warm-up shares out what is left among the steps that are left.
-        affordable = (self.gradients - self.spent) / max(1, self.steps - self.done)
-        longest = max(1.0, min(MAX_LEAPFROG_STEPS, affordable))
-        steps = min(max(length / float(kernel.step_size), 1.0), longest)
-        return replace(kernel, num_leapfrog_steps=steps)
+    def _of_length(self, kernel: TrajectoryKernel, length: float, longest: float | None = None) -> TrajectoryKernel:
+        if longest is None:  # a bounded warm-up shares out what is left among the steps that are left
+            affordable = (self.gradients - self.spent) / max(1, self.steps - self.done)
+            longest = max(1.0, min(MAX_LEAPFROG_STEPS, affordable))
+        return replace(kernel, num_leapfrog_steps=min(max(length / float(kernel.step_size), 1.0), longest))
