@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
 from vaebm.errors import check_choice
+from vaebm.registry import Settings
 
 MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
 MAX_OFFSET = 4.0  # of log sigma from its base
@@ -275,11 +276,7 @@ class LogisticMixtureHead(LikelihoodHead):
         )
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GaussianSettings(_Settings):
+class GaussianSettings(Settings):
     """Gaussian values, unbounded."""
 
     kind: Literal["gaussian"] = Field("gaussian", description="the kind of p(x | z)")
@@ -292,7 +289,7 @@ class GaussianSettings(_Settings):
         return GaussianHead(self.scale, self.initial_scale, censored=False)
 
 
-class CensoredSettings(_Settings):
+class CensoredSettings(Settings):
     """Gaussian values clamped to [-1, 1]: for images with saturated pixels."""
 
     kind: Literal["censored"] = Field("censored", description="the kind of p(x | z)")
@@ -305,7 +302,7 @@ class CensoredSettings(_Settings):
         return GaussianHead(self.scale, self.initial_scale, censored=True)
 
 
-class BernoulliSettings(_Settings):
+class BernoulliSettings(Settings):
     """Black or white."""
 
     kind: Literal["bernoulli"] = Field("bernoulli", description="the kind of p(x | z)")
@@ -314,7 +311,7 @@ class BernoulliSettings(_Settings):
         return BernoulliHead()
 
 
-class LogisticMixtureSettings(_Settings):
+class LogisticMixtureSettings(Settings):
     """A mixture of discretised logistic distributions."""
 
     kind: Literal["logistic_mixture"] = Field("logistic_mixture", description="the kind of p(x | z)")

@@ -15,15 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.errors import Diverged
+from vaebm.registry import Settings
 
 
-class DivergenceMonitorSettings(BaseModel):
+class DivergenceMonitorSettings(Settings):
     """Limits of a healthy run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     energy_gap: float = Field(200.0, gt=0, description="largest size of mean E(x-) - mean E(x+), in nats")
     loss_excess: float = Field(0.5, gt=0, description="largest excess of a logistic loss over log 4, in nats")

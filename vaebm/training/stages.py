@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vaebm.registry import Settings
 from vaebm.training.energy import EnergyStageSettings, energy_stages
 from vaebm.training.external import LikelihoodStage
 from vaebm.training.loop import Stage, Training
@@ -17,10 +18,8 @@ from vaebm.training.vae import VAEStage, VAEStageSettings
 from vaebm.vae.external import ExternalVAE
 
 
-class TrainingSettings(BaseModel, ABC):
+class TrainingSettings(Settings, ABC):
     """How a model of a family is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
     def stages(self, training: Training) -> list[Stage]:

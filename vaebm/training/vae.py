@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
+from vaebm.registry import Settings
 from vaebm.training.checkpoint import Tree
 from vaebm.training.codes import set_code_mixture
 from vaebm.training.loop import Training
@@ -30,10 +31,8 @@ from vaebm.vae.objectives import OBJECTIVES, ELBOSettings, ObjectiveSettings
 RECALIBRATION_BATCHES = 50
 
 
-class VAEStageSettings(BaseModel):
+class VAEStageSettings(Settings):
     """How the VAE is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(4000, ge=1, description="steps of the optimizer")
     batch_size: int = Field(128, ge=1, description="data points in a batch")
