@@ -9,8 +9,6 @@ Rows are kept if their protocol is the same: model, gradients, number of samples
 device and version. Others are replaced.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ gradients. The candidate `recipe` is the recipe's own sampler: its kernel, learn
 its start, where each proposal counts as a gradient.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -142,7 +140,7 @@ class KernelCandidate(Candidate):
 
     def _mixing(
         self, setup: Setup, kernel: Kernel, left: int, start: Tensor, generator: torch.Generator, advance: Advance
-    ) -> tuple[Trail, Mixing | None]:
+    ) -> "tuple[Trail, Mixing | None]":
         half = len(setup.probes) // 2
         probes = torch.cat([start[-half:], setup.probes[half:]])
         trail = Trail(advance, functions=setup.functions)

@@ -24,8 +24,6 @@ Reference: Vehtari et al., Rank-normalization, folding, and localization: An imp
 Carlo when running many short chains, Bayesian Analysis, 2024, https://arxiv.org/abs/2110.13017.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -8,8 +8,6 @@
 Both estimate log Z. Their `acceptance` is the effective fraction of their weighted population.
 """
 
-from __future__ import annotations
-
 import math
 import time
 

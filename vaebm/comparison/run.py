@@ -3,8 +3,6 @@
 What is finished is kept as `folder` says, so a stopped comparison goes on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import version
 from operator import index

@@ -20,8 +20,6 @@ hundred. Bernoulli and logistic mixture have no differentiable generator T_x(z,
 eps_x): they serve a VAE and an energy on z, not an energy on x.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -63,7 +61,7 @@ class Likelihood(ABC):
         """log p(T_x(z, eps) | z) before any clamp, (B,): a point mass would be flat in eps; else as `transport`."""
         raise TypeError(f"{type(self).__name__} has no differentiable generator T_x(z, eps)")
 
-    def with_noise(self, std: float) -> Likelihood:
+    def with_noise(self, std: float) -> "Likelihood":
         """The law of x + std n with n ~ N(0, I); for std 0 itself, beyond that only of a head that `takes_noise`."""
         if std:
             raise TypeError(f"{type(self).__name__} with noise added has no density in closed form")
@@ -101,7 +99,7 @@ class GaussianLikelihood(Likelihood):
         """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
 
-    def with_noise(self, std: float) -> GaussianLikelihood:
+    def with_noise(self, std: float) -> "GaussianLikelihood":
         if not std:
             return self
         scale = (self.gaussian.scale.square() + std**2).sqrt()

@@ -4,8 +4,6 @@ The sampler is the recipe's, and an observer looks at its positions; warm-up ste
 So what is recorded is what `vaebm sample` does, whatever the kernel.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -90,7 +88,7 @@ class ChainRecord:
         save_record(path, model_sha256, {"x": packed(self.x)}, {"run": asdict(self.run)})
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> ChainRecord | None:
+    def load(cls, path: Path, model_sha256: str) -> "ChainRecord | None":
         """From a file; None where it is not there, damaged, or of other weights."""
         record = load_record(path, model_sha256)
         return None if record is None else cls(ChainRun(**record[1]["run"]), unpacked(record[0]["x"]))

@@ -9,8 +9,6 @@ The grids are coarser than those that measure (metrics/quadrature.py), which map
 log-densities may be wrong.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +61,7 @@ class DensityMaps:
         save_record(path, model_sha256, {name: values.float() for name, values in tensors.items()}, about)
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> DensityMaps | None:
+    def load(cls, path: Path, model_sha256: str) -> "DensityMaps | None":
         """From a file; None where it is not there, damaged, or of other weights."""
         record = load_record(path, model_sha256)
         if record is None:

@@ -5,8 +5,6 @@
 Where its mean over samples is that over data, the energy cannot tell the two apart any more.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -14,8 +14,6 @@ training images that a random half has.) Held-out images are as many as the samp
 bias of a Fréchet distance depends on n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property

@@ -9,8 +9,6 @@ Classes of samples, and of held-out images, are what the recipe's classifier tak
 the labels. All but the first depend on the number of images: compare at equal ones. Of several draws it is the mean.
 """
 
-from __future__ import annotations
-
 import torch
 
 from vaebm import metrics

@@ -18,8 +18,6 @@ Then `vaebm evaluate --only brightness` finds it, and tables, reports and help l
     time        once                                            `given.seconds`
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Modes: samples of a mixture that is known, against its modes (metrics/modes.py). Of several draws it is the mean."""
 
-from __future__ import annotations
-
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.evaluation.feature_metrics import mean_over_draws

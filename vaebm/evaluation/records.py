@@ -3,8 +3,6 @@
 FILE.safetensors    tensors by name; in the metadata, as JSON: `model_sha256` and whatever else is known
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

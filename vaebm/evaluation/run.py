@@ -13,8 +13,6 @@ A measurement by the same protocol is not made again, so a stopped evaluation go
 that of the same name, subject, features and show.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +51,7 @@ class Wanted(NamedTuple):
     show: Show | None = None
 
     @classmethod
-    def answered_by(cls, measured: Measurement) -> Wanted:
+    def answered_by(cls, measured: Measurement) -> "Wanted":
         """What a measurement answers."""
         show = measured.settings.get("show") if is_shown(measured.name) else None
         return cls(measured.name, measured.settings.get("features"), show)

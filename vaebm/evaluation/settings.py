@@ -1,7 +1,5 @@
 """What a recipe says of how a run is measured."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field, field_validator

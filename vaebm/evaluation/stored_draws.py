@@ -7,8 +7,6 @@ Of many samples a random choice is kept, the same rows for every subject drawn i
 first few are a fair choice. Row i of `reconstruction` is of row i of `held_out`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Timing: how long a thousand samples of the model take to draw and to show, on the machine that measures."""
 
-from __future__ import annotations
-
 import torch
 
 from vaebm.evaluation.metric import Given, Metric

@@ -4,8 +4,6 @@ Whatever memory layout a numpy array has (negative strides, another byte order, 
 read for what it says. Tables of all pairs of rows are made a block at a time, so memory is bounded.
 """
 
-from __future__ import annotations
-
 import operator
 import warnings
 from collections.abc import Iterator, Sequence

@@ -17,8 +17,6 @@ well, being the largest of K.
 Reference: Metz et al., Unrolled generative adversarial networks, 2017, for the last two on StackedMNIST.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

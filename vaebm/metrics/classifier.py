@@ -14,8 +14,6 @@ Weights and batches come from a generator with a fixed seed: runs with other see
 the same classifier.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -111,7 +109,7 @@ class Classifier(nn.Module):
         write_atomically(path, self._bytes())
 
     @classmethod
-    def load(cls, path: Path) -> Classifier:
+    def load(cls, path: Path) -> "Classifier":
         """Reads what `save` wrote.
 
         Raises:

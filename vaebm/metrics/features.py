@@ -19,8 +19,6 @@ Features of one name, hash and precision compare; others do not, which is why th
 settings. This is the one door to the Inception network and its weights.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

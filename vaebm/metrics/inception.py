@@ -14,8 +14,6 @@ Images come in [-1, 1] and are resized to 299 x 299 bilinearly (corners not alig
 PyTorch FID.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, get_args
 

@@ -9,8 +9,6 @@ as plain tensors only: a file that asks for anything else is refused. Where a na
 as that of the published file does, they have to be the first of its SHA-256.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

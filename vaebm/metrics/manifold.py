@@ -25,8 +25,6 @@ References: Kynkaanniemi et al., Improved precision and recall metric for assess
 al., Reliable fidelity and diversity metrics for generative models, 2020.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -10,8 +10,6 @@ Standard errors are over the draw of the samples. Of the share: binomial; of the
 `metrics/class_histogram.py`, where the mode is the class.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -7,8 +7,6 @@ By the protocol a thousand classes are told apart with three classifications of 
 on the channels of the stacks of the training split, by the protocol of `metrics/classifier.py`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -6,8 +6,6 @@
 It keeps no statistics of data, so nothing has to be estimated again when inputs come from elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

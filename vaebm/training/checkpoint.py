@@ -6,8 +6,6 @@ disk and renamed, so a folder of the right name is complete; what a killed proce
 the next one. Nothing is pickled.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

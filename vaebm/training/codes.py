@@ -1,7 +1,5 @@
 """Codes of data: draws z ~ q(z | x) for training data x. Mixture and E_z are fitted to them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

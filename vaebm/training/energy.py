@@ -3,8 +3,6 @@
 First the terms on codes that have exact samples, from codes; then all others together, by named phases in their order.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -6,8 +6,6 @@ run on the plain nets. Start several processes with `torchrun --nproc_per_node 2
 --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -3,8 +3,6 @@
 maximise  mean log p(x | z),   z ~ q(z | x),   over the scale and the adapter alone (vae/external.py)
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -8,8 +8,6 @@ A checkpoint remembers how long the file was; a resumed run cuts it there, so no
 are not finite are left out, since JSON cannot write them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ the position, so nothing that happens after a resume depends on whether there wa
 was taken.
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from abc import ABC, abstractmethod

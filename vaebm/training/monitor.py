@@ -10,8 +10,6 @@ It stops training when
 There is no rollback yet: training stops and keeps the last good checkpoint.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

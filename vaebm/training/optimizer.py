@@ -7,8 +7,6 @@ weights at the end of a stage, which removes the noise of the last steps (Polyak
 https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at step t, so that the start is forgotten.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import cached_property
 from typing import Literal

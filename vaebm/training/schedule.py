@@ -1,7 +1,5 @@
 """How a number moves over the iterations of a stage."""
 
-from __future__ import annotations
-
 
 def ramp(iteration: int, flat: int, length: int) -> float:
     """0 for `flat` iterations, then linearly to 1 over `length`, then 1."""

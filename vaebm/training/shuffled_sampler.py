@@ -5,8 +5,6 @@ on in the next, so after any number of batches two rows differ by at most one in
 each takes its part of every batch. A resumed run needs one number: how many rows have been taken.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ class ToySettings(ModelSettings, TrainingSettings)   a family whose settings say
 TRAININGS["vaebm"] = VAEBMTraining                   or one that keeps the two apart
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 from pydantic import Field

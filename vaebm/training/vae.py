@@ -11,8 +11,6 @@ weights at the end.
 A VAE whose KL weight is 1 from the start can collapse: it becomes the best single Gaussian and never uses its codes.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import torch

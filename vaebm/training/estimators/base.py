@@ -13,8 +13,6 @@ A new estimator is a file with a settings class, a stage class, and one line: `E
 The learning rate rises and falls to 0 within each phase.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 

@@ -10,8 +10,6 @@ Xiao, Kreis, Kautz & Vahdat, VAEBM, ICLR 2021, https://arxiv.org/abs/2010.00654;
 https://doi.org/10.1162/089976602760128018; replay buffers: Du & Mordatch 2019, https://arxiv.org/abs/1903.08689
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 

@@ -13,8 +13,6 @@ Vincent, A connection between score matching and denoising autoencoders, 2011, h
 Saremi & Hyvarinen, Neural empirical Bayes, JMLR 2019, https://arxiv.org/abs/1903.02334
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -4,8 +4,6 @@ Which estimator learns a term is decided by the term's class: `LATENT_ESTIMATORS
 without weights has nothing to learn.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 

@@ -5,8 +5,6 @@ what the energy reads of them leaves. If the energy is not finite at the start, 
 is 1, which stops training.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -31,11 +29,11 @@ class Pair(NamedTuple):
         """B."""
         return next(len(value) for value in self if value is not None)
 
-    def joined(self, other: Pair) -> Pair:
+    def joined(self, other: "Pair") -> "Pair":
         """The rows of both, this one's first."""
         return Pair(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(self, other, strict=True)))
 
-    def chosen(self, index: Tensor) -> Pair:
+    def chosen(self, index: Tensor) -> "Pair":
         """The rows of these indices."""
         return Pair(*(None if value is None else value[index] for value in self))
 

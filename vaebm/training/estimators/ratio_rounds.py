@@ -14,8 +14,6 @@ The learning rate falls to 0 within each round: a round that ends at a high rate
 samples.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Literal
 

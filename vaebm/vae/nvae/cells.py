@@ -9,8 +9,6 @@ cells have a batch normalisation in front of the first 1x1 convolution too, whic
 redundant. a = 0.1 keeps a deep stack near the identity at first (Szegedy et al. 2017).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol

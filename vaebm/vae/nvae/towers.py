@@ -6,8 +6,6 @@
 Halving is a 3x3 convolution of stride 2, doubling a 1x1 convolution and nearest neighbours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
