@@ -100,7 +100,6 @@ class ComparisonFolder:
         return kept
 
     def save_rows(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes `samplers.json`."""
         write_atomically(self.folder / ROWS, json.dumps(rows, indent=1, allow_nan=False).encode())
 
     def save_samples(self, name: str, x: Tensor) -> None:

@@ -128,7 +128,6 @@ class KernelCandidate(Candidate):
     def _learn(
         self, setup: Setup, start: Tensor, generator: torch.Generator, advance: Advance
     ) -> tuple[Kernel, float, dict[str, Any]]:
-        """The kernel, the gradients a sample that its pilot cost, and what to say of the pilot."""
         kernel, n = self.make(setup.gradients), len(start)
         if not self.learns:
             return kernel, 0.0, {}

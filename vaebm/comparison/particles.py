@@ -84,11 +84,9 @@ class Base:
         self.model, self.generator = model, generator
 
     def log_prob(self, eps: Tensor) -> Tensor:
-        """(n, dim) to (n,), in nats."""
         return self.model.base_log_density(eps)
 
     def sample(self, shape: tuple[int]) -> Tensor:
-        """(n,) to (n, dim)."""
         return self.model.sample_base(shape[0], self.generator)
 
 

@@ -204,7 +204,6 @@ class _Run:
         return row_of(candidate, found, curve, self.n, self.folder.protocol)
 
     def _scored(self, eps: Tensor) -> tuple[Tensor, list[Measurement]]:
-        """Samples as they are shown, and all measurements of them."""
         x = self.model.render(eps, self.model.settings.show, self._generator(0)).cpu()
         return x, self.scorer.measure(x, eps)
 

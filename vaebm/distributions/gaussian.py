@@ -68,7 +68,6 @@ class DiagonalGaussian:
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation, as `log_scale` is shaped."""
         return self.log_scale.exp()
 
     def transport(self, eps: Tensor) -> Tensor:

@@ -84,7 +84,6 @@ class ChainRecord:
         return [(step, x) for step, x in zip(self.run.steps, self.x, strict=True) if step in wanted]
 
     def save(self, path: Path, model_sha256: str) -> None:
-        """Into a file."""
         save_record(path, model_sha256, {"x": packed(self.x)}, {"run": asdict(self.run)})
 
     @classmethod

@@ -50,7 +50,6 @@ class DensityMaps:
     refusal: str = ""
 
     def save(self, path: Path, model_sha256: str) -> None:
-        """Into a file."""
         tensors = self.maps | ({} if self.energy is None else {ENERGY: self.energy})
         about = {
             "extent": self.extent,

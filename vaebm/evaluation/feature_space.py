@@ -75,7 +75,6 @@ class FeatureSpace:
 
     @cached_property
     def features(self) -> metrics.Features:
-        """The map from images to rows."""
         if self.name == "pixels":
             return metrics.pixel_features()
         if self.name == "classifier":
@@ -92,7 +91,6 @@ class FeatureSpace:
 
     @cached_property
     def moments(self) -> metrics.Moments:
-        """Mean and covariance of the reference."""
         return metrics.Moments.of(self.reference, "reference")
 
     @cached_property
@@ -101,7 +99,6 @@ class FeatureSpace:
         return metrics.Manifold(self.reference[some_of(self.reference_n, self.n)], "reference")
 
     def rows(self, images: Tensor) -> Tensor:
-        """Feature rows of images (n, C, H, W) in the model's range."""
         with self._advancing("images", len(images)) as advance:
             return self.features(images, advance)
 

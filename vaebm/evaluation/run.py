@@ -60,9 +60,7 @@ class Wanted(NamedTuple):
 class Kept(Batches, Protocol):
     """Batches of a drawing that go on where it was stopped, until they are of no use."""
 
-    def discard(self) -> None:
-        """Throws them away."""
-        ...
+    def discard(self) -> None: ...
 
 
 class Evaluation:
@@ -258,7 +256,6 @@ class Evaluation:
         return shown, seconds
 
     def discard(self, subject: str) -> None:
-        """Throws away batches of chains: what they are for is measured."""
         self._batches(subject, self.n * self.draws).discard()
 
     def classifier(self) -> AnyClassifier:
@@ -279,7 +276,6 @@ class Evaluation:
         return classifier
 
     def _look(self, subject: str, x: Tensor, wanted: Mapping[Wanted, Metric]) -> list[Measurement]:
-        """What is wanted of samples as they are presented: on every space, and without features."""
         found: list[Measurement] = []
         for space in [*self.spaces, None]:
             name = None if space is None else space.name
@@ -312,7 +308,6 @@ class Evaluation:
     def _reconstructions(
         self, presented: Sequence[Show | None], batches: Iterable[Tensor]
     ) -> dict[Show | None, Tensor]:
-        """Of batches of held-out data."""
         assert isinstance(self.model, NoiseSpaceModel)
         # Pixel noise has a generator of its own, so that codes are the same whatever is shown of them.
         codes, noise = (torch.Generator(self.model.device).manual_seed(self.seed + i) for i in range(2))
@@ -324,7 +319,6 @@ class Evaluation:
         return {show: torch.cat(parts) for show, parts in shown.items()}
 
     def _drawing(self) -> dict[str, Any]:
-        """What decides the model's own samples."""
         if not isinstance(self.model, NoiseSpaceModel):
             return {}
         settings = self.model.settings

@@ -78,7 +78,6 @@ class StoredDraws:
         return self._read(subject)[1]
 
     def subjects(self) -> list[str]:
-        """Of whom there are draws."""
         names = sorted(path.stem for path in self.folder.glob("*.safetensors"))
         return [name for name in names if self.about(name)]
 

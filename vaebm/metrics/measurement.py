@@ -70,7 +70,6 @@ class Measurement:
         return replace(self, settings=self.settings | settings)
 
     def to_json(self) -> dict[str, Any]:
-        """The flat object of the module's docstring."""
         return {
             "name": self.name,
             "subject": self.subject,

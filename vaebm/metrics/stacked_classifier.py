@@ -60,7 +60,6 @@ class StackedClassifier:
         return self.digits.sha256()
 
     def _each(self, images: Tensor) -> Tensor:
-        """(B * channels, 1, H, W)."""
         if images.ndim != 4 or images.shape[1] != self.channels:
             raise InputError(f"stacks have {self.channels} channels, and these images are {tuple(images.shape[1:])}")
         return images.reshape(-1, 1, *images.shape[2:])

@@ -29,7 +29,6 @@ class WeightNorm(Foldable):
         self.register_buffer("initialised", torch.tensor(False))
 
     def computed_weight(self) -> Tensor:
-        """g v / |v|."""
         norm = self.per_output(self.weight.flatten(1).norm(dim=1))
         weight: Tensor = self.weight * (self.per_output(self.gain) / norm)
         return weight

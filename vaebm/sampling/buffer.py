@@ -46,7 +46,6 @@ class ReplayBuffer:
         self._filled = 0
 
     def __len__(self) -> int:
-        """Positions stored."""
         return self._filled
 
     @property

@@ -39,11 +39,6 @@ class Compiled:
         return self.target(position)
 
     def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """(chain,) and (chain, dim).
-
-        Raises:
-            ValueError: as `evaluate` does.
-        """
         if not self.checked:
             evaluate(self.target, position)
             self.checked = True

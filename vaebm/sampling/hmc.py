@@ -40,7 +40,6 @@ class HMC(TrajectoryKernel):
     )
 
     def propose(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> Trajectory:
-        """A trajectory of every chain."""
         count = jittered(self.num_leapfrog_steps, self.jitter, generator)
         momentum = standard_normal(state.position, generator)
         step_size = self.step_size

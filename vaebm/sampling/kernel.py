@@ -233,11 +233,9 @@ class Unlearned:
     kernel: Kernel
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain."""
         return self.kernel.step(state, target, generator)
 
     def finish(self) -> Kernel:
-        """The kernel as it was."""
         return self.kernel
 
 

@@ -59,7 +59,6 @@ class Langevin(Unadjusted):
         return self.temperature * self.noise_scale**2
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain; a chain whose next point is not finite is held where it is."""
         proposed, log_ratio = langevin_move(
             state, target, generator, self.step_size, self.implied_temperature, self.inverse_mass
         )

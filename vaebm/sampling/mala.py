@@ -32,7 +32,6 @@ class MALA(Adjusted):
     target_acceptance: float = number(0.574, "mean acceptance that a warm-up aims at", gt=0, lt=1, kw_only=True)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain; a proposal that is not finite is rejected and called diverged."""
         proposed, log_ratio = langevin_move(
             state, target, generator, self.step_size, self.temperature, self.inverse_mass
         )

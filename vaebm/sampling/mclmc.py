@@ -47,7 +47,6 @@ class MCLMC(DecoherenceKernel):
         return start_on_sphere(position, target)
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain; a chain whose next point is not finite is held where it is."""
         dim = state.position.shape[1]
         velocity = state.carried[0] if state.carried else direction(state.position, generator)
         state = state._replace(carried=(velocity,))
@@ -71,11 +70,9 @@ class AdjustedMCLMC(TrajectoryKernel):
     step_size: float | Tensor = number(0.1, "h, a length in whitened coordinates, where a warm-up starts", gt=0)
 
     def init(self, position: Tensor, target: LogDensity) -> ChainState:
-        """The state of chains at `position`, (chain, dim)."""
         return start_on_sphere(position, target)
 
     def propose(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> Trajectory:
-        """A trajectory of every chain."""
         count = jittered(self.num_leapfrog_steps, self.jitter, generator)
         velocity = direction(state.position, generator)
         end, velocity, log_ratio = isokinetic(state, velocity, target, self.step_size, self.inverse_mass, count)

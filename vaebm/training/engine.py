@@ -108,7 +108,6 @@ class Engine:
         return batch_size // self.world_size
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Averages gradients over the processes."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.world_size == 1 or not gradients:
             return
@@ -118,14 +117,12 @@ class Engine:
             gradient.copy_(part.view_as(gradient))
 
     def average(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Averages numbers over the processes."""
         if self.world_size == 1:
             return dict(figures)
         mean = self._reduce(torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device))
         return dict(zip(figures, mean.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
         return self.average({"flag": float(flag)})["flag"] > 0
 
     def synchronise(self, module: nn.Module) -> None:
@@ -139,12 +136,10 @@ class Engine:
         self._accelerator.wait_for_everyone()
 
     def start_tracker(self) -> None:
-        """Opens the tracker, where there is one."""
         if self._tracker is not None:
             self._accelerator.init_trackers("vaebm")
 
     def track(self, figures: Mapping[str, float], step: int) -> None:
-        """Hands numbers to the tracker, where there is one."""
         self._accelerator.log(dict(figures), step=step)
 
     def close(self) -> None:

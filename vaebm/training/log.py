@@ -30,7 +30,6 @@ class MetricsLog:
         self._counts: dict[str, int] = {}
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Takes the figures of one iteration."""
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -42,7 +41,6 @@ class MetricsLog:
         return means
 
     def write(self, **row: Any) -> None:
-        """Appends a line."""
         if self._writes:
             finite = {
                 name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)
@@ -51,7 +49,6 @@ class MetricsLog:
                 file.write(json.dumps(finite) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         length = self.path.stat().st_size if self.path.exists() else 0
         return {"length": length, "sums": dict(self._sums), "counts": dict(self._counts)}
 

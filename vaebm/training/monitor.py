@@ -65,11 +65,9 @@ class DivergenceMonitor:
         self._excess = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """For a checkpoint."""
         return {"excess": self._excess}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """From a checkpoint."""
         self._excess = state["excess"]
 
     @staticmethod

@@ -32,7 +32,6 @@ class ExponentialAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the weights after a step."""
         self.steps += 1
         if self.decay:
             decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
@@ -45,11 +44,9 @@ class ExponentialAverage:
             weight.copy_(mean)
 
     def state_dict(self) -> Tree:
-        """For a checkpoint."""
         return {"steps": self.steps, "mean": self.mean}
 
     def load_state_dict(self, state: Tree) -> None:
-        """From a checkpoint."""
         self.steps = state["steps"]
         for mean, saved in zip(self.mean, state["mean"], strict=True):
             mean.copy_(saved)
@@ -103,11 +100,9 @@ class Optimizer:
         return float(norm)
 
     def state_dict(self) -> Tree:
-        """For a checkpoint."""
         return {"optimizer": self._optimizer.state_dict(), "ema": self.ema.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
-        """From a checkpoint."""
         load_optimizer_state(self._optimizer, state["optimizer"])
         self.ema.load_state_dict(state["ema"])
 

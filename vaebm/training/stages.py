@@ -35,7 +35,6 @@ class VAEBMTraining(TrainingSettings):
     energy_stage: EnergyStageSettings = Field(EnergyStageSettings(), description="how the energy is trained")
 
     def stages(self, training: Training) -> list[Stage]:
-        """The VAE's, or of one trained elsewhere its likelihood's, then the energy's."""
         external = isinstance(training.model.vae, ExternalVAE)
         first = (LikelihoodStage if external else VAEStage)(training, self.vae_stage)
         return [first, *energy_stages(training, self.energy_stage)]

@@ -55,7 +55,6 @@ class LadderKernel(Kernel):
         return self.kernel.step_size / (betas.sqrt() if self.kernel.kinetic else betas)
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns the step size of each rung, and the temperatures between the ends."""
         return LadderWarmUp(self, steps)
 
 
@@ -84,7 +83,6 @@ class LadderWarmUp:
         self.variance = Variance()
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every ladder with the kernel as learned so far."""
         searched = 0
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
@@ -127,7 +125,6 @@ class LadderWarmUp:
         return DualAveraging(step_sizes, wanted), gradients
 
     def finish(self) -> Kernel:
-        """The kernel with averaged step sizes."""
         if self.averaging is not None:
             self.kernel = replace(self.kernel, step_sizes=self.averaging.average)
         return self.kernel

@@ -65,7 +65,6 @@ class Tunable(Kernel):
         """The mean acceptance to tune the step size for."""
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns step size and inverse mass."""
         return StepSizeWarmUp(self, steps, gradients)
 
 
@@ -80,7 +79,6 @@ class Adjusted(Tunable):
     )
 
     def desired_acceptance(self, dim: int) -> float:
-        """The target acceptance, in any dimension."""
         return self.target_acceptance
 
 
@@ -95,7 +93,6 @@ class Unadjusted(Tunable):
     )
 
     def desired_acceptance(self, dim: int) -> float:
-        """The acceptance that the energy error amounts to."""
         return tolerated_acceptance(self.energy_error, dim)
 
 
@@ -195,7 +192,6 @@ class StepSizeWarmUp(Generic[KernelT]):
         self.averaging: DualAveraging | None = None
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain with the kernel as learned so far."""
         searched = 0
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
@@ -220,11 +216,9 @@ class StepSizeWarmUp(Generic[KernelT]):
         return state, info._replace(gradients=info.gradients + searched)
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of the kernel."""
         return self.kernel.step(state, target, generator)
 
     def close_window(self) -> None:
-        """Takes the mass that the window has learned."""
         inverse_mass = self.variance.inverse_mass(self.kernel.inverse_mass)
         if inverse_mass is not None:
             self.kernel = replace(self.kernel, inverse_mass=inverse_mass)

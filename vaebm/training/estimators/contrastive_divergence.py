@@ -68,7 +68,6 @@ class ContrastiveDivergence(ContrastEstimator):
         return {**figures, **chain_figures}
 
     def _chains(self, n: int, iteration: int) -> tuple[Tensor, dict[str, float]]:
-        """Where n chains end, and their figures."""
         s, t = self.settings, self.training
         if self.buffer is None:
             return moved(t, start(t, n), s.sampler)

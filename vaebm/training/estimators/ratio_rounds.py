@@ -55,7 +55,6 @@ class RatioRoundsSettings(ContrastSettings):
 
     @property
     def iterations(self) -> int:
-        """Of all rounds."""
         return self.rounds * self.iterations_per_round
 
 
