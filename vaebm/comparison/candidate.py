@@ -87,12 +87,7 @@ class SamplerRun:
 
 
 class Candidate(ABC):
-    """A sampler that can be run for a budget.
-
-    Attributes:
-        name: in `samplers.json`.
-        label: in sentences.
-    """
+    """A sampler that can be run for a budget; `name` in `samplers.json`, `label` in sentences."""
 
     name: str
     label: str

@@ -69,14 +69,9 @@ def start_cost(model: NoiseSpaceModel) -> int:
 
 
 class KernelCandidate(Candidate):
-    """Chains of a kernel.
+    """Chains of the kernel that `make` gives for a number of gradients a sample.
 
-    Args:
-        name: of the sampler.
-        label: of the sampler.
-        make: gives the kernel for a number of gradients a sample.
-        learns: whether a pilot learns its numbers.
-        own_start: whether chains begin as the recipe says instead of where all others do.
+    A pilot `learns` its numbers; with `own_start` chains begin as the recipe says instead of where all others do.
     """
 
     def __init__(

@@ -50,13 +50,7 @@ class Mixing:
 
 
 class TestFunctions:
-    """Functions of a position: coordinates or directions, and features of the sample.
-
-    Args:
-        dim: of a position.
-        features: positions (chain, dim) to values (chain,) by name.
-        generator: for the directions.
-    """
+    """Functions of a position: coordinates or directions, and features (chain,) of the sample by name."""
 
     def __init__(self, dim: int, features: Callable[[Tensor], dict[str, Tensor]], generator: torch.Generator) -> None:
         self.features = features

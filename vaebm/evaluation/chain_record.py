@@ -36,20 +36,8 @@ Start = Literal["prior", "mixture", "latent_energy", "chosen"]
 class ChainRun:
     """What is known of the chains that were recorded.
 
-    Args:
-        chains: how many ran.
-        steps: at which they were kept, from 0 (the start) to the end; warm-up included.
-        warmup: how many of the steps learned the kernel's numbers.
-        sampler: in words.
-        adjusted: whether it has an accept step.
-        start: what the chains begin at.
-        moves_codes: whether they move codes.
-        moves_data: whether they move pixel noise.
-        dim: coordinates that they move.
-        acceptance: mean over chains and steps after the warm-up.
-        diverged: share of chains that met a value which is not finite.
-        seconds: that the run took.
-        refusal: why there are no chains; "" where there are.
+    Steps count those of the warm-up, from 0, the start; `acceptance` is the mean after it, `diverged` the share of chains
+    that met a value which is not finite; `refusal` says why there are no chains, and is "" where there are.
     """
 
     chains: int

@@ -36,11 +36,7 @@ def load_record(path: Path, model_sha256: str) -> tuple[dict[str, Tensor], dict[
 
 
 def packed(x: Tensor) -> Tensor:
-    """Data (..., *data_shape) in the model's range as files hold them: images uint8, points float32.
-
-    Raises:
-        InputError: a pixel is not a number.
-    """
+    """Data (..., *data_shape) in the model's range as files hold them: images uint8, points float32."""
     return to_uint8(x) if x.ndim >= 4 else x.float()
 
 

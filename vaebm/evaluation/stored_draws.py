@@ -34,12 +34,7 @@ def stored_rows(count: int, data_shape: Sequence[int]) -> Tensor:
 
 
 class StoredDraws:
-    """The draws of one run; what is damaged, or of another model, counts as not there.
-
-    Args:
-        folder: there, or made by the first `save`.
-        model_sha256: of the weights that the draws have to be of.
-    """
+    """The draws of one run by a model of this hash; what is damaged, or of another model, counts as not there."""
 
     def __init__(self, folder: Path, model_sha256: str) -> None:
         self.folder, self.model_sha256 = folder, model_sha256
@@ -47,13 +42,8 @@ class StoredDraws:
     def save(self, subject: str, shown: Mapping[Any, Tensor], energies: Tensor | None = None, **about: Any) -> None:
         """Keeps rows (k, *data_shape) in the model's range, by show (None for held-out data), in place of others.
 
-        Shows that are kept already stay where they are of the same draw, which `about` tells.
-
-        Args:
-            subject: whose.
-            shown: by show.
-            energies: of the rows, (k,), less what the base carries (evaluation/energies.py).
-            **about: what the draw depends on; anything that JSON can say.
+        Shows that are kept already stay where they are of the same draw, which `about` tells: whatever the draw depends
+        on, as JSON can say it. Energies (k,) are less what the base carries (evaluation/energies.py).
         """
         known = json.loads(json.dumps({"model_sha256": self.model_sha256, **about}))
         tensors, old = self._read(subject)

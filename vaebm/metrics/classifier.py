@@ -43,15 +43,7 @@ MAX_FULL_SIDE = 32  # beyond it the first convolution strides as well, to keep t
 
 
 class Classifier(nn.Module):
-    """The network, for images of one shape.
-
-    Args:
-        shape: (C, H, W), sides of at least 8.
-        classes: how many classes, at least 2.
-
-    Raises:
-        InputError: a shape or a number of classes that it is not for.
-    """
+    """The network, for images of one shape (C, H, W) with sides of at least 8, and at least 2 classes."""
 
     scale: Tensor
 
@@ -77,11 +69,7 @@ class Classifier(nn.Module):
         self.to(torch.float32)  # whatever the process's default type is
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 64) of images (B, C, H, W) in [-1, 1].
-
-        Raises:
-            InputError: images of another shape than it was trained on.
-        """
+        """(B, 64) of images (B, C, H, W) in [-1, 1]."""
         features: Tensor = self.trunk(self._checked(images)) / self.scale
         return features
 
@@ -91,11 +79,7 @@ class Classifier(nn.Module):
         return logits
 
     def predict(self, images: Array) -> Tensor:
-        """Classes (n,) int64 of images (n, C, H, W) in [-1, 1].
-
-        Raises:
-            InputError: images of another shape than it was trained on.
-        """
+        """Classes (n,) int64 of images (n, C, H, W) in [-1, 1]."""
         with torch.no_grad():
             parts = self._checked(as_images(images)).split(IMAGES_AT_ONCE)
             return torch.cat([self(part).argmax(1) for part in parts])

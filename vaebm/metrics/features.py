@@ -72,14 +72,7 @@ class Features:
     slow: bool = False
 
     def __call__(self, images: Array, advance: Callable[[int], None] | None = None) -> Tensor:
-        """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks, on the CPU.
-
-        Args:
-            advance: gets the number of images in each chunk when it is done.
-
-        Raises:
-            InputError: these are not images of the shape that the network was made for.
-        """
+        """Rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], on the CPU; `advance` gets the sizes of chunks."""
         return self.of_batches([as_images(images)], advance)
 
     def of_batches(self, batches: Iterable[Tensor], advance: Callable[[int], None] | None = None) -> Tensor:
@@ -176,11 +169,7 @@ def pixel_features() -> Features:
 def real_features(
     features: Features, split: Split, indices: Tensor, advance: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Rows (n, dim) float32 of the images of `split` at `indices` (n,); from disk where they are known.
-
-    Args:
-        advance: gets the number of images in each chunk when it is done.
-    """
+    """Rows (n, dim) float32 of the images of `split` at `indices` (n,), from disk where they are known."""
 
     def batches() -> Iterator[Tensor]:
         return (split.batch(some).x for some in indices.split(IMAGES_AT_ONCE))

@@ -29,23 +29,14 @@ def is_stacked(data: DataSet) -> bool:
 
 
 class StackedClassifier:
-    """A classifier of digits (1, H, W) that reads images of several channels.
-
-    Args:
-        digits: of ten classes.
-        channels: of an image.
-    """
+    """A classifier of ten digits (1, H, W) that reads images of several channels."""
 
     def __init__(self, digits: Classifier, channels: int = 3) -> None:
         self.digits, self.channels = digits, channels
         self.classes = DIGITS**channels
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, channels * 64) of images (B, channels, H, W) in [-1, 1].
-
-        Raises:
-            InputError: images of another shape than it was trained on.
-        """
+        """(B, channels * 64) of images (B, channels, H, W) in [-1, 1]."""
         return self.digits.features(self._each(images)).reshape(len(images), -1)
 
     def predict(self, images: Array) -> Tensor:

@@ -294,11 +294,7 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
 
 
 def log_densities(target: LogDensity, position: Tensor, *, noun: str = "target", hint: str = "") -> Tensor:
-    """(chain,), the log-density without its score; the target gets a copy of the positions, which it may change.
-
-    Raises:
-        ValueError: it gives another shape; `noun` is how the message calls it, and `hint` what may be the cause.
-    """
+    """(chain,), without the score; the target gets a copy, which it may change. `noun` and `hint` are for messages."""
     with torch.no_grad():
         values = target(position.clone())
     _check_shape(values, position, noun, hint)

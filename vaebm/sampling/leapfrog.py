@@ -24,18 +24,9 @@ def leapfrog(
     inverse_mass: float | Tensor,
     count: int,
 ) -> tuple[ChainState, Tensor]:
-    """Integrates for `count` steps.
+    """The end of `count` steps from `state` with momentum u (chain, dim), and the momentum there.
 
-    Args:
-        state: where the chains start.
-        momentum: u, (chain, dim).
-        target: (chain, dim) -> (chain,).
-        step_size: h; a number, or a tensor that broadcasts to (chain, 1).
-        inverse_mass: diagonal of M^-1.
-        count: at least 1.
-
-    Returns:
-        The end of the trajectory and the momentum (chain, dim) there.
+    The step size h is a number, or a tensor that broadcasts to (chain, 1); `inverse_mass` is the diagonal of M^-1.
     """
     time = step_size * inverse_mass**0.5
     position, log_density, score = state.position, state.log_density, state.score

@@ -29,11 +29,7 @@ from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, plus, standa
 
 
 def start_on_sphere(position: Tensor, target: LogDensity) -> ChainState:
-    """The state of chains at `position`, (chain, dim).
-
-    Raises:
-        ValueError: besides what `start` refuses, there is only 1 dimension.
-    """
+    """The state of chains at `position`, (chain, dim); raises a ValueError where there is only 1 dimension."""
     if position.ndim == 2 and position.shape[1] < 2:
         raise ValueError("microcanonical dynamics needs at least 2 dimensions, here there is 1; take another kernel")
     return start(position, target)
@@ -69,18 +65,9 @@ def isokinetic(
     inverse_mass: float | Tensor,
     count: int,
 ) -> tuple[ChainState, Tensor, Tensor]:
-    """Integrates for `count` steps.
+    """The end of `count` steps from `state` with unit velocity u (chain, dim), that velocity, and log alpha (chain,).
 
-    Args:
-        state: where the chains start.
-        velocity: u, unit vectors (chain, dim).
-        target: (chain, dim) -> (chain,).
-        step_size: h; a number, or a tensor that broadcasts to (chain, 1).
-        inverse_mass: diagonal of M^-1.
-        count: at least 1.
-
-    Returns:
-        The end of the trajectory, the velocity (chain, dim) there, and the log Metropolis ratio (chain,).
+    The step size h is a number, or a tensor that broadcasts to (chain, 1); `inverse_mass` is the diagonal of M^-1.
     """
     scale = inverse_mass**0.5
     time = step_size * scale

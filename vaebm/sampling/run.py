@@ -270,13 +270,9 @@ class _Metered:
 class _Budget:
     """How gradients are shared out between warm-up and kept steps.
 
-    Attributes:
-        total: gradients of each chain; infinite where there is no bound.
-        warmup: steps of the warm-up.
-        warm_up_limit: what may be spent when it ends.
-        warm_up_longest: gradients of one of its steps at the start.
-        steps: to keep, or None for as many as fit.
-        max_steps: no more than this many will be kept.
+    Of each chain: `total` gradients, infinite without a bound; `warm_up_limit` of them may be spent when the `warmup`
+    steps end, each of which costs `warm_up_longest` at the start; `steps` to keep, None for as many as fit, and no more
+    than `max_steps`.
     """
 
     total: float

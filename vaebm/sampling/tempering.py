@@ -47,11 +47,7 @@ GEOMETRIC = tuple(round(0.01 ** (k / 7), 4) for k in range(8))
 
 
 def falling(betas: tuple[float, ...]) -> tuple[float, ...]:
-    """The ladder, which has to fall from 1 to a positive number.
-
-    Raises:
-        ValueError: says what is wrong with which rung.
-    """
+    """The ladder, which has to fall from 1 to a positive number."""
     if len(betas) < 2:
         raise ValueError(f"betas has {len(betas)} rungs; a ladder needs at least 2")
     if betas[0] != 1:
@@ -166,13 +162,7 @@ class Tempering(LadderKernel):
 
 
 class Tempered:
-    """log p_k of every replica, whose score follows from the target's.
-
-    Args:
-        target: (chain, dim) -> (chain,).
-        beta: inverse temperature of each row, (row,).
-        path: what is tempered.
-    """
+    """log p_k of every row, at inverse temperatures `beta` (row,); its score follows from the target's."""
 
     def __init__(self, target: LogDensity, beta: Tensor, path: Literal["density", "energy"]) -> None:
         self.target, self.beta, self.rest = target, beta, None if path == "density" else 1 - beta

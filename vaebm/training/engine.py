@@ -24,11 +24,7 @@ Made = TypeVar("Made")
 
 
 def fastest_device(name: str | None) -> torch.device:
-    """The device of that name, or the one that training takes without a name.
-
-    Raises:
-        InputError: no such device here.
-    """
+    """The device of that name, or the one that training takes without a name."""
     if name is not None:
         return checked_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
@@ -98,11 +94,7 @@ class Engine:
         return make() if made is None else made
 
     def per_process(self, batch_size: int) -> int:
-        """This process's part of a batch.
-
-        Raises:
-            InputError: the batch has fewer rows than there are processes.
-        """
+        """This process's part of a batch."""
         if batch_size < self.world_size:
             raise InputError(f"batch_size={batch_size} is less than the {self.world_size} processes: raise it")
         return batch_size // self.world_size

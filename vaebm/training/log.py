@@ -16,13 +16,7 @@ from typing import Any
 
 
 class MetricsLog:
-    """Means of figures between lines.
-
-    Args:
-        path: `RUN/metrics.jsonl`.
-        every: iterations between two lines of figures.
-        writes: whether this process writes (the first one does).
-    """
+    """Means of figures over `every` iterations, a line each; only the first process `writes`."""
 
     def __init__(self, path: Path, every: int, writes: bool) -> None:
         self.path, self.every, self._writes = path, every, writes

@@ -38,11 +38,7 @@ class DivergenceMonitor:
         self._excess = 0.0
 
     def check(self, where: str, figures: Mapping[str, float]) -> None:
-        """Passes where the figures are healthy.
-
-        Raises:
-            Diverged: with the reason and what to do.
-        """
+        """Raises `Diverged`, with the reason and what to do, where the figures are not healthy."""
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(figures.get(name, 0.0)):
                 raise self._reason(where, f"the {name.replace('_', ' ')} is not finite")

@@ -55,14 +55,8 @@ class ExponentialAverage:
 class Optimizer:
     """Adam, or Adamax, on the trainable weights of a module.
 
-    Args:
-        module: what is trained.
-        engine: averages gradients over processes.
-        learning_rate: the highest rate.
-        betas: the decays of first and second moment.
-        clip_norm: gradients of a larger norm are scaled down to it.
-        ema_decay: decay of the moving average of weights; 0 for none.
-        kind: which of the two.
+    Rates rise to `learning_rate`, `betas` are the decays of first and second moment, gradients of a larger norm than
+    `clip_norm` are scaled down to it, and `ema_decay` is that of the moving average of weights; 0 for none.
     """
 
     def __init__(

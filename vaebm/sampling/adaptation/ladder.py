@@ -68,12 +68,7 @@ def equal_swaps(betas: tuple[float, ...], swap_rates: Tensor) -> tuple[float, ..
 
 
 class LadderWarmUp:
-    """Learns step sizes, temperatures, and the mass that all rungs share.
-
-    Args:
-        kernel: where to start.
-        steps: how many steps there will be.
-    """
+    """Learns step sizes, temperatures, and the mass that all rungs share."""
 
     def __init__(self, kernel: LadderKernel, steps: int) -> None:
         self.kernel = kernel

@@ -39,14 +39,9 @@ MAX_LEAPFROG_STEPS = 64
 
 
 class Trajectory(NamedTuple):
-    """A proposal by integration.
+    """A proposal by integration: its end, the velocity (chain, dim) of the whitened position there, log alpha (chain,).
 
-    Attributes:
-        end: where it ends.
-        velocity: (chain, dim), of the whitened position at the end.
-        log_ratio: (chain,), the log Metropolis ratio.
-        gradients: evaluations that it cost, one for each step of the integrator.
-        time: how long it was; a number, or one for each chain, (chain, 1).
+    It cost as many `gradients` as the integrator made steps; its `time` is one number, or one a chain, (chain, 1).
     """
 
     end: ChainState

@@ -167,16 +167,7 @@ def search_step_size(
 
 
 class StepSizeWarmUp(Generic[KernelT]):
-    """Learns the step size by dual averaging, and the mass in windows.
-
-    Args:
-        kernel: where to start.
-        steps: how many steps there will be.
-        gradients: evaluations that they may cost each chain in all.
-
-    Raises:
-        ValueError: the kernel has a step size for each chain, of which no single one can be learned.
-    """
+    """Learns the step size by dual averaging, and the mass in windows, for `gradients` evaluations of each chain."""
 
     def __init__(self, kernel: KernelT, steps: int, gradients: float = math.inf) -> None:
         if isinstance(kernel.step_size, Tensor) and kernel.step_size.numel() > 1:

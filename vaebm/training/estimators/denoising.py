@@ -46,11 +46,7 @@ def batch_denoising_loss(estimator: Estimator) -> Tensor:
 
 
 def check_noise(estimator: Estimator) -> None:
-    """Passes where the energy reads x with noise.
-
-    Raises:
-        InputError: it does not; the message says what to set.
-    """
+    """Raises an InputError that says what to set, unless the energy reads x with noise."""
     if not (estimator.training.model.noise_std and estimator.energy.reads_x):
         raise InputError(
             f"energy_stage.phases.{estimator.name} matches scores of images with noise, but energy.noise_std is 0: set"

@@ -71,16 +71,9 @@ def start(training: Training, n: int) -> Tensor:
 def moved(
     training: Training, position: Tensor, sampler: sampling.SamplerSettings | None, task: str = ""
 ) -> tuple[Tensor, dict[str, float]]:
-    """Moves chains from positions (B, dim) on.
+    """Where chains end that begin at positions (B, dim), their mean acceptance, and the fraction that got stuck.
 
-    Args:
-        training: whose model and generator they take.
-        position: where they begin.
-        sampler: kernel and steps; None for the recipe's.
-        task: how progress calls it; empty for work too short to be shown.
-
-    Returns:
-        Where they end; their mean acceptance, and the fraction that met values that are not finite.
+    The sampler is the recipe's unless given; `task` is how progress calls it, empty for work too short to be shown.
     """
     model, generator = training.model, training.engine.generator
     sampler = sampler or model.settings.sampler

@@ -77,12 +77,7 @@ def encoder_cell(channels: int, convolution: Convolution) -> Cell:
 
 
 class DecoderCell(Cell, Freezable):
-    """A wide depth-wise convolution between two of 1 x 1: a large view for few products.
-
-    Args:
-        expansion: channels in between, for each of `channels`.
-        kernel_size: of the depth-wise convolution, odd.
-    """
+    """A wide depth-wise convolution of odd size, `expansion` times as many channels, between two of 1 x 1."""
 
     def __init__(self, channels: int, expansion: int, kernel_size: int, convolution: Convolution) -> None:
         wide = expansion * channels
