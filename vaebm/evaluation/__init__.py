@@ -1,13 +1,12 @@
 """Evaluation: how good are the samples of a model, by one protocol for every subject, and what is there to measure?"""
 
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
-from vaebm.evaluation.image_statistics import ClassGap, PixelsBetweenEnds, StackModes
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_shown, quantity, register
-from vaebm.evaluation.modes import Modes
 from vaebm.evaluation.quantity import Quantity
 from vaebm.evaluation.run import Evaluation
 from vaebm.evaluation.settings import EvaluationSettings
+from vaebm.evaluation.statistics import ClassGap, Modes, PixelsBetweenEnds, StackModes
 from vaebm.evaluation.stored_draws import StoredDraws
 from vaebm.evaluation.timing import DrawingTime
 

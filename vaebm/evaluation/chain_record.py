@@ -36,8 +36,8 @@ Start = Literal["prior", "mixture", "latent_energy", "chosen"]
 class ChainRun:
     """What is known of the chains that were recorded.
 
-    Steps count those of the warm-up, from 0, the start; `acceptance` is the mean after it, `diverged` the share of chains
-    that met a value which is not finite; `refusal` says why there are no chains, and is "" where there are.
+    Steps count those of the warm-up, from 0, the start; `acceptance` is the mean after it, `diverged` the share of
+    chains that met a value which is not finite; `refusal` says why there are no chains, and is "" where there are.
     """
 
     chains: int

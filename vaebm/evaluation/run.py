@@ -26,12 +26,12 @@ from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
 from vaebm.evaluation.energies import energies_of_data, energies_of_draws
 from vaebm.evaluation.feature_space import AnyClassifier, FeatureSpace, some_of
-from vaebm.evaluation.image_statistics import has_classes
 from vaebm.evaluation.metric import METRICS, ROWS_AT_ONCE, Given, Metric, is_shown, on_features
 from vaebm.evaluation.settings import EvaluationSettings, FeatureSettings, FeaturesName
+from vaebm.evaluation.statistics import has_classes
 from vaebm.evaluation.stored_draws import StoredDraws, stored_rows
+from vaebm.metrics.classifier import is_stacked
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.stacked_classifier import is_stacked
 from vaebm.models import Model, NoiseSpaceModel, Show
 from vaebm.models.base import Batches
 from vaebm.progress import Progress

@@ -25,8 +25,7 @@ from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.registry import Registry, Settings
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.loop import Training
-from vaebm.training.optimizer import LearningStage, Optimizer
-from vaebm.training.schedule import rise_and_fall
+from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 

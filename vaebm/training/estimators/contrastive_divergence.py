@@ -22,7 +22,7 @@ from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.base import IteratedSettings
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
 from vaebm.training.estimators.negatives import decoded, moved, start
-from vaebm.training.schedule import ramp
+from vaebm.training.optimizer import ramp
 
 
 def contrastive_divergence(positive: Tensor, negative: Tensor) -> Contrast:

@@ -16,8 +16,7 @@ from vaebm.errors import InputError
 from vaebm.registry import Settings
 from vaebm.training.codes import codes_of_data
 from vaebm.training.loop import Training
-from vaebm.training.optimizer import LearningStage, Optimizer
-from vaebm.training.schedule import rise_and_fall
+from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
 
 
 class LatentStageSettings(Settings):
