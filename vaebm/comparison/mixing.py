@@ -32,8 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.sampling.autocorrelation import autocorrelation
-from vaebm.sampling.diagnostics import MAX_DIRECTIONS, MIN_STEPS
+from vaebm.sampling.diagnostics import MAX_DIRECTIONS, MIN_STEPS, autocorrelation
 
 POPULATIONS = 32
 POPULATIONS_COMPARED = 4

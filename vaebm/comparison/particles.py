@@ -19,7 +19,7 @@ from vaebm.comparison.candidate import Advance, Candidate, LogZ, SamplerRun, Set
 from vaebm.comparison.kernel_candidate import MARKS
 from vaebm.comparison.mixing import POPULATIONS, Mixing, between_populations
 from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA
 from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
 TRIAL = 200  # particles that find out how many stages there will be

@@ -6,9 +6,8 @@ from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_s
 from vaebm.evaluation.quantity import Quantity
 from vaebm.evaluation.run import Evaluation
 from vaebm.evaluation.settings import EvaluationSettings
-from vaebm.evaluation.statistics import ClassGap, Modes, PixelsBetweenEnds, StackModes
+from vaebm.evaluation.statistics import ClassGap, DrawingTime, Modes, PixelsBetweenEnds, StackModes
 from vaebm.evaluation.stored_draws import StoredDraws
-from vaebm.evaluation.timing import DrawingTime
 
 __all__ = [
     "METRICS",
@@ -24,15 +23,8 @@ __all__ = [
     "register",
 ]
 
-register(FrechetDistance())
-register(KernelDistance())
-register(PrecisionRecall())
-register(DensityCoverage())
-register(PixelsBetweenEnds())
-register(ClassGap())
-register(LogLikelihood())
-register(LogNormaliser())
-register(Modes())
-register(StackModes())
-register(ELBO())
-register(DrawingTime())
+for _metric in (
+    *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
+    *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), DrawingTime()),
+):
+    register(_metric)

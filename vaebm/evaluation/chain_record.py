@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaebm.data import modality_of
 from vaebm.energy import MixtureEnergy
-from vaebm.evaluation.records import load_record, packed, save_record, unpacked
+from vaebm.evaluation.stored_draws import load_record, packed, save_record, unpacked
 from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 from vaebm.sampling import SamplerSettings

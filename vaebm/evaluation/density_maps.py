@@ -20,7 +20,7 @@ from torch import Tensor
 from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.evaluation.quadrature import plane_quadrature
-from vaebm.evaluation.records import load_record, save_record
+from vaebm.evaluation.stored_draws import load_record, save_record
 from vaebm.metrics import Measurement
 from vaebm.models import NoiseSpaceModel
 

@@ -24,12 +24,11 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
-from vaebm.evaluation.energies import energies_of_data, energies_of_draws
 from vaebm.evaluation.feature_space import AnyClassifier, FeatureSpace, some_of
 from vaebm.evaluation.metric import METRICS, ROWS_AT_ONCE, Given, Metric, is_shown, on_features
 from vaebm.evaluation.settings import EvaluationSettings, FeatureSettings, FeaturesName
 from vaebm.evaluation.statistics import has_classes
-from vaebm.evaluation.stored_draws import StoredDraws, stored_rows
+from vaebm.evaluation.stored_draws import StoredDraws, energies_of_data, energies_of_draws, stored_rows
 from vaebm.metrics.classifier import is_stacked
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model, NoiseSpaceModel, Show

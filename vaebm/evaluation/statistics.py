@@ -1,13 +1,15 @@
 """Statistics: what is counted of samples without features, by the same rules for samples and held-out data.
 
-    modes_covered, ...    of points whose truth is a known mixture, against its modes (metrics/modes.py)
-    pixels_between_ends   share of values that are neither black nor white (metrics/saturation.py)
-    class_gap             where there are labels: largest difference of class shares from the training data's
-    modes_covered         of stacked digits, in its place: classes that occur among the thousand,
-    mode_kl               and the divergence of their shares from the training data's (metrics/modes.py)
+    modes_covered, ...     of points whose truth is a known mixture, against its modes (metrics/modes.py)
+    pixels_between_ends    share of values that are neither black nor white (metrics/saturation.py)
+    class_gap              where there are labels: largest difference of class shares from the training data's
+    modes_covered          of stacked digits, in its place: classes that occur among the thousand,
+    mode_kl                and the divergence of their shares from the training data's (metrics/modes.py)
+    seconds_per_thousand   how long the model's samples take to draw and to show, on the machine that measures
 
 Classes of samples, and of held-out images, are what the recipe's classifier takes them for; of training data they are
-the labels. All but the pixels depend on the number of samples: compare at equal ones. Of several draws it is the mean.
+the labels. All but pixels and time depend on the number of samples: compare at equal ones. Of several draws it is the
+mean.
 """
 
 import torch
@@ -123,3 +125,18 @@ def by_class(given: Given) -> list[Measurement]:
             by_draw.append({"class_gap": metrics.class_gap(classes, labels, classifier.classes)})
     of = {"classifier": classifier.sha256(), "split": "train"}
     return [m.with_settings(**of) for m in mean_over_draws(by_draw)]
+
+
+class DrawingTime(Metric):
+    """Of one drawing of all samples, so there is no standard error."""
+
+    quantities = (
+        Quantity("seconds_per_thousand", "time for 1,000 samples", "the time to draw 1,000 samples", "s", "lower"),
+    )
+    needs = frozenset({"time"})
+
+    def measure(self, given: Given) -> list[Measurement]:
+        assert given.seconds is not None
+        machine = {"device": str(given.model.device), "threads": torch.get_num_threads()}
+        n = sum(map(len, given.draws))
+        return [Measurement("seconds_per_thousand", given.seconds, 0.0, n, machine)]

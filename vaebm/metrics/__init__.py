@@ -13,7 +13,7 @@ from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moment
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.modes import class_gap, class_modes, mode_kl, mode_measurements, modes_covered, within_three_sigma
+from vaebm.metrics.modes import class_gap, class_modes, mode_measurements
 from vaebm.metrics.quadrature import PlaneQuadrature
 from vaebm.metrics.saturation import pixels_between_ends
 
@@ -34,14 +34,11 @@ __all__ = [
     "inception_features",
     "inception_layer",
     "kernel_distance",
-    "mode_kl",
     "mode_measurements",
-    "modes_covered",
     "pixel_features",
     "pixels_between_ends",
     "precision_recall",
     "real_features",
     "train_classifier",
     "train_stacked_classifier",
-    "within_three_sigma",
 ]

@@ -113,18 +113,3 @@ def mode_measurements(generated: Rows, modes: Rows, std: float) -> dict[str, Mea
         "mode_kl": divergence(hits, torch.full_like(hits, 1.0 / count)),
     }
     return {name: Measurement(name, *value, n, {"modes": count, "std": std}) for name, value in found.items()}
-
-
-def modes_covered(generated: Rows, modes: Rows, std: float) -> Measurement:
-    """How many of the modes (K, dim) have at least one of the samples (n, dim) within 3 `std`."""
-    return mode_measurements(generated, modes, std)["modes_covered"]
-
-
-def within_three_sigma(generated: Rows, modes: Rows, std: float) -> Measurement:
-    """The share of the samples (n, dim) within 3 `std` of their nearest mode (K, dim)."""
-    return mode_measurements(generated, modes, std)["within_three_sigma"]
-
-
-def mode_kl(generated: Rows, modes: Rows, std: float) -> Measurement:
-    """KL divergence in nats from equal shares of the modes (K, dim) to those of the samples (n, dim)."""
-    return mode_measurements(generated, modes, std)["mode_kl"]

@@ -11,7 +11,7 @@ from vaebm.comparison.folder import Comparison
 from vaebm.data import DataSet
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.evaluation.quantity import written
-from vaebm.evaluation.records import unpacked
+from vaebm.evaluation.stored_draws import unpacked
 from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.dots import Dot, dots
 from vaebm.report.figures.small_multiples import SpentCurve, small_multiples

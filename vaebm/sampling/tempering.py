@@ -28,18 +28,8 @@ from torch import Tensor
 from vaebm.sampling.adaptation.ladder import LadderKernel
 from vaebm.sampling.adaptation.warmup import Tunable
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import (
-    ChainState,
-    LogDensity,
-    RunLength,
-    StepInfo,
-    evaluate,
-    number,
-    start,
-    sum_over_dim,
-)
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.kernel import ChainState, LogDensity, RunLength, StepInfo, evaluate, number, start, sum_over_dim
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.replicas import Exchange, Replicas, cold_info, exchange, replicate, swap, unpack
 from vaebm.sampling.underdamped import Underdamped
 

@@ -13,13 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vaebm.registry import Settings
-from vaebm.training.estimators import (
-    ESTIMATORS,
-    EstimatorSettings,
-    LatentStageSettings,
-    PhaseDefaults,
-    latent_stages,
-)
+from vaebm.training.estimators import ESTIMATORS, EstimatorSettings, LatentStageSettings, PhaseDefaults, latent_stages
 from vaebm.training.loop import Stage, Training
 from vaebm.training.vae import LikelihoodStage, VAEStage, VAEStageSettings
 from vaebm.vae.external import ExternalVAE

@@ -19,17 +19,44 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.registry import Settings
 from vaebm.training.checkpoint import Tree
-from vaebm.training.codes import set_code_mixture
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind, ramp, rise_and_fall
+from vaebm.vae import fit_code_mixture
 from vaebm.vae.external import ExternalVAE
 from vaebm.vae.objectives import OBJECTIVES, ELBOSettings, ObjectiveSettings
+
+ROWS_AT_ONCE = 512
+
+
+def set_code_mixture(training: Training) -> None:
+    """Fits the mixture to codes of data, and gives it to the model and to the terms that are built on it."""
+    model, engine = training.model, training.engine
+    settings = model.settings.code_mixture
+    codes = codes_of_data(training, settings.codes, engine.generator)
+    mixture = fit_code_mixture(codes, settings, training.seed, training.progress)
+    model.set_mixture(mixture.to(engine.device))
+    engine.synchronise(model)
+
+
+@torch.no_grad()
+def codes_of_data(training: Training, n: int, generator: torch.Generator) -> Tensor:
+    """(n, code_dim): codes of randomly chosen data; each point is taken equally often, several times in a small set."""
+    model, data = training.model, training.data
+    order = torch.randperm(len(data), generator=generator, device=generator.device)
+    order = order.repeat(-(-n // len(data)))[:n]
+    codes = []
+    with training.progress.task("codes of data", n, "codes") as task, model.frozen(), model.autocast():
+        for part in order.split(ROWS_AT_ONCE):
+            codes.append(model.vae.infer(data.batch(part, generator).x, generator).z[:, : model.vae.code_dim])
+            task.advance(len(part))
+    return torch.cat(codes)
+
 
 RECALIBRATION_BATCHES = 50
 

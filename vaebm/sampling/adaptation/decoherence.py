@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, Unadjusted
-from vaebm.sampling.autocorrelation import integrated_time
+from vaebm.sampling.diagnostics import integrated_time
 from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo, WarmUp, number
 
 FACTOR = 0.4

@@ -67,11 +67,13 @@ def equal_swaps(betas: tuple[float, ...], swap_rates: Tensor) -> tuple[float, ..
     return (betas[0], *map(float, moved[1:-1]), betas[-1])
 
 
-class LadderWarmUp:
+class LadderWarmUp(WarmUp):
     """Learns step sizes, temperatures, and the mass that all rungs share."""
 
+    kernel: LadderKernel
+
     def __init__(self, kernel: LadderKernel, steps: int) -> None:
-        self.kernel = kernel
+        super().__init__(kernel)
         self.ends = window_ends(steps)
         self.done = 0
         self.averaging: DualAveraging | None = None

@@ -166,8 +166,10 @@ def search_step_size(
     return torch.where(grow, step_size / 2, step_size), gradients
 
 
-class StepSizeWarmUp(Generic[KernelT]):
+class StepSizeWarmUp(WarmUp, Generic[KernelT]):
     """Learns the step size by dual averaging, and the mass in windows, for `gradients` evaluations of each chain."""
+
+    kernel: KernelT
 
     def __init__(self, kernel: KernelT, steps: int, gradients: float = math.inf) -> None:
         if isinstance(kernel.step_size, Tensor) and kernel.step_size.numel() > 1:

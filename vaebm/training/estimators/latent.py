@@ -14,9 +14,9 @@ from torch import Tensor
 from vaebm.energy import LatentEnergy
 from vaebm.errors import InputError
 from vaebm.registry import Settings
-from vaebm.training.codes import codes_of_data
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
+from vaebm.training.vae import codes_of_data
 
 
 class LatentStageSettings(Settings):
