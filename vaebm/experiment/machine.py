@@ -4,8 +4,8 @@
 
 The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent; what is measured
 of them gives the rate and the bandwidth for all others. The overhead is what an operation takes in a net so small that
-there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it, so that other programs
-do not count.
+there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it: other programs do not
+count.
 """
 
 from __future__ import annotations
