@@ -72,14 +72,14 @@ class Ours:
         self.generator = torch.Generator().manual_seed(0)
         self.model = settings.build(IMAGE, self.generator)
         self.model.vae.tower = nn.Identity()  # chains do not need the encoder
-        energy = self.model.energy_net.image
-        nn.init.normal_(energy.out.weight, generator=self.generator)
+        on_data = self.model.energy_net.terms["image"]
+        nn.init.normal_(on_data.out.weight, generator=self.generator)
         if compiled:
             self.model.compile_nets()
         self.frozen = self.model.frozen()
         self.frozen.__enter__()
         self.kernel, self.x = Langevin(STEP_SIZE), torch.randn(batch, *IMAGE, generator=self.generator)
-        eps = self.model.noise.standard(batch, self.generator, self.model.device)
+        eps = self.model.noise.standard(batch, self.generator, next(self.model.parameters()))
         self.state = self.kernel.init(eps, self.model.noise_log_density)
 
     def step(self) -> Tensor:

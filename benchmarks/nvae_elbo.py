@@ -117,7 +117,7 @@ class Side:
         """The trained model, and the seconds that all sessions took together."""
         recipe, training = self.recipe, self.training(data, progress)
         self.folder.mkdir(parents=True, exist_ok=True)
-        stage = VAEStage(training, recipe.vae_stage, recipe.code_mixture)
+        stage = VAEStage(training, recipe.vae_stage)
         log = MetricsLog(self.folder / "metrics.jsonl", recipe.logging.every, True)
         checkpoints = Checkpoints(self.folder / "checkpoints", 2, training.engine)
         loop = Loop(training, [stage], checkpoints, log, DivergenceMonitor(recipe.divergence_monitor), 60.0)
@@ -135,7 +135,7 @@ def plan(likelihood: str, seed: int, minutes: float, folder: Path, data: DataSet
     for name in VAES:
         side = Side(name, likelihood, seed, 1000, folder)
         training = side.training(data, silent())
-        stages[name] = VAEStage(training, side.recipe.vae_stage, side.recipe.code_mixture)
+        stages[name] = VAEStage(training, side.recipe.vae_stage)
         stages[name].begin()
     seconds: dict[str, list[float]] = {name: [] for name in stages}
     for turn in range(1 + TIMED_TURNS):

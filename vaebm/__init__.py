@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from vaebm import distributions, metrics, sampling
@@ -159,19 +160,20 @@ def train_energy(
     )
 
 
-def load(run: str | Path, **parts: nn.Module) -> Model:
+def load(run: str | Path, device: str | torch.device = "cpu", **parts: nn.Module) -> Model:
     """The trained model of a run, or of the folder `model` in one, ready to sample.
 
     Args:
         run: The directory.
+        device: Where the weights go.
         **parts: Modules that the directory cannot make, such as `vae=` a VAE trained elsewhere.
 
     Raises:
-        InputError: there is no model; the message says why.
+        InputError: there is no model, or no such device; the message says why.
     """
     from vaebm.experiment.run_directory import load as load_run
 
-    return load_run(run, None, **parts)
+    return load_run(run, device, **parts)
 
 
 def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
@@ -185,8 +187,13 @@ def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping):
             words += _as_words(value, f"{prefix}{name}.")
         else:
-            words.append(f"{prefix}{name}={json.dumps(value, ensure_ascii=False, default=str)}")
+            words.append(f"{prefix}{name}={json.dumps(value, ensure_ascii=False, default=_plain)}")
     return words
+
+
+def _plain(value: object) -> object:
+    """A number or an array of NumPy or torch as Python has it; anything else, such as a path, as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def __getattr__(name: str) -> object:

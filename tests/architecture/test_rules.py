@@ -48,7 +48,7 @@ FORBIDDEN_CALLS = {
 }
 REFUSES_PICKLES = {("allow_pickle", "False"), ("weights_only", "True")}
 HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base_utils", "tools"}
-LONGEST_FILE = 300
+LONGEST_FILE = 400
 
 
 @cache

@@ -33,7 +33,9 @@ def comparison(library: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     found = SimpleNamespace(rows=ROWS)
     for module, names in {
         "comparison.run": {"compare_samplers": library.answer("compare_samplers", found)},
-        "report.samplers": {"write_samplers_page": library.answer("write_samplers_page", Path("out/samplers.html"))},
+        "report.sampler_page": {
+            "write_samplers_page": library.answer("write_samplers_page", Path("out/samplers.html"))
+        },
     }.items():
         monkeypatch.setitem(sys.modules, f"vaebm.{module}", SimpleNamespace(**names))  # type: ignore[misc]
     return library

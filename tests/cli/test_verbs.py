@@ -81,7 +81,7 @@ def test_sample_says_nothing_of_what_was_not_asked(command: Any, library: Any) -
     command("sample", "runs/d", "--n", "1", "--out", "x.npz")
     _, keywords = library.arguments("write_samples")
     assert {name: keywords[name] for name in ("subject", "show", "seed", "overrides", "device")} == {
-        "subject": "vaebm",
+        "subject": None,
         "show": None,
         "seed": 0,
         "overrides": [],

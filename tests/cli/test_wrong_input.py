@@ -205,7 +205,7 @@ ROWS = [
         lambda s: s.write("run/measurements.json", '{"a": 1}'),
     ),
     # What is asked of them.
-    Row("unknown subject", "sample run --n 2 --out x.npz --subject gan", ["'gan'", "'vae_mixture'"]),
+    Row("unknown subject", "sample run --n 2 --out x.npz --subject gan", ["'gan'", "vae_mixture"]),
     Row("unknown show", "sample run --n 2 --out x.npz --show all", ["'all'", "'denoised'"]),
     Row("no samples", "sample run --n 0 --out x.npz", ["--n", "'0'", "at least 1"]),
     Row("negative samples", "sample run --n -3 --out x.npz", ["--n", "'-3'", "at least 1"]),
@@ -222,7 +222,7 @@ ROWS = [
     Row("inspect nothing", "inspect qqqqq", ["'qqqqq'"]),
     # Devices.
     *[
-        Row(f"no device, {words.split()[0]}", f"{words} --device {device}", [device, "--device cpu"])
+        Row(f"no device, {words.split()[0]}", f"{words} --device {device}", [device, "no device"])
         for words, device in [
             ("train tiny.yaml", "cuda:7"),
             ("train tiny.yaml", "abacus"),

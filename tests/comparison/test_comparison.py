@@ -19,7 +19,7 @@ from vaebm.errors import InputError
 from vaebm.evaluation.feature_space import FeatureSpace
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.report.samplers import write_samplers_page
+from vaebm.report.sampler_page import write_samplers_page
 from vaebm.sampling import MALA
 
 FEW: dict[str, Any] = {"gradients": 40, "n": 64}

@@ -243,22 +243,22 @@ def test_denoised_censored_pixels_stay_in_the_range() -> None:
     assert torch.equal(estimate, torch.tensor([[1.0, -1.0, -1.0]]))
 
 
-def test_smoothed_pixels_are_the_sum_of_pixels_and_noise() -> None:
+def test_pixels_with_noise_are_the_sum_of_pixels_and_noise() -> None:
     scale = torch.tensor([0.1, 0.3]).view(1, 1, 1, 2)
-    pixels = GaussianLikelihood(DiagonalGaussian(torch.full((200_000, 1, 1, 2), 0.7), scale.log())).smoothed(0.4)
+    pixels = GaussianLikelihood(DiagonalGaussian(torch.full((200_000, 1, 1, 2), 0.7), scale.log())).with_noise(0.4)
     x = pixels.sample(torch.Generator().manual_seed(0))
     torch.testing.assert_close(x.mean(0), torch.full_like(x[0], 0.7), atol=0.01, rtol=0)
     torch.testing.assert_close(x.std(0), torch.tensor([[[0.17**0.5, 0.5]]]), atol=0.01, rtol=0)
     assert torch.equal(pixels.center, torch.full_like(x, 0.7))
 
 
-def test_smoothed_pixels_are_denoised_to_the_posterior_mean() -> None:
+def test_pixels_with_noise_are_denoised_to_the_posterior_mean() -> None:
     """Clean x ~ N(mu, sigma^2) exp(-a (x - c)^2 / 2), noise s: everything is Gaussian, and Tweedie's estimate exact."""
     mu, sigma, noise, a, c = 0.3, 0.5, 0.2, 2.0, -0.4
     clean_variance = 1 / (1 / sigma**2 + a)
     clean_mean = clean_variance * (mu / sigma**2 + a * c)
     x = torch.linspace(-2, 2, 9)[:, None].requires_grad_()
-    pixels = GaussianLikelihood(DiagonalGaussian(torch.full((9, 1), mu), torch.tensor(sigma).log())).smoothed(noise)
+    pixels = GaussianLikelihood(DiagonalGaussian(torch.full((9, 1), mu), torch.tensor(sigma).log())).with_noise(noise)
     # E(x~) is what turns N(mu, sigma^2 + s^2) into the law of clean x with noise.
     total, wanted = sigma**2 + noise**2, clean_variance + noise**2
     energy = (x - clean_mean).square() / (2 * wanted) - (x - mu).square() / (2 * total)

@@ -17,7 +17,8 @@ from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.evaluation import likelihood, metric
 from vaebm.evaluation.stored_draws import stored_rows
-from vaebm.experiment.evaluate import draws_of, evaluate, stored_draws
+from vaebm.experiment.evaluate import evaluate, stored_draws
+from vaebm.experiment.illustrate import MIN_IMAGES, illustrate
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
@@ -320,11 +321,13 @@ def test_draws_that_were_not_measured_are_made_for_pictures(digits_run: Run, mon
         return real(model, n, generator, subject, *further, **more)
 
     monkeypatch.setattr(VAEBM, "draw", draw)
+    monkeypatch.setattr("vaebm.experiment.illustrate.MAX_IMAGES", MIN_IMAGES)
     for _ in range(2):
-        stored = draws_of(digits_run, ["held_out", "reconstruction", "vae", "vaebm", "start"])
-        assert drawn == ["vaebm", "start"]
+        stored = illustrate(digits_run).draws
+        assert drawn == ["vae_mixture", "vaebm"]
     sizes = {name: len(x) for name in stored.subjects() if (x := stored.load(name, "sample")) is not None}
-    assert sizes == {"held_out": 360, "reconstruction": 360, "vae": 40, "vaebm": 720, "start": 720}
+    few = dict.fromkeys(("reconstruction", "vae_mixture", "vaebm"), MIN_IMAGES)
+    assert sizes == {"held_out": 360, "vae": 40, **few}
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:

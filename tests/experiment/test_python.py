@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,7 +71,7 @@ def test_a_model_of_points(trained_points: Path) -> None:
     assert model.energy(x, z).shape == model.log_density(x, z).shape == (5,)
     joint = model.vae.log_joint(x, z)
     assert torch.allclose(model.log_density(x, z), joint - model.energy(x, z), atol=1e-4)
-    with pytest.raises(InputError, match="ask for at least one"):
+    with pytest.raises(InputError, match="n is"):
         model.sample(0)
 
 
@@ -101,6 +102,75 @@ def test_a_saved_folder_is_a_model(trained_points: Path, tmp_path: Path) -> None
     again = VAEBM.from_pretrained(tmp_path / "saved")
     assert torch.equal(model.sample(4), again.sample(4))
     assert torch.equal(model.sample(4), VAEBM.from_pretrained(trained_points / "model").sample(4))
+
+
+def test_every_door_knows_runs_and_models(trained_points: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = vaebm.load(trained_points).sample(4)
+    doors = [
+        vaebm.load(trained_points / "model"),
+        vaebm.load(str(trained_points), device=torch.device("cpu")),
+        VAEBM.from_pretrained(trained_points, device=torch.device("cpu")),
+        VAEBM.from_pretrained(str(trained_points / "model"), device="cpu"),
+        vaebm.Run.open(trained_points / "model").model(torch.device("cpu")),
+        vaebm.Run.open(vaebm.Run.open(trained_points)).model(),
+    ]
+    monkeypatch.setenv("HOME", str(trained_points.parent))
+    doors += [vaebm.load(f"~/{trained_points.name}"), vaebm.Run.open(f"~/{trained_points.name}").model()]
+    for model in doors:
+        assert torch.equal(model.sample(4), expected)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "tpu:0"])
+def test_a_device_that_does_not_exist_is_named(trained_points: Path, device: str) -> None:
+    for door in (vaebm.load, VAEBM.from_pretrained):
+        with pytest.raises(InputError, match=device) as refusal:
+            door(trained_points, device=device)
+        assert "damaged" not in str(refusal.value)
+
+
+def test_doors_name_each_other(trained_points: Path, tmp_path: Path, points_run: Any) -> None:
+    vaebm.load(trained_points).save_pretrained(tmp_path / "alone")
+    with pytest.raises(InputError, match=r"vaebm\.load"):
+        vaebm.Run.open(tmp_path / "alone")
+    (points_run.path / "model").rename(points_run.path / "away")
+    with pytest.raises(InputError, match="vaebm train"):
+        VAEBM.from_pretrained(points_run.path)
+
+
+def test_a_home_directory_is_expanded_when_saving(
+    trained_points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    vaebm.load(trained_points).save_pretrained("~/saved")
+    assert (tmp_path / "saved" / "config.json").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_numbers_of_other_libraries_are_overrides(points_recipe: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {
+        "vae_stage.iterations": np.int32(1),
+        "energy_stage.phases.ratio.iterations": torch.tensor(1),
+    }
+    run = vaebm.train(
+        points_recipe,
+        tmp_path / "run",
+        device="cpu",
+        quiet=True,
+        seed=np.random.default_rng(0).integers(10),
+        vae={"hidden": np.array([6, 7])},
+        sampler={"step_size": np.float32(0.25)},
+        **more,
+    )
+    assert (run.recipe.seed, run.recipe.vae.hidden, run.recipe.sampler.step_size) == (8, [6, 7], 0.25)
+
+
+def test_a_model_in_another_precision_is_saved_in_it(trained_points: Path, tmp_path: Path) -> None:
+    model = vaebm.load(trained_points).double()
+    model.save_pretrained(tmp_path / "double")
+    again = vaebm.load(tmp_path / "double")
+    assert again.dtype == torch.float64
+    assert torch.equal(again.sample(3), model.sample(3))
 
 
 def test_loading_what_is_not_there(tmp_path: Path, points_run: Any) -> None:

@@ -215,7 +215,7 @@ def test_the_total_is_the_sum_of_its_terms(image: str | None, kind: str | None) 
     first, second = trained(image) if image else None, trained(kind) if kind else None
     assert first is None or first.reads_x
     assert second is None or isinstance(second, LatentEnergy)
-    total = TotalEnergy(first, second)  # type: ignore[arg-type]
+    total = TotalEnergy({name: term for name, term in (("image", first), ("latent", second)) if term is not None})
     x, z = inputs(image or "mlp_points"), inputs("mixture")
     expected = torch.zeros(5)
     if first is not None:

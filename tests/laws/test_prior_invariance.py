@@ -15,8 +15,9 @@ from torch import Tensor
 from vaebm import sampling
 from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
 from vaebm.distributions.likelihood import GaussianHead, Likelihood
+from vaebm.energy import MLPEnergySettings
 from vaebm.energy.base import DataEnergy
-from vaebm.models import VAEBM, Noise, VAEBMSettings
+from vaebm.models import VAEBM, DrawSettings, VAEBMSettings
 from vaebm.vae import VAE
 from vaebm.vae.base import Inference
 from vaebm.vae.nvae.model import NVAE
@@ -30,7 +31,7 @@ class TwoLevelVAE(VAE):
 
     def __init__(self) -> None:
         super().__init__()
-        self.data_shape, self.latent_dim = (3,), 4
+        self.data_shape, self.latent_dim, self.code_dim = (3,), 4, 2
         self.likelihood = GaussianHead("pixel", 0.3, censored=False)
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("weight", torch.randn(4, 6, generator=generator))
@@ -80,12 +81,8 @@ def settings(target: str, likelihood: dict[str, str], **more: object) -> VAEBMSe
 
 def two_level(target: str = "exact", energy: DataEnergy | None = None) -> VAEBM:
     """With a net on x whose last layer is 0, so that T is in the loop although E = 0."""
-    more = {"energy": {"image": {"kind": "mlp", "hidden": [4]}}}
-    model = settings(target, {"kind": "gaussian"}, **more).build((3,), torch.Generator().manual_seed(1))
-    model.vae, model.noise = TwoLevelVAE(), Noise(4, (3,))
-    if energy is not None:
-        model.energy_net.image = energy
-    return model
+    term = energy or MLPEnergySettings(hidden=[4]).build((3,), torch.Generator().manual_seed(1))
+    return VAEBM(TwoLevelVAE(), {"image": term}, DrawSettings(target=target))  # type: ignore[arg-type]
 
 
 def three_scales(target: str = "exact") -> VAEBM:
@@ -151,10 +148,10 @@ def deviations(values: Tensor, expected: Tensor) -> Tensor:
 def run(model: VAEBM, chosen: sampling.Kernel, steps: int) -> tuple[Tensor, Tensor]:
     """Where chains start, in N(0, I), and where they end."""
     generator = torch.Generator().manual_seed(2)
-    start = model.noise.standard(CHAINS, generator, model.device)
+    start = model.noise.standard(CHAINS, generator, next(model.parameters()))
     with model.frozen():
         chains = sampling.sample_chains(
-            model.noise_log_density, start, chosen, steps=steps, generator=generator, keep_history=False
+            model.moves.coordinates(start).target, start, chosen, steps=steps, generator=generator, keep_history=False
         )
     assert not chains.diverged.any()
     return start, chains.position
@@ -182,7 +179,7 @@ def test_without_an_energy_mala_leaves_the_prior_of_three_scales_invariant() -> 
     assert (end - start).square().mean() > 0.3
     values, expected = moments(end)
     assert deviations(values, expected).abs().max() < stats.norm.isf(LEVEL / (2 * len(expected)))
-    fresh = model.noise.standard(CHAINS, torch.Generator().manual_seed(7), model.device)
+    fresh = model.noise.standard(CHAINS, torch.Generator().manual_seed(7), next(model.parameters()))
     with torch.no_grad():
         drawn, ended = (torch.cat([part.flatten(1) for part in model.generate(eps)], 1) for eps in (fresh, end))
         scales = model.vae.log_prior(model.generate(fresh)[1]) - standard_log_prob(fresh[:, : model.vae.latent_dim])
@@ -213,7 +210,7 @@ def test_the_release_target_does_not() -> None:
 def test_without_an_energy_the_exact_target_is_the_prior_to_the_last_digit() -> None:
     for name, build in MODELS.items():
         model = build()
-        eps = model.noise.standard(50, torch.Generator().manual_seed(3), model.device).requires_grad_()
+        eps = model.noise.standard(50, torch.Generator().manual_seed(3), next(model.parameters())).requires_grad_()
         value = model.noise_log_density(eps)
         assert torch.equal(value, standard_log_prob(eps)), name
         (score,) = torch.autograd.grad(value.sum(), eps)
@@ -222,10 +219,11 @@ def test_without_an_energy_the_exact_target_is_the_prior_to_the_last_digit() -> 
 
 def test_the_release_target_keeps_every_log_scale() -> None:
     model = two_level("release")
-    eps = model.noise.standard(50, torch.Generator().manual_seed(3), model.device)
+    eps = model.noise.standard(50, torch.Generator().manual_seed(3), next(model.parameters()))
     z = model.vae.latent(eps[:, :4])
     log_scales = 0.7 * torch.tanh(z[:, :2]).sum(1) + model.vae.decode(z).gaussian.log_scale.sum(1)
-    torch.testing.assert_close(model.noise_log_density(eps), standard_log_prob(eps) - log_scales, rtol=1e-4, atol=1e-4)
+    released = model.moves.coordinates(eps).target(eps)
+    torch.testing.assert_close(released, standard_log_prob(eps) - log_scales, rtol=1e-4, atol=1e-4)
 
 
 def test_the_release_target_of_saturated_pixels_is_a_density_too() -> None:
@@ -233,9 +231,9 @@ def test_the_release_target_of_saturated_pixels_is_a_density_too() -> None:
     model = flat("censored", target="release", scale="global")
     with torch.no_grad():
         model.vae.decoder[0][-1].bias.fill_(1.5)
-    eps = model.noise.standard(50, torch.Generator().manual_seed(3), model.device)
+    eps = model.noise.standard(50, torch.Generator().manual_seed(3), next(model.parameters()))
     assert (model.decode(eps) == 1).double().mean() > 0.5
-    difference = model.noise_log_density(eps) - standard_log_prob(eps)
+    difference = model.moves.coordinates(eps).target(eps) - standard_log_prob(eps)
     torch.testing.assert_close(difference, difference[:1].expand(50), rtol=0, atol=1e-4)
 
 

@@ -8,6 +8,7 @@ log Z = -log det(I + A S) / 2 - (c - b)^T (A^-1 + S)^-1 (c - b) / 2,   S = J J^T
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from vaebm import sampling
 from vaebm.distributions import GaussianMixture
 from vaebm.energy.base import DataEnergy
-from vaebm.models import VAEBMSettings
+from vaebm.models import VAEBM, VAEBMSettings
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
 DIM, LATENT = 3, 2
@@ -50,7 +51,7 @@ class QuadraticNet(nn.Module):
 class Case:
     """The model, and what is true of it."""
 
-    def __init__(self, **more: object) -> None:
+    def __init__(self, image: bool = True, **more: Any) -> None:
         settings = VAEBMSettings.model_validate(
             {
                 "vae": {"kind": "mlp", "latent_dim": LATENT, "hidden": [4]},
@@ -61,17 +62,18 @@ class Case:
             }
         )
         generator = torch.Generator().manual_seed(0)
-        self.model = settings.build((DIM,), generator)
+        built = settings.build((DIM,), generator)
         decoder = nn.Linear(LATENT, DIM)
         root = torch.randn(DIM, DIM, generator=generator)
         curvature, centre = root @ root.T / 2 + 0.2 * torch.eye(DIM), torch.randn(DIM, generator=generator)
         with torch.no_grad():
             decoder.weight.copy_(torch.randn(DIM, LATENT, generator=generator))
             decoder.bias.copy_(torch.randn(DIM, generator=generator))
-        self.model.vae.decoder = decoder
-        self.model.energy_net.image = Quadratic(curvature, centre)
+        built.vae.decoder = decoder
+        terms = {**built.energy_net.terms, **({"image": Quadratic(curvature, centre)} if image else {})}
+        self.model = VAEBM(built.vae, terms, settings, mixture=built.mixture, noise_std=built.noise_std)
         self.weight, self.offset = decoder.weight.detach().double(), decoder.bias.detach().double()
-        self.sigma = float(self.model.vae.decode(torch.zeros(1, LATENT)).gaussian.scale.detach())
+        self.sigma = float(self.model.likelihood(torch.zeros(1, LATENT)).gaussian.scale.detach())
         self.jacobian = torch.cat([self.weight, self.sigma * torch.eye(DIM)], 1)
         self.curvature, self.centre = curvature.double(), centre.double()
         self.precision = torch.eye(LATENT + DIM) + self.jacobian.T @ self.curvature @ self.jacobian
@@ -116,14 +118,14 @@ def standard(case: Case) -> torch.distributions.Distribution:
 
 
 def test_the_noise_density_is_the_closed_form(case: Case) -> None:
-    eps = case.model.noise.standard(40, torch.Generator().manual_seed(1), case.model.device)
+    eps = case.model.noise.standard(40, torch.Generator().manual_seed(1), next(case.model.parameters()))
     gaussian = torch.distributions.MultivariateNormal(case.mean, precision_matrix=case.precision)
     found = case.model.noise_log_density(eps).detach().double()
     torch.testing.assert_close(found, gaussian.log_prob(eps.double()) + case.log_z, rtol=0, atol=2e-4)
 
 
 def test_the_pull_back_is_the_change_of_variables(case: Case) -> None:
-    eps = case.model.noise.standard(40, torch.Generator().manual_seed(1), case.model.device)
+    eps = case.model.noise.standard(40, torch.Generator().manual_seed(1), next(case.model.parameters()))
     x, z = case.model.generate(eps)
     torch.testing.assert_close(case.model.decode(eps), x)
     torch.testing.assert_close(z, eps[:, :LATENT])
@@ -148,7 +150,7 @@ def test_the_density_is_the_vaes_times_the_energys(case: Case) -> None:
 
 def test_chains_have_the_moments_of_the_closed_form(case: Case) -> None:
     generator = torch.Generator().manual_seed(3)
-    start = case.model.noise.standard(4000, generator, case.model.device)
+    start = case.model.noise.standard(4000, generator, next(case.model.parameters()))
     chains = case.model.chains(start, generator)
     assert 0.3 < float(chains.acceptance.mean()) < 0.9
     assert_mean(moments(chains.position), expected_moments(case.mean, case.covariance))
@@ -157,6 +159,16 @@ def test_chains_have_the_moments_of_the_closed_form(case: Case) -> None:
         moments(x),
         expected_moments(case.jacobian @ case.mean + case.offset, case.jacobian @ case.covariance @ case.jacobian.T),
     )
+
+
+def test_noise_of_points_adds_to_the_likelihoods_variance() -> None:
+    """x + s n is linear in eps as x is, with sigma^2 + s^2 for sigma^2; data get noise of the same variance."""
+    plain, noisy = Case(), Case(energy={"image": {"kind": "mlp", "hidden": [4]}, "noise_std": 0.7})
+    assert noisy.sigma == pytest.approx(math.hypot(plain.sigma, 0.7), rel=1e-5)
+    test_the_noise_density_is_the_closed_form(noisy)
+    test_chains_have_the_moments_of_the_closed_form(noisy)
+    added = noisy.model.add_noise(torch.zeros(5000, DIM), torch.Generator().manual_seed(0))
+    assert_mean(added.square().double(), torch.full((DIM,), 0.49, dtype=torch.float64))
 
 
 def test_samples_are_the_chains_ends(case: Case) -> None:
@@ -183,7 +195,7 @@ def test_log_z_by_annealing(case: Case) -> None:
 
 def test_log_z_by_importance_of_the_vaes_own_samples(case: Case) -> None:
     """Z = E_vae[exp(-E)]."""
-    eps = case.model.noise.standard(40_000, torch.Generator().manual_seed(6), case.model.device)
+    eps = case.model.noise.standard(40_000, torch.Generator().manual_seed(6), next(case.model.parameters()))
     with torch.no_grad():
         weights = torch.exp(-case.model.energy(case.model.decode(eps)).double())
     assert_mean(weights[:, None], torch.tensor([math.exp(case.log_z)]))
@@ -220,7 +232,7 @@ def test_a_start_with_one_proposal_is_the_vae(case: Case) -> None:
     assert_mean(found, expected_moments(torch.zeros(5), torch.eye(5)))
 
 
-def with_latent_energy(**more: object) -> tuple[Case, Tensor, Tensor]:
+def with_latent_energy(**more: Any) -> tuple[Case, Tensor, Tensor]:
     """With E_z the mixture of a single Gaussian, and its mean and covariance."""
     case = Case(**more)
     generator = torch.Generator().manual_seed(7)
@@ -256,19 +268,18 @@ def test_a_correction_of_the_latent_energy_is_in_the_proposals() -> None:
     case, mean, covariance = with_latent_energy(
         energy={"image": {"kind": "mlp", "hidden": [4]}, "latent": {"kind": "correction"}}
     )
-    assert case.model.energy_net.latent is not None
-    case.model.energy_net.latent.correction = QuadraticNet(1.5)
+    case.model.energy_net.terms["latent"].correction = QuadraticNet(1.5)
     precision = torch.linalg.inv(covariance)
     corrected = torch.linalg.inv(precision + 1.5 * torch.eye(LATENT))
     found = repeated(case.model.sample_base, repeats=60, n=200)
     assert_mean(found, joined(corrected @ precision @ mean, corrected))
     # And in the target: proposals are draws of exp(noise_log_density) when E_x is left out.
     eps = case.model.sample_base(50, torch.Generator().manual_seed(1))
-    case.model.energy_net.image, case.model.energy_net.reads_x = None, False
+    model = VAEBM(case.model.vae, {"latent": case.model.energy_net.terms["latent"]})
     z = eps[:, :LATENT].double()
     inner = torch.distributions.MultivariateNormal(corrected @ precision @ mean, corrected).log_prob(z)
     pixels = -0.5 * eps[:, LATENT:].double().square().sum(1)
-    difference = case.model.noise_log_density(eps).detach().double() - inner - pixels
+    difference = model.noise_log_density(eps).detach().double() - inner - pixels
     torch.testing.assert_close(difference, difference[:1].expand(50), rtol=0, atol=1e-3)
 
 

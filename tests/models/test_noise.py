@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from vaebm.models import Noise
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.settings import settings_of
+from vaebm.sampling import KERNELS
 
 SHAPES = [(5,), (1, 4, 4), (3, 2, 7)]
 
@@ -43,7 +42,7 @@ def test_without_pixel_noise_it_is_the_codes_alone() -> None:
 
 def test_codes_are_replaced_and_pixel_noise_stays() -> None:
     noise = Noise(2, (3,))
-    eps = noise.standard(4, torch.Generator().manual_seed(0), torch.device("cpu"))
+    eps = noise.standard(4, torch.Generator().manual_seed(0), torch.empty(0))
     assert eps.shape == (4, 5)
     codes = torch.ones(4, 2)
     eps_x, eps_z = noise.unpack(noise.with_latent(eps, codes))
@@ -54,10 +53,9 @@ def test_codes_are_replaced_and_pixel_noise_stays() -> None:
 
 def test_moves_of_the_codes_are_scaled_by_the_inverse_mass() -> None:
     """A Langevin step on a flat density moves by sqrt(eta M^-1)."""
-    noise, cpu = Noise(2, (3,)), torch.device("cpu")
-    assert noise.inverse_mass(1.0, cpu) == 1.0
-    assert Noise(2, None).inverse_mass(0.5, cpu).tolist() == [0.25, 0.25]  # type: ignore[union-attr]
-    kernel = settings_of(Langevin)(step_size=0.04).build(noise.inverse_mass(0.5, cpu))
+    noise, like = Noise(2, (3,)), torch.empty(0)
+    assert Noise(2, None).step_scales(0.5, like).tolist() == [0.5, 0.5]
+    kernel = KERNELS["langevin"](step_size=0.04, inverse_mass=noise.step_scales(0.5, like).square())
     state = kernel.init(torch.zeros(20_000, noise.dim), lambda x: 0.0 * x.sum(1))
     moved = kernel.step(state, lambda x: 0.0 * x.sum(1), torch.Generator().manual_seed(0))[0].position
     torch.testing.assert_close(moved.std(0), torch.tensor([0.1, 0.1, 0.2, 0.2, 0.2]), rtol=0.03, atol=0)

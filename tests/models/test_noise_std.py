@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 
 from vaebm.comparison.data_noise import data_noise
 from vaebm.distributions.gaussian import standard_log_prob
-from vaebm.distributions.likelihood import GaussianLikelihood, NoisyLikelihood
+from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.errors import InputError
 from vaebm.experiment.train import train
 from vaebm.models import VAEBM, VAEBMSettings
@@ -37,8 +36,8 @@ threads: 1
 NOISE = 0.4
 
 
-def settings(likelihood: str = "gaussian", sees: str = "sample") -> VAEBMSettings:
-    energy = {"image": {"kind": "residual", "stem": 4, "widths": [4, 8], "halve": [0]}, "input": sees}
+def settings(likelihood: str = "gaussian", input_: str = "sample") -> VAEBMSettings:
+    energy = {"image": {"kind": "residual", "stem": 4, "widths": [4, 8], "halve": [0]}, "input": input_}
     return VAEBMSettings.model_validate(
         {
             "vae": {"kind": "conv", "widths": [8, 8], "latent_dim": 4, "likelihood": {"kind": likelihood}},
@@ -51,9 +50,8 @@ def settings(likelihood: str = "gaussian", sees: str = "sample") -> VAEBMSetting
 @pytest.fixture
 def model() -> VAEBM:
     model = settings().build((1, 8, 8), torch.Generator().manual_seed(0)).eval()
-    assert model.energy_net.image is not None
     with torch.no_grad():
-        model.energy_net.image.out.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+        model.energy_net.terms["image"].out.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
     return model
 
 
@@ -96,26 +94,14 @@ def test_denoised_is_tweedies_estimate_at_that_noise(model: VAEBM) -> None:
     torch.testing.assert_close(shown, (x + NOISE**2 * score).detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_pixels_of_codes_are_smoothed(model: VAEBM) -> None:
-    pixels = model.pixels(torch.zeros(1, 4))
-    assert isinstance(pixels, NoisyLikelihood)
-    assert math.isclose(pixels.noise, NOISE)
-
-
-@pytest.mark.parametrize(("likelihood", "sees"), [("censored", "sample"), ("gaussian", "mean")])
-def test_what_cannot_be_smoothed_is_refused(likelihood: str, sees: str) -> None:
-    with pytest.raises(InputError, match=r"vae\.likelihood\.kind=gaussian: set those, or energy\.noise_std=0"):
-        settings(likelihood, sees).build((1, 8, 8), torch.Generator())
-
-
-def test_points_cannot_be_smoothed() -> None:
-    more = {"vae": {"kind": "mlp", "latent_dim": 2}, "energy": {"image": {"kind": "mlp"}, "noise_std": 0.1}}
-    with pytest.raises(InputError, match=r"energy\.noise_std needs images"):
-        VAEBMSettings.model_validate({"sampler": {"kind": "langevin"}, **more}).build((2,), torch.Generator())
+@pytest.mark.parametrize(("likelihood", "input_"), [("censored", "sample"), ("gaussian", "mean")])
+def test_what_noise_does_not_go_with_is_refused(likelihood: str, input_: str) -> None:
+    with pytest.raises(InputError, match=r"energy\.noise_std"):
+        settings(likelihood, input_).build((1, 8, 8), torch.Generator())
 
 
 def test_a_recipe_trains_and_shows_denoised_samples(tmp_path: Path) -> None:
-    recipe = tmp_path / "smoothed.yaml"
+    recipe = tmp_path / "noisy.yaml"
     recipe.write_text(RECIPE % NOISE)
     run = train(recipe, tmp_path / "run", device="cpu")
     logged = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -126,5 +112,5 @@ def test_a_recipe_trains_and_shows_denoised_samples(tmp_path: Path) -> None:
 def test_score_matching_without_noise_is_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "sharp.yaml"
     recipe.write_text(RECIPE % 0)
-    with pytest.raises(InputError, match=r"phases\.denoising matches scores .* energy\.noise_std is 0: set it"):
+    with pytest.raises(InputError, match=r"energy\.noise_std"):
         train(recipe, tmp_path / "run", device="cpu")

@@ -60,8 +60,8 @@ def build(name: str) -> VAEBM:
     common = {"sampler": {"kind": "langevin", "steps": 2, "step_size": 0.01}, "code_mixture": {"components": 3}}
     model = VAEBMSettings.model_validate({**common, **settings}).build(shape, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
-    if model.energy_net.image is not None:
-        initialise_from_data(model.energy_net.image, torch.randn(8, *shape, generator=generator))
+    if "image" in model.energy_net.terms:
+        initialise_from_data(model.energy_net.terms["image"], torch.randn(8, *shape, generator=generator))
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
@@ -103,8 +103,7 @@ def test_data_initialised_layers_stay_initialised(tmp_path: Path) -> None:
     build("images_residual").save_pretrained(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     before = {key: value.clone() for key, value in loaded.state_dict().items()}
-    assert loaded.energy_net.image is not None
-    initialise_from_data(loaded.energy_net.image, torch.ones(4, 3, 9, 8))
+    initialise_from_data(loaded.energy_net.terms["image"], torch.ones(4, 3, 9, 8))
     assert all(torch.equal(loaded.state_dict()[key], value) for key, value in before.items())
 
 
@@ -134,7 +133,10 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         VAEBM.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"data_shape": null}', '{"data_shape": [2]}', "\xff\xfe"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", '{"data_shape": null}', '{"format": 2, "kind": "vaebm", "data_shape": [2]}', "\xff\xfe"],
+)
 def test_a_damaged_config_is_named(saved: Path, text: str) -> None:
     (saved / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"config\.json is damaged"):

@@ -46,8 +46,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         run = Run.create(tmp_path / "run", load_recipe(recipe, [*RECIPES.get(recipe, []), *overrides]))
         model = build_model(run.recipe, run.data(), torch.device("cpu"))
         generator = torch.Generator().manual_seed(1)
-        if model.energy_net.image is not None:
-            out = model.energy_net.image.out
+        for term in model.energy_net.on_data.terms.values():
+            out = term.out
             assert isinstance(out, torch.nn.Linear)
             out.weight.data = torch.randn(out.weight.shape, generator=generator) * 0.2
         run.save_model(model)

@@ -1,4 +1,4 @@
-"""Sheets show pixels as they are: whole squares, one fixed range, nothing hidden."""
+"""Sheets show pixels as they are: whole squares, one fixed range."""
 
 from __future__ import annotations
 
@@ -32,12 +32,6 @@ def test_wide_gaps_shift_what_follows() -> None:
     black = np.zeros((4, 1, 1, 3), dtype=np.uint8)
     page = sheet.sheet([black], gap=1, wide_gaps=[1])
     assert (page[0, :, 0] == 0).nonzero()[0].tolist() == [0, 2, 7, 9]
-
-
-def test_values_that_are_not_finite_are_red() -> None:
-    x = torch.zeros(1, 1, 2, 2)
-    x[0, 0, 0, 0] = torch.nan
-    assert sheet.tiles(x)[0, 0, 0].tolist() == list(sheet.BROKEN)
 
 
 def test_large_images_are_reduced_and_small_ones_are_not() -> None:

@@ -1,6 +1,7 @@
 """Adaptation: the goal is met, the mass is the variance, the trajectory is of the right length, the ladder is even."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,9 +13,11 @@ from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllCo
 from vaebm.sampling.adaptation.dual_averaging import DualAveraging
 from vaebm.sampling.adaptation.ladder import equal_swaps
 from vaebm.sampling.adaptation.mass import Variance
+from vaebm.sampling.adaptation.trajectory import TrajectoryKernel
 from vaebm.sampling.adaptation.warmup import Tunable, pooled_acceptance, tolerated_acceptance, window_ends
+from vaebm.sampling.autocorrelation import integrated_time
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import StepInfo
+from vaebm.sampling.kernel import ChainState, StepInfo
 from vaebm.sampling.mala import MALA
 from vaebm.sampling.mclmc import MCLMC
 from vaebm.sampling.tempering import Tempering
@@ -74,13 +77,22 @@ def test_trajectories_grow_to_about_a_quarter_period() -> None:
 
 
 def test_decoherence_follows_the_autocorrelation() -> None:
+    # L = 0.4 h tau by definition, tau being that of the chain that has the decoherence length from which it starts.
     target, generator = IllConditioned(30, 1.0), torch.Generator().manual_seed(3)
-    chains = sampling.sample_chains(
-        target.log_prob, target.sample(50, generator), MCLMC(decoherence=20.0), steps=1, warmup=300, generator=generator
-    )
-    kernel = chains.kernel
+    learner = MCLMC(decoherence=20.0).warm_up(300)
+    state = MCLMC().init(target.sample(50, generator), target.log_prob)
+    history, last = [], learner.ends[-2:]  # type: ignore[attr-defined]
+    for step in range(300):
+        state, _ = learner.step(state, target.log_prob, generator)
+        if last[0] <= step < last[1]:
+            history.append(state.position)
+        if step == last[1] - 1:
+            step_size = float(learner.kernel.step_size)  # type: ignore[attr-defined]
+    kernel = learner.finish()
     assert isinstance(kernel, MCLMC)
-    assert 0.3 < kernel.decoherence < 3
+    tau = float(integrated_time(torch.stack(history)).mean())
+    assert kernel.decoherence == pytest.approx(0.4 * step_size * tau / math.sqrt(30), rel=0.02)
+    assert 0.6 < kernel.decoherence < 1.2
 
 
 def test_dual_averaging_finds_the_goal() -> None:
@@ -167,6 +179,128 @@ def test_chains_in_a_steep_place_are_not_left_behind() -> None:
     begin = torch.cat([torch.randn(95, 2, generator=generator), torch.full((5, 2), 20.0)])
     chains = sampling.sample_chains(quartic, begin, MALA(), steps=100, warmup=200, generator=generator)
     assert (chains.position.abs() < 3).all()
+
+
+@pytest.mark.parametrize("name", ["mala", "hmc"])
+def test_scales_that_are_far_apart_are_learned(name: str) -> None:
+    def run(scale: Tensor) -> tuple[Tunable, float]:
+        begin = scale * torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+        chains = sampling.sample_chains(
+            lambda x: -(x / scale).square().sum(dim=1) / 2,
+            begin,
+            sampling.KERNELS[name](),
+            steps=400,
+            warmup=400,
+            generator=torch.Generator().manual_seed(1),
+        )
+        found = sampling.diagnose(chains, generator=torch.Generator().manual_seed(2))
+        assert (found.rhat < 1.03).all()
+        return chains.kernel, float(found.ess_bulk.min())  # type: ignore[return-value]
+
+    scale = torch.tensor([0.01, 100.0])
+    kernel, ess = run(scale)
+    assert ((torch.as_tensor(kernel.inverse_mass) / scale.square()).log().abs() < 0.5).all()
+    assert ess > 0.6 * run(torch.ones(2))[1]
+
+
+def exponential(x: Tensor) -> Tensor:
+    return torch.where((x > 0).all(dim=1), -x.sum(dim=1), -torch.inf)
+
+
+def box(x: Tensor) -> Tensor:
+    return torch.where((x.abs() < 1).all(dim=1), 0 * x.sum(dim=1), -torch.inf)
+
+
+@pytest.mark.parametrize("name", ["hmc", "adjusted_mclmc"])
+@pytest.mark.parametrize("target", [exponential, box], ids=lambda t: t.__name__)
+def test_walls_do_not_make_steps_tiny_and_trajectories_long(name: str, target: sampling.LogDensity) -> None:
+    generator = torch.Generator().manual_seed(1)
+    begin = 0.1 + 0.8 * torch.rand(20, 2, generator=generator)
+    chains = sampling.sample_chains(target, begin, sampling.KERNELS[name](), steps=200, warmup=300, generator=generator)
+    kernel = chains.kernel
+    assert isinstance(kernel, TrajectoryKernel)
+    assert float(kernel.step_size) > 0.1
+    assert kernel.num_leapfrog_steps < 16
+    found = sampling.diagnose(chains, generator=generator)
+    assert found.ess_per_gradient > 0.005
+
+
+@pytest.mark.parametrize("name", [name for name in TUNABLE if name != "mala"])
+def test_chains_arrive_from_afar(name: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    begin = 1e4 + torch.randn(4, 2, generator=generator)
+    chains = sampling.sample_chains(
+        lambda x: -x.square().sum(dim=1) / 2,
+        begin,
+        sampling.KERNELS[name](),
+        steps=100,
+        warmup=400,
+        generator=generator,
+    )
+    assert (chains.position.norm(dim=1) < 6).all()
+
+
+def test_a_decoherence_length_that_cannot_be_measured_is_kept() -> None:
+    generator = torch.Generator().manual_seed(1)
+    learner = MCLMC(decoherence=3.0).warm_up(20)
+    state = ChainState(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2))
+    for _ in range(20):
+        _, _ = learner.step(state, lambda x: 0 * x.sum(dim=1), generator)
+    learner.seen = [torch.zeros(2, 2)] * 8  # type: ignore[attr-defined]
+    learner.done = learner.ends[-1]  # type: ignore[attr-defined]
+    learner.close_window()  # type: ignore[attr-defined]
+    kernel = learner.finish()
+    assert isinstance(kernel, MCLMC)
+    assert math.isfinite(kernel.decoherence)
+
+
+def test_divergences_are_not_hidden_from_the_step_size() -> None:
+    def cliff(x: Tensor) -> Tensor:
+        return torch.where(x.norm(dim=1) > 3, torch.nan, -x.square().sum(dim=1) / 2)
+
+    def step_size(target: sampling.LogDensity) -> float:
+        generator = torch.Generator().manual_seed(2)
+        begin = 0.5 * torch.randn(50, 2, generator=generator)
+        chains = sampling.sample_chains(target, begin, MCLMC(), steps=1, warmup=200, generator=generator)
+        return float(getattr(chains.kernel, "step_size"))  # noqa: B009
+
+    assert step_size(cliff) < 1.1 * step_size(lambda x: -x.square().sum(dim=1) / 2)
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+@pytest.mark.parametrize("factor", [1e-6, 1e3])
+def test_the_step_size_rises_and_falls_from_wherever_it_starts(name: str, factor: float) -> None:
+    def learned(scale: float) -> float:
+        generator = torch.Generator().manual_seed(3)
+        kernel: Tunable = sampling.KERNELS[name]()  # type: ignore[assignment]
+        chains = sampling.sample_chains(
+            lambda x: -x.square().sum(dim=1) / 2,
+            torch.randn(50, 4, generator=generator),
+            replace(kernel, step_size=scale * kernel.step_size),
+            steps=1,
+            warmup=100,
+            generator=generator,
+        )
+        return float(getattr(chains.kernel, "step_size"))  # noqa: B009
+
+    assert learned(factor) == pytest.approx(learned(1.0), rel=0.5)
+
+
+@pytest.mark.parametrize("name", list(sampling.KERNELS))
+def test_the_kernel_that_is_reported_is_the_one_that_ran(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = sampling.KERNELS[name]
+    ran: list[object] = []
+    step = kind.step
+
+    def spy(self: object, *arguments: object) -> object:
+        ran.append(self)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "step", spy)
+    chains = sampling.sample_chains(
+        Banana().log_prob, torch.zeros(8, 2), kind(), steps=5, warmup=40, generator=torch.Generator().manual_seed(0)
+    )
+    assert all(kernel is chains.kernel for kernel in ran[-5:])
 
 
 def test_the_ladder_becomes_even() -> None:

@@ -264,3 +264,74 @@ def test_an_observer_sees_every_step_and_does_not_change_the_chains(name: str) -
     assert torch.equal(torch.stack([position for step, position, _ in seen if step > 0]), chains.history)
     assert chains.gradients.tolist() == [1 + sum(gradients for _, _, gradients in seen)] * 4
     assert torch.equal(run(None).position, chains.position)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_mode_does_not_matter(name: str) -> None:
+    def run() -> Tensor:
+        position = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(2)
+        chains = sampling.sample_chains(
+            gaussian, position, sampling.KERNELS[name](), steps=5, warmup=25, generator=generator
+        )
+        return chains.position
+
+    with torch.inference_mode():
+        inside = run()
+    assert torch.equal(inside, run())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_in_double_precision_keeps_it(name: str) -> None:
+    def raised(x: Tensor) -> Tensor:
+        return gaussian(x.double()) + 1e8
+
+    def run(target: sampling.LogDensity) -> Tensor:
+        position = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(2)
+        chains = sampling.sample_chains(
+            target, position, sampling.KERNELS[name](), steps=20, warmup=30, generator=generator
+        )
+        assert chains.position.dtype == torch.float32
+        return chains.position
+
+    # A constant changes no difference of log-densities, hence no chain, up to the rounding of 1e8 in double precision.
+    assert torch.allclose(run(raised), run(lambda x: gaussian(x.double())), atol=1e-3)
+
+
+def test_it_is_said_when_rounding_hides_differences(generator: torch.Generator) -> None:
+    with pytest.warns(UserWarning, match="float64"):
+        sampling.sample_chains(lambda x: gaussian(x) + 1e8, torch.zeros(3, 2), MALA(), steps=2, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("word", "change"),
+    [
+        ("ndarray", {"position": torch.zeros(2, 2).numpy()}),
+        ("KERNELS", {"kernel": "hmc"}),
+        ("KERNELS", {"kernel": MALA}),
+        ("thinning", {"thinning": 0}),
+    ],
+)
+def test_what_is_no_chain_and_no_kernel_is_named(
+    word: str, change: dict[str, object], generator: torch.Generator
+) -> None:
+    given = {"position": torch.zeros(2, 2), "kernel": MALA(), "steps": 2, "generator": generator, **change}
+    with pytest.raises(ValueError, match=word):
+        sampling.sample_chains(gaussian, **given)  # type: ignore[arg-type]
+
+
+def test_moves_out_of_the_support_are_no_divergences(generator: torch.Generator) -> None:
+    def half(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 0, gaussian(x), -torch.inf)
+
+    refused = 0
+
+    def observe(_step: int, _state: sampling.ChainState, info: sampling.StepInfo) -> None:
+        nonlocal refused
+        assert info.outside is not None
+        refused += int(info.outside.sum())
+
+    chains = sampling.sample_chains(half, torch.ones(64, 2), MALA(1.0), steps=30, generator=generator, observer=observe)
+    assert refused > 64
+    assert not chains.diverged.any()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllConditioned
+from vaebm.sampling import annealing, normaliser
 from vaebm.sampling.annealing import Stage, next_beta, subdivide
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.langevin import Langevin
@@ -115,6 +116,79 @@ def test_next_beta_keeps_the_effective_share() -> None:
     assert float(1 / weights.square().sum()) / 5000 == pytest.approx(0.7, abs=1e-3)
     assert next_beta(0.99, phi / 100) == 1.0
     assert [stage.beta for stage in subdivide([Stage(0.4, HMC()), Stage(1.0, HMC())], 2)] == [0.2, 0.4, 0.7, 1.0]
+
+
+def gaussian(x: Tensor) -> Tensor:
+    return -x.square().sum(dim=1) / 2
+
+
+def far(x: Tensor) -> Tensor:
+    return torch.where(x[:, 0] > 1000, gaussian(x), -torch.inf)
+
+
+def test_inference_mode_does_not_matter() -> None:
+    def run() -> sampling.LogNormaliser:
+        return sampling.log_normaliser(
+            gaussian, reference(2, 2.0), particles=100, generator=torch.Generator().manual_seed(0)
+        )
+
+    with torch.inference_mode():
+        inside = run()
+    assert inside[:5] == run()[:5]
+
+
+def test_a_narrow_target_is_reached() -> None:
+    seen: list[tuple[int, int]] = []
+    estimate = sampling.log_normaliser(
+        lambda x: -1e10 * x.square().sum(dim=1),
+        reference(2, 2.0),
+        particles=100,
+        generator=torch.Generator().manual_seed(0),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert estimate.lower < math.log(math.pi / 1e10) < estimate.upper
+    assert seen == sorted(seen)
+    assert seen[-1] == (1000, 1000)
+
+
+def test_a_path_always_advances_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < next_beta(0.0, torch.tensor([0.0, -1e300], dtype=torch.float64)) < 1e-200
+    assert next_beta(0.5, torch.tensor([0.0, -1e300], dtype=torch.float64)) == math.nextafter(0.5, 1)
+    monkeypatch.setattr(annealing, "MAX_STAGES", 3)
+    with pytest.raises(ValueError, match="too far"):
+        sampling.log_normaliser(
+            lambda x: -1e10 * x.square().sum(dim=1),
+            reference(2, 2.0),
+            particles=100,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+def test_the_ends_of_a_bracket_never_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    means = iter([(2.0, 0.1), (-1.0, 0.1)])
+    monkeypatch.setattr(normaliser, "_mean", lambda weights, by_group: next(means))
+    estimate = sampling.log_normaliser(
+        gaussian, reference(2, 2.0), particles=100, generator=torch.Generator().manual_seed(0)
+    )
+    # Forward 2 and reverse 1, in nats, each give or take four errors of 0.1.
+    assert (estimate.lower, estimate.upper) == pytest.approx((0.6, 2.4))
+
+
+@pytest.mark.parametrize(
+    ("word", "change"),
+    [
+        ("target gave shape", {"target": lambda x: -x.square().sum() / 2}),
+        ("Independent", {"reference": torch.distributions.Normal(torch.zeros(2), torch.ones(2))}),
+        ("support", {"target": far}),
+        ("samples", {"samples": torch.randn(20, 2, generator=torch.Generator().manual_seed(0))}),
+        ("Tempering", {"kernel": sampling.KERNELS["tempering"]()}),
+        ("in-place", {"target": lambda x: -x.sub_(1).square().sum(dim=1) / 2}),
+    ],
+)
+def test_mistakes_are_named(word: str, change: dict[str, object]) -> None:
+    given = {"target": gaussian, "reference": reference(2, 2.0), "particles": 1000, **change}
+    with pytest.raises((ValueError, RuntimeError), match=word):
+        sampling.log_normaliser(**given, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
 
 
 def test_refusals() -> None:

@@ -1,5 +1,8 @@
 """Resampling: indices in proportion to their weights, proposals in proportion to the target."""
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 import torch
 
@@ -64,3 +67,84 @@ def test_the_reference_draws_from_our_generator_alone() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Disturbed:
+    """A reference; while it draws, another thread draws from the global generator."""
+
+    def sample(self, shape: tuple[int]) -> torch.Tensor:
+        first = torch.randn(*shape, 1)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(torch.rand, 1).result()
+        return torch.cat([first, torch.randn(*shape, 1)], dim=1)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(value))
+
+
+def test_other_threads_do_not_disturb_a_draw() -> None:
+    drawn = draw_reference(Disturbed(), 5, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    expected = [torch.randn(5, 1, generator=generator) for _ in "ab"]
+    assert torch.equal(drawn, torch.cat(expected, dim=1))
+
+
+def test_threads_draw_from_their_own_generators() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return importance_resample(
+            Banana().log_prob, reference(2, 2.0), 50, proposals=5000, generator=generator
+        ).position
+
+    alone = [draw(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, [0, 1, 2, 3] * 25))
+    assert all(torch.equal(position, alone[k % 4]) for k, position in enumerate(together))
+
+
+class OwnDraws:
+    """A reference that draws by plain torch functions."""
+
+    def sample(self, shape: tuple[int]) -> torch.Tensor:
+        columns = [torch.randn(*shape), torch.rand(*shape), torch.randint(7, shape), torch.randint(3, 7, shape)]
+        return torch.stack([*columns, torch.randperm(*shape), torch.empty(*shape).exponential_()], dim=1)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(value))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        reference(3, 1.0),
+        torch.distributions.Dirichlet(torch.ones(3)),
+        torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+        torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(torch.ones(1)), reference(2, 1.0).expand((1,))
+        ),
+        OwnDraws(),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_any_reference_draws_as_it_would_from_a_global_generator_in_this_state(distribution: Any) -> None:
+    drawn = draw_reference(distribution, 20, torch.Generator().manual_seed(3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        assert torch.equal(drawn, distribution.sample((20,)))
+
+
+def test_a_target_may_change_its_argument(generator: torch.Generator) -> None:
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        x -= 1
+        return -x.square().sum(dim=1) / 2
+
+    drawn = importance_resample(shifted, reference(2, 2.0), 2000, proposals=20_000, generator=generator)
+    assert (drawn.position.mean(dim=0) - 1).abs().max() < 0.15
+
+
+def test_wrong_shapes_are_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="target gave shape"):
+        importance_resample(lambda x: -x.square().sum(), reference(2, 2.0), 5, proposals=50, generator=generator)
+    normal = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+    with pytest.raises(ValueError, match="Independent"):
+        importance_resample(lambda x: -x.square().sum(dim=1), normal, 5, proposals=50, generator=generator)

@@ -46,7 +46,7 @@ def test_the_loss_is_the_closed_form(off: float) -> None:
     assert loss == pytest.approx(FLOOR + S**2 * off**2 * (V + S**2), rel=0.01)
 
 
-def test_descent_finds_the_energy_of_data_against_the_decoder() -> None:
+def test_training_finds_the_energy_of_data_against_the_decoder() -> None:
     energy = Quadratic(0.0)
     optimizer = torch.optim.Adam(energy.parameters(), lr=0.05)
     parts = pair()

@@ -50,7 +50,7 @@ def test_the_last_good_model_is_kept(kind: str, recipe: Path, tmp_path: Path) ->
     newest = max((run.path / "checkpoints").iterdir())
     state = json.loads((newest / "state-0.json").read_text())["state"]
     rows = run.history()
-    assert state["iteration"] == rows[-1]["iteration"]  # of the last iteration that passed the guard
+    assert state["iteration"] == rows[-1]["iteration"]  # of the last iteration that passed the monitor
     assert run.events()[-1]["event"] == "diverged"
     model = vaebm.load(run.path)
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())

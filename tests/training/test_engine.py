@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vaebm.errors import InputError
-from vaebm.training.engine import Engine, fastest_device
+from vaebm.training.engine import Engine, fastest_device, threads
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "abacus", "", "cpu:x"])
@@ -25,8 +25,20 @@ def test_the_cpu_is_there(engine: Engine) -> None:
     assert (engine.rank, engine.world_size, engine.is_main) == (0, 1, True)
 
 
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(KeyError), threads(before + 1):
+        raise KeyError
+    with threads(None):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
+
+
 def test_one_process_has_the_whole_batch(engine: Engine) -> None:
-    assert [engine.share(n) for n in (1, 2, 7)] == [1, 2, 7]
+    assert [engine.per_process(n) for n in (1, 2, 7)] == [1, 2, 7]
 
 
 def test_one_process_averages_nothing(engine: Engine) -> None:

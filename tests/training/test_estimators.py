@@ -253,7 +253,7 @@ def test_chains_go_on_where_the_buffer_left_them(
 
 
 @pytest.mark.parametrize("fix_codes", [False, True])
-def test_chains_that_cannot_start_are_told_to_the_guard(
+def test_chains_that_cannot_start_are_reported_as_stuck(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fix_codes: bool
 ) -> None:
     recipe, data, _, model, _ = trained

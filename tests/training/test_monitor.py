@@ -1,4 +1,4 @@
-"""The guard: what trips it, and in which words."""
+"""The divergence monitor: what stops a run, and that the reason is named."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ import pytest
 from vaebm.errors import Diverged
 from vaebm.training.monitor import DivergenceMonitor, DivergenceMonitorSettings
 
-TRIPS = {
-    "the loss is not finite": {"loss": math.nan},
-    "the gradient norm is not finite": {"loss": 1.0, "gradient_norm": math.inf},
-    "the energy gap between samples and data is 201 nats (limit 200)": {"loss": 1.0, "gap": 201.0},
-    "the energy gap between samples and data is -300 nats (limit 200)": {"loss": 1.0, "gap": -300.0},
-    "60% of the chains met values that are not finite": {"loss": 1.0, "stuck_fraction": 0.6},
+UNHEALTHY = {
+    "the loss": {"loss": math.nan},
+    "gradient norm": {"loss": 1.0, "gradient_norm": math.inf},
+    "201 nats": {"loss": 1.0, "gap": 201.0},
+    "-300 nats": {"loss": 1.0, "gap": -300.0},
+    "60% of the chains": {"loss": 1.0, "stuck_fraction": 0.6},
 }
 
 
-@pytest.mark.parametrize("sentence", TRIPS)
-def test_each_trip_says_where_and_why_and_what_to_do(sentence: str) -> None:
-    with pytest.raises(Diverged) as reason:
-        DivergenceMonitor(DivergenceMonitorSettings()).check("ratio, iteration 7", TRIPS[sentence])
-    assert str(reason.value) == (
-        f"training diverged in ratio, iteration 7: {sentence}. The last good model is kept; lower"
-        " energy_stage.learning_rate, or chain density_ratio and ratio_rounds instead of contrastive_divergence"
-    )
+@pytest.mark.parametrize("reason", UNHEALTHY)
+def test_each_reason_is_named_with_its_place_and_a_remedy(reason: str) -> None:
+    with pytest.raises(Diverged, match=rf"ratio, iteration 7.*{reason}.*energy_stage\.learning_rate"):
+        DivergenceMonitor(DivergenceMonitorSettings()).check("ratio, iteration 7", UNHEALTHY[reason])
 
 
 def test_a_healthy_run_passes() -> None:
@@ -39,15 +35,15 @@ def test_a_healthy_run_passes() -> None:
     monitor.check("ratio", {"gap": math.nan, "stuck_fraction": math.nan, "acceptance": math.nan})
 
 
-def test_chains_that_are_all_stuck_trip_it_whatever_the_limit() -> None:
+def test_chains_that_are_all_stuck_stop_it_whatever_the_limit() -> None:
     monitor = DivergenceMonitor(DivergenceMonitorSettings(stuck_fraction=1.0))
     monitor.check("divergence", {"stuck_fraction": 0.99})
     with pytest.raises(Diverged, match="100% of the chains"):
         monitor.check("divergence", {"stuck_fraction": 1.0})
 
 
-def tripped_after(monitor: DivergenceMonitor, excess: float) -> int:
-    """The iteration at which an excess, seen again and again, trips it; 0 for never."""
+def stopped_after(monitor: DivergenceMonitor, excess: float) -> int:
+    """The iteration at which an excess, seen again and again, stops training; 0 for never."""
     for iteration in range(1, 10_000):
         try:
             monitor.check("ratio", {"ratio_excess": excess})
@@ -56,9 +52,8 @@ def tripped_after(monitor: DivergenceMonitor, excess: float) -> int:
     return 0
 
 
-def test_a_logistic_loss_in_words() -> None:
-    sentence = r"the logistic loss stayed 0\.53 nats above log 4, worse than no energy\. The last good model"
-    with pytest.raises(Diverged, match=sentence):
+def test_a_logistic_loss_is_named() -> None:
+    with pytest.raises(Diverged, match=r"logistic loss.*0\.53 nats"):
         DivergenceMonitor(DivergenceMonitorSettings(window=1)).check("ratio", {"ratio_excess": 0.53})
 
 
@@ -67,26 +62,26 @@ def test_a_logistic_loss_has_to_stay_above_for_a_window() -> None:
     for excess, window in [(1.0, 50), (5.0, 50), (0.6, 10)]:
         monitor = DivergenceMonitor(DivergenceMonitorSettings(window=window))
         expected = next(t for t in range(1, 10_000) if excess * (1 - (1 - 1 / window) ** t) > 0.5)
-        assert tripped_after(monitor, excess) == expected
-    assert tripped_after(DivergenceMonitor(DivergenceMonitorSettings()), 0.49) == 0
+        assert stopped_after(monitor, excess) == expected
+    assert stopped_after(DivergenceMonitor(DivergenceMonitorSettings()), 0.49) == 0
 
 
-def test_a_resumed_guard_goes_on() -> None:
+def test_a_resumed_monitor_goes_on() -> None:
     first = DivergenceMonitor(DivergenceMonitorSettings())
     for _ in range(20):
         first.check("ratio", {"ratio_excess": 1.0})
     second = DivergenceMonitor(DivergenceMonitorSettings())
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert (
-        tripped_after(second, 1.0)
-        == tripped_after(first, 1.0)
-        < tripped_after(DivergenceMonitor(DivergenceMonitorSettings()), 1.0)
+        stopped_after(second, 1.0)
+        == stopped_after(first, 1.0)
+        < stopped_after(DivergenceMonitor(DivergenceMonitorSettings()), 1.0)
     )
 
 
-def test_a_stage_is_not_judged_by_the_one_before() -> None:
+def test_a_stage_forgets_the_one_before() -> None:
     monitor = DivergenceMonitor(DivergenceMonitorSettings())
     for _ in range(500):
         monitor.check("ratio", {"ratio_excess": -1.38})  # told apart perfectly
     monitor.begin_stage()
-    assert tripped_after(monitor, 1.0) == tripped_after(DivergenceMonitor(DivergenceMonitorSettings()), 1.0)
+    assert stopped_after(monitor, 1.0) == stopped_after(DivergenceMonitor(DivergenceMonitorSettings()), 1.0)

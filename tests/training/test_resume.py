@@ -108,10 +108,11 @@ def test_the_seed_decides(points: Path, tmp_path: Path) -> None:
     assert weights(first.path) != weights(second.path)
 
 
-def test_training_leaves_the_global_generator_alone(points: Path, tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    train(points, tmp_path / "run", device="cpu")
+def test_training_leaves_the_process_as_it_was(points: Path, tmp_path: Path) -> None:
+    before, count = torch.get_rng_state(), torch.get_num_threads()
+    train(points, tmp_path / "run", device="cpu", overrides=[f"threads={count + 1}"])
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == count
 
 
 def test_killed_before_the_first_checkpoint(points: Path, tmp_path: Path) -> None:

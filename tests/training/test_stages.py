@@ -70,6 +70,6 @@ def test_metrics_tell_every_stage_in_order(points: Path, tmp_path: Path, stages:
 @pytest.mark.parametrize("stage", ["vae_stage", "energy_stage"])
 def test_more_processes_than_rows_are_refused(stage: str, points: Path, engine: Engine) -> None:
     engine.world_size = 2
-    assert engine.share(5) == 2
+    assert engine.per_process(5) == 2
     with pytest.raises(ValueError, match="batch_size=1 is less than the 2 processes: raise it"):
-        engine.share(1)
+        engine.per_process(1)

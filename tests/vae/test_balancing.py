@@ -9,7 +9,7 @@ import torch
 
 from vaebm.distributions.likelihood import GaussianSettings
 from vaebm.experiment.recipe import load_recipe
-from vaebm.experiment.train import build_model, build_stages
+from vaebm.experiment.train import build_model
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
@@ -67,7 +67,7 @@ def test_it_lasts_as_long_as_the_warm_up(tmp_path: Path, balancing: bool, monkey
     )
     data, engine = recipe.data.load(), Engine("cpu", 0, None, tmp_path)
     training = Training(build_model(recipe, data, engine.device), data.train, engine, silent(), 0)
-    stage = build_stages(training, recipe)[0]
+    stage = recipe.training_settings().stages(training)[0]
     used: list[bool] = []
 
     def watched(*arguments: object, balanced: bool) -> object:

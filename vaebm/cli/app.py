@@ -20,6 +20,7 @@ from vaebm.cli.data import data
 from vaebm.cli.evaluate import ListsMeasurements, evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
+from vaebm.cli.memory import keep_freed_memory
 from vaebm.cli.recipes import recipes
 from vaebm.cli.report import report
 from vaebm.cli.sample import sample
@@ -60,6 +61,8 @@ def overview(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; `arguments` are those of the process unless given."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process is the command's own
+        keep_freed_memory()
     command = typer.main.get_command(app)
     try:
         with _leaving_when_asked(), command.make_context("vaebm", words) as context:

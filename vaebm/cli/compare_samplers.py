@@ -62,7 +62,7 @@ def compare_samplers(
     from vaebm.comparison.run import compare_samplers as compare
     from vaebm.experiment.run_directory import Run
     from vaebm.progress import on_terminal
-    from vaebm.report.samplers import write_samplers_page
+    from vaebm.report.sampler_page import write_samplers_page
 
     names = None if only is None else [word.strip() for word in only.split(",") if word.strip()]
     with writing_to(Path(name) if out is None else out):
@@ -84,7 +84,7 @@ def compare_samplers(
         return
     from rich.console import Console
 
-    from vaebm.report.sampler_rows import samplers_table
+    from vaebm.report.sampler_table import samplers_table
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else COLUMNS_OF_A_FILE)
     console.print(samplers_table(comparison.rows))

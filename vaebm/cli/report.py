@@ -1,4 +1,4 @@
-"""`vaebm report`: the story of a run in one HTML file."""
+"""`vaebm report`: a run in one HTML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vaebm.cli.words import Device, Overrides, Quiet, RunName, no_overrides
 
 
 def report(run: RunName, overrides: Overrides = None, device: Device = None, quiet: Quiet = False) -> None:
-    """Write the story of a run, with its pictures and measurements, into RUN/report.html, and print where it is."""
+    """Write a page about a run, with its samples and measurements, into RUN/report.html, and print where it is."""
     name = no_overrides(run, overrides, "a report tells what the run did, by the recipe that it keeps")
     from vaebm.experiment.run_directory import Run
     from vaebm.progress import on_terminal

@@ -26,9 +26,14 @@ def sample(
     ],
     overrides: Overrides = None,
     subject: Annotated[
-        Literal["vaebm", "vae", "vae_mixture"],
-        typer.Option(help="Whose samples: with the energy, or without it and z from the prior or from the mixture."),
-    ] = "vaebm",
+        str | None,
+        typer.Option(
+            metavar="vaebm|vae|vae_mixture",
+            help="Whose samples: with the energy, or without it and z from the prior or from the mixture; the model's"
+            " own unless given.",
+            show_default=False,
+        ),
+    ] = None,
     show: Annotated[
         Literal["sample", "mean", "denoised"] | None,
         typer.Option(help="What of a sample is shown; what the recipe says unless given.", show_default=False),
@@ -36,6 +41,15 @@ def sample(
     seed: Annotated[
         int, typer.Option(metavar="S", parser=whole_number("--seed", 0), help="The same seed, the same samples.")
     ] = 0,
+    gradients: Annotated[
+        int | None,
+        typer.Option(
+            metavar="G",
+            parser=whole_number("--gradients", 2),
+            help="Bound on what a sample costs, in gradients of the model's density; the sampler's unless given.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -53,6 +67,7 @@ def sample(
             subject=subject,
             show=show,
             seed=seed,
+            gradients=gradients,
             overrides=values,
             device=device,
             progress=on_terminal(quiet),

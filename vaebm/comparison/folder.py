@@ -3,7 +3,7 @@
     samplers.json          a row a sampler, with advice on the recommended one
     samples/SAMPLER.npz    what each drew: `images` or `points`
     reference.json         mode probabilities of a model in the plane, which take long to compute
-    samplers.html          the page (see `report.samplers`)
+    samplers.html          the page (see `report.sampler_page`)
 
 Rows are kept if their protocol is the same: model, gradients, number of samples, the recipe's sampler and start, seed,
 device and version. Others are replaced.

@@ -22,7 +22,7 @@ from vaebm.comparison.kernel_candidate import kernel_candidates
 from vaebm.comparison.mixing import TestFunctions
 from vaebm.comparison.particles import ImportanceCandidate, SMCCandidate
 from vaebm.comparison.scorer import ImageScorer, ModeProbabilities, PointScorer, Scorer
-from vaebm.data import IMAGES, DataSet
+from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
 from vaebm.evaluation import Evaluation
 from vaebm.experiment.evaluate import evaluation_of
@@ -87,7 +87,7 @@ def compare_samplers(
             check_choice("sampler", name, known)
         evaluation = evaluation_of(run, recipe, data, model, None, progress)
         if n is None:
-            n = min(2 * evaluation.n, MAX_IMAGES) if data.modality is IMAGES else POINTS
+            n = {"image": min(2 * evaluation.n, MAX_IMAGES), "points": POINTS}[data.modality.name]
         if n < MIN_SAMPLES:
             raise InputError(f"{n} samples tell no sampler from another: give at least {MIN_SAMPLES}")
         protocol = _protocol(run, recipe, model, index(gradients), index(n), index(seed))

@@ -23,14 +23,25 @@ from vaebm.errors import InputError
 class Modality(ABC):
     """A kind of data.
 
-    `name` is its key in dictionaries, `noun` is one value, `axes` counts those of one value, and `pictured` says
-    whether values can be written as pictures: a PNG of many, or a folder of one each.
+    `name` is its key in dictionaries, `noun` is one value, `axes` counts those of one value, `limits` are the ends of
+    the model's range, None where values lie anywhere, and `pictured` says whether values can be written as pictures: a
+    PNG of many, or a folder of one each.
     """
 
     name: ClassVar[str]
     noun: ClassVar[str]
     axes: ClassVar[int]
+    limits: ClassVar[tuple[float, float] | None]
     pictured: ClassVar[bool]
+
+    def require(self, data_shape: Sequence[int], what: str, instead: str) -> None:
+        """Passes where values of this shape are of this modality.
+
+        Raises:
+            InputError: they are not: `what` needs them, and `instead` would do.
+        """
+        if modality_of(data_shape) is not self:
+            raise InputError(f"{what} needs {self.noun}s, but the data have shape {tuple(data_shape)}: use {instead}")
 
     @abstractmethod
     def to_user(self, x: Tensor) -> Tensor:
@@ -44,7 +55,7 @@ class Modality(ABC):
 class Images(Modality):
     """Images (C, H, W)."""
 
-    name, noun, axes, pictured = "image", "image", 3, True
+    name, noun, axes, limits, pictured = "image", "image", 3, (-1.0, 1.0), True
 
     def to_user(self, x: Tensor) -> Tensor:
         """To [0, 1]."""
@@ -62,7 +73,7 @@ class Images(Modality):
 class Points(Modality):
     """Points (dim,)."""
 
-    name, noun, axes, pictured = "points", "point", 1, False
+    name, noun, axes, limits, pictured = "points", "point", 1, None, False
 
     def to_user(self, x: Tensor) -> Tensor:
         """As they are."""

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
+from vaebm.errors import check_choice
 
 MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
 MAX_OFFSET = 4.0  # of log sigma from its base
@@ -230,6 +231,7 @@ class GaussianHead(LikelihoodHead):
 
     def __init__(self, scale: Literal["global", "pixel"], initial_scale: float, censored: bool) -> None:
         super().__init__()
+        check_choice("scale", scale, ("global", "pixel"))
         self.per_value = scale == "pixel"
         self.outputs_per_value = 2 if self.per_value else 1
         self.distribution = CensoredLikelihood if censored else GaussianLikelihood
@@ -280,11 +282,11 @@ class _Settings(BaseModel):
 class GaussianSettings(_Settings):
     """Gaussian values, unbounded."""
 
-    kind: Literal["gaussian"] = "gaussian"
+    kind: Literal["gaussian"] = Field("gaussian", description="the kind of p(x | z)")
     scale: Literal["global", "pixel"] = Field(
-        "global", description="one standard deviation for all pixels, or one for each pixel, predicted by the decoder"
+        "global", description="whether sigma is one number, or the decoder's for each value"
     )
-    initial_scale: float = Field(0.3, gt=0, description="the standard deviation before training")
+    initial_scale: float = Field(0.3, gt=0, description="sigma before training, in units of x")
 
     def build(self) -> LikelihoodHead:
         return GaussianHead(self.scale, self.initial_scale, censored=False)
@@ -293,11 +295,11 @@ class GaussianSettings(_Settings):
 class CensoredSettings(_Settings):
     """Gaussian values clamped to [-1, 1]: for images with saturated pixels."""
 
-    kind: Literal["censored"] = "censored"
+    kind: Literal["censored"] = Field("censored", description="the kind of p(x | z)")
     scale: Literal["global", "pixel"] = Field(
-        "pixel", description="one standard deviation for all pixels, or one for each pixel, predicted by the decoder"
+        "pixel", description="whether sigma is one number, or the decoder's for each value"
     )
-    initial_scale: float = Field(0.3, gt=0, description="the standard deviation before training")
+    initial_scale: float = Field(0.3, gt=0, description="sigma before training, in units of x")
 
     def build(self) -> LikelihoodHead:
         return GaussianHead(self.scale, self.initial_scale, censored=True)
@@ -306,7 +308,7 @@ class CensoredSettings(_Settings):
 class BernoulliSettings(_Settings):
     """Black or white."""
 
-    kind: Literal["bernoulli"] = "bernoulli"
+    kind: Literal["bernoulli"] = Field("bernoulli", description="the kind of p(x | z)")
 
     def build(self) -> LikelihoodHead:
         return BernoulliHead()
@@ -315,9 +317,9 @@ class BernoulliSettings(_Settings):
 class LogisticMixtureSettings(_Settings):
     """A mixture of discretised logistic distributions."""
 
-    kind: Literal["logistic_mixture"] = "logistic_mixture"
-    components: int = Field(5, ge=1, description="logistic distributions in the mixture of a pixel")
-    levels: int = Field(256, ge=2, description="values that a pixel can take")
+    kind: Literal["logistic_mixture"] = Field("logistic_mixture", description="the kind of p(x | z)")
+    components: int = Field(5, ge=1, description="logistics in the mixture of each value")
+    levels: int = Field(256, ge=2, description="steps from black to white")
 
     def build(self) -> LikelihoodHead:
         return LogisticMixtureHead(self.components, self.levels)

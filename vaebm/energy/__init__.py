@@ -16,6 +16,7 @@ from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
+from vaebm.energy.settings import EnergySettings
 from vaebm.energy.total import TotalEnergy
 
 DATA_ENERGIES.register(MLPEnergySettings)
@@ -33,6 +34,7 @@ __all__ = [
     "DataEnergySettings",
     "DecodedEnergy",
     "Energy",
+    "EnergySettings",
     "FlowEnergy",
     "FlowSettings",
     "JointEnergySettings",

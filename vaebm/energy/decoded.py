@@ -18,7 +18,10 @@ from vaebm.energy.base import DataEnergy, Energy
 
 
 class Decoder(Protocol):
-    """What gives p(x | z)."""
+    """What gives p(x | z); the first `code_dim` coordinates of z are the codes."""
+
+    code_dim: int
+    latent_dim: int
 
     def decode(self, z: Tensor) -> Likelihood:
         """p(x | z) of (B, latent_dim)."""

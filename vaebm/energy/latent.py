@@ -11,7 +11,7 @@ A correction is sampled by rejection: a code of the mixture is kept with probabi
 -softplus(`bound`) is a value that net cannot fall below, so that each sample is exact. About one code in 1 + e^bound is
 kept, and where codes of data are denser than that, the ratio saturates. It does so for some kinds of data more than
 for others, which would then be too few among the samples (of digits, by a quarter). mix' makes up for it: the mixture's
-components, weighed anew so that each has the share that it has among codes of data,
+components, weighed anew so that each has the fraction that it has of codes of data,
 
     pi'_k = (pi_k / Z_k) / sum_j (pi_j / Z_j)       Z_k = E_{z ~ N_k} exp(-net(z))
 """
@@ -35,7 +35,7 @@ from vaebm.nn.initialise import initialise
 from vaebm.nn.mlp import mlp
 
 MIN_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
-STRATA = 4  # a component's share then varies half as much as among independent draws
+STRATA = 4  # a component's fraction then varies half as much as among independent draws
 CODES_AT_ONCE = 8192
 
 

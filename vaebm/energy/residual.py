@@ -15,9 +15,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import IMAGES
 from vaebm.energy.base import DataEnergy, DataEnergySettings, linear_from_zero
-from vaebm.errors import InputError
 from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
@@ -41,7 +40,8 @@ class ResidualEnergy(DataEnergy):
 
     def of_x(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled = self.act(self.blocks(self.stem(x))).sum((2, 3), dtype=torch.float32)
+        pixels = self.act(self.blocks(self.stem(x)))
+        pooled = pixels.sum((2, 3), dtype=torch.promote_types(pixels.dtype, torch.float32))
         energy: Tensor = self.out(pooled)
         return energy.squeeze(1)
 
@@ -62,10 +62,7 @@ class ResidualEnergySettings(DataEnergySettings):
         return self
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
-        if modality_of(data_shape) is not IMAGES:
-            raise InputError(
-                f"energy.image.kind=residual needs images, but the data have shape {data_shape}: use kind=mlp"
-            )
+        IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)

@@ -8,6 +8,9 @@ of them both. Terms that read z alone belong to the latents' weight, those on x 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
 from vaebm.distributions.likelihood import GaussianLikelihood
@@ -24,8 +27,16 @@ def integrable(model: Model) -> bool:
     return model.vae.latent_dim <= 2 and model.vae.likelihood.reparameterised and not joint
 
 
-def plane_quadrature(model: Model, with_energy: bool) -> PlaneQuadrature:
+def plane_quadrature(
+    model: Model, with_energy: bool, log_prior: Callable[[Tensor], Tensor] | None = None, **grid: Any
+) -> PlaneQuadrature:
     """Quadrature of a model: its VAE, or the VAE with its energy.
+
+    Args:
+        model: on its device.
+        with_energy: whether the energy is part of it.
+        log_prior: of codes (K, latent_dim), to (K,), in place of the VAE's.
+        **grid: in place of what `PlaneQuadrature` takes by default.
 
     Raises:
         InputError: the model is not `integrable`.
@@ -45,12 +56,12 @@ def plane_quadrature(model: Model, with_energy: bool) -> PlaneQuadrature:
 
     def log_latent_weight(z: Tensor) -> Tensor:
         z = z.to(device)
-        log_prior = vae.log_prior(z)
-        return (log_prior - sum(term(None, z) for term in of_codes) if with_energy else log_prior).cpu()
+        log_weight = (log_prior or vae.log_prior)(z)
+        return (log_weight - sum(term(None, z) for term in of_codes) if with_energy else log_weight).cpu()
 
     def energy_of_data(x: Tensor) -> Tensor:
         of_x: Tensor = energy.on_data(x.to(device), None)
         return of_x.cpu()
 
     tilts = with_energy and energy.reads_x
-    return PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, energy_of_data if tilts else None)
+    return PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, energy_of_data if tilts else None, **grid)

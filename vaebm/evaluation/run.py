@@ -16,7 +16,7 @@ that of the same name, subject, features and show.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
+from vaebm.evaluation.energies import energies_of_data, energies_of_draws
 from vaebm.evaluation.feature_space import AnyClassifier, FeatureSpace, some_of
 from vaebm.evaluation.image_statistics import has_classes
 from vaebm.evaluation.metric import METRICS, ROWS_AT_ONCE, Given, Metric, is_shown, on_features
@@ -34,13 +35,14 @@ from vaebm.evaluation.stored_draws import StoredDraws, stored_rows
 from vaebm.metrics.measurement import Measurement
 from vaebm.metrics.stacked_classifier import is_stacked
 from vaebm.models import Model, NoiseSpaceModel, Show
-from vaebm.models.draws import Batches
+from vaebm.models.base import Batches
 from vaebm.progress import Progress
 from vaebm.wording import did_you_mean
 
 FLOORS = ("held_out", "truth")
 MAX_DRAW = 10_000
 TIMED_DRAWS = 1_000
+STORED_SHOWS: tuple[Show, ...] = ("sample", "mean")
 
 
 class Wanted(NamedTuple):
@@ -174,9 +176,7 @@ class Evaluation:
             InputError: an unknown name or subject, or none.
         """
         if (names is not None and not names) or (subjects is not None and not subjects):
-            raise InputError(
-                "nothing is named to measure: name a measurement, or leave out the choice for all"
-            )
+            raise InputError("nothing is named to measure: name a measurement, or leave out the choice for all")
         for name in names or ():
             if name not in self.names:
                 raise InputError(f"there is no measurement {name!r} for these data: {did_you_mean(name, self.names)}")
@@ -218,38 +218,45 @@ class Evaluation:
         return [m.with_subject(subject) for m in found]
 
     def samples(
-        self, subject: str, shows: Sequence[Show | None] = ()
+        self, subject: str, shows: Sequence[Show | None] = (), few: int | None = None
     ) -> tuple[dict[Show | None, Tensor], float | None]:
-        """Samples (n, *data_shape), on the CPU, by how they are presented, also stored; and seconds for a thousand.
+        """Samples (n, *data_shape), on the CPU, by how they are presented; and seconds for a thousand.
 
-        The seconds are of the drawing and of what the first of the evaluation's shows makes of it. Of held-out data it
-        is what is stored, (k, *data_shape).
+        Some of them are stored, with their pixel noise and as means, whatever is measured, and with their energies. The
+        seconds are of the drawing and of what the first of the evaluation's shows makes of it. Of held-out data it is
+        what is stored, (k, *data_shape). With `few`, only so many are drawn, for pictures alone.
         """
         asked = [*self.shows, *(show for show in shows if show is not None)]
         presented = list(dict.fromkeys(self._presented(subject, show) for show in asked))
-        seconds, about = None, {"seed": self.seed}
         if subject in FLOORS:
-            rows = stored_rows(len(self.data.test), self.data.shape)
-            shown: dict[Show | None, Tensor] = {None: self.data.test.batch(rows).x}
-            self.stored.save(subject, shown, **about)
-            return shown, None
+            x = self.data.test.batch(stored_rows(len(self.data.test), self.data.shape)).x
+            self.stored.save(subject, {None: x}, energies_of_data(self.model, x, self.seed), seed=self.seed)
+            return {None: x}, None
         if subject == "reconstruction":
-            shown = self._reconstructions(presented)
-        else:
-            n = self.n * self.draws
-            about |= {"n": n, "draws": self.draws} | (self._drawing() if subject == self.own else {})
-            generator = torch.Generator(self.model.device).manual_seed(self.seed)
-            began = time.perf_counter()
-            kept = {"batches": self._batches(subject, n)} if isinstance(self.model, NoiseSpaceModel) else {}
-            eps = self.model.draw(n, generator, subject, self.progress, **kept)
-            shown = {}
-            for show in presented:
-                assert show is not None
-                shown[show] = self.model.render(eps, show, generator).cpu()
-                seconds = seconds or (time.perf_counter() - began) * TIMED_DRAWS / n
-        count = len(next(iter(shown.values())))
-        rows = stored_rows(count, self.data.shape)
-        self.stored.save(subject, {show: x[rows] for show, x in shown.items()}, **about)
+            rows = stored_rows(len(self.data.test), self.data.shape)[:few]
+            batches = self.data.test.chunks(ROWS_AT_ONCE) if few is None else [self.data.test.batch(rows).x]
+            shown = self._reconstructions(list(dict.fromkeys([*presented, *self._stored_shows(subject)])), batches)
+            kept = {show: x[rows] if few is None else x for show, x in shown.items()}
+            self.stored.save(subject, kept, seed=self.seed, n=len(shown[presented[0]]))
+            return {show: shown[show] for show in presented}, None
+        n, seconds = few or self.n * self.draws, None
+        generator, own = (torch.Generator(self.model.device).manual_seed(self.seed) for _ in range(2))
+        goes_on = few is None and isinstance(self.model, NoiseSpaceModel)
+        kept_batches = {"batches": self._batches(subject, n)} if goes_on else {}
+        began = time.perf_counter()
+        eps = self.model.draw(n, generator, subject, self.progress, **kept_batches)
+        shown = {}
+        for show in presented:
+            assert show is not None
+            shown[show] = self.model.render(eps, show, generator).cpu()
+            seconds = seconds or (time.perf_counter() - began) * TIMED_DRAWS / n
+        rows = stored_rows(n, self.data.shape)
+        kept = {show: x[rows] for show, x in shown.items()}
+        kept |= {
+            show: self.model.render(eps[rows], show, own) for show in self._stored_shows(subject) if show not in kept
+        }
+        about = {"seed": self.seed, "n": n} | (self._drawing() if subject == self.own else {})
+        self.stored.save(subject, kept, energies_of_draws(self.model, eps[rows]), **about)
         return shown, seconds
 
     def discard(self, subject: str) -> None:
@@ -292,18 +299,27 @@ class Evaluation:
             return [self.data.test.batch(held_out).x]
         return [x[held_out]] if subject == "reconstruction" else list(x[: n * self.draws].split(n))
 
+    def _stored_shows(self, subject: str) -> list[Show]:
+        """What is stored of samples, whatever is measured of them."""
+        own = self.model.show_of(subject)
+        return (
+            [own, *(show for show in STORED_SHOWS if show != own)] if isinstance(self.model, NoiseSpaceModel) else [own]
+        )
+
     def _presented(self, subject: str, show: Show | None) -> Show | None:
         """What is made of samples for a show: without an energy, `denoised` is the mean."""
         return None if show is None or subject in FLOORS else self.model.show_of(subject, show)
 
     @torch.no_grad()
-    def _reconstructions(self, presented: Sequence[Show | None]) -> dict[Show | None, Tensor]:
-        """Of all held-out data."""
+    def _reconstructions(
+        self, presented: Sequence[Show | None], batches: Iterable[Tensor]
+    ) -> dict[Show | None, Tensor]:
+        """Of batches of held-out data."""
         assert isinstance(self.model, NoiseSpaceModel)
         # Pixel noise has a generator of its own, so that codes are the same whatever is shown of them.
         codes, noise = (torch.Generator(self.model.device).manual_seed(self.seed + i) for i in range(2))
         shown: dict[Show | None, list[Tensor]] = {show: [] for show in presented}
-        for x in self.data.test.chunks(ROWS_AT_ONCE):
+        for x in batches:
             likelihood = self.model.vae.reconstruct(x.to(self.model.device), codes)[1]
             for show, parts in shown.items():
                 parts.append((likelihood.sample(noise) if show == "sample" else likelihood.center).cpu())

@@ -1,6 +1,6 @@
 """Stored draws: samples that were measured, kept so that the pictures of a report are those samples.
 
-    FOLDER/SUBJECT.safetensors    a tensor for each show: images (n, C, H, W) uint8, points (n, dim) float32;
+    FOLDER/SUBJECT.safetensors    a tensor for each show: images (n, C, H, W) uint8, points (n, dim) float32; energies;
                                   in the metadata, as JSON: model_sha256, shows, seed, samples measured, sampler, ...
 
 Of many samples a random choice is kept, the same rows for every subject drawn in that number, in a random order: any
@@ -15,17 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from vaebm.data.transforms import to_model, to_uint8
-from vaebm.files import write_atomically
+from vaebm.evaluation.records import load_record, packed, save_record, unpacked
 
 MAX_POINTS, MAX_IMAGES, MIN_IMAGES = 10_000, 2_000, 64
 MAX_VALUES = 1 << 24  # of all images of a subject and show, 16 MB
 ALL_SHOWS = "data"  # the name of what looks the same however samples are shown: held-out data
+ENERGIES = "energies"
 CHOICE_SEED = 0
 
 
@@ -48,32 +46,38 @@ class StoredDraws:
     def __init__(self, folder: Path, model_sha256: str) -> None:
         self.folder, self.model_sha256 = folder, model_sha256
 
-    def save(self, subject: str, shown: Mapping[Any, Tensor], **about: Any) -> None:
+    def save(self, subject: str, shown: Mapping[Any, Tensor], energies: Tensor | None = None, **about: Any) -> None:
         """Keeps rows (k, *data_shape) in the model's range, by show (None for held-out data), in place of others.
 
         Shows that are kept already stay where they are of the same draw, which `about` tells.
+
+        Args:
+            subject: whose.
+            shown: by show.
+            energies: of the rows, (k,), less what the base carries (evaluation/energies.py).
+            **about: what the draw depends on; anything that JSON can say.
         """
-        about = json.loads(json.dumps({"model_sha256": self.model_sha256, **about}))
-        old, kept = self._read(subject)
-        tensors = kept if old == about else {}
-        for show, x in shown.items():
-            values = to_uint8(x) if x.ndim == 4 else x.float()
-            tensors[show or ALL_SHOWS] = values.detach().cpu().contiguous()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = safetensors.torch.save(tensors, {"about": json.dumps(about, sort_keys=True)})
-        write_atomically(self._path(subject), content)
+        known = json.loads(json.dumps({"model_sha256": self.model_sha256, **about}))
+        tensors, old = self._read(subject)
+        tensors = tensors if old == known else {}
+        tensors |= {show or ALL_SHOWS: packed(x) for show, x in shown.items()}
+        if energies is not None:
+            tensors[ENERGIES] = energies
+        save_record(self._path(subject), self.model_sha256, tensors, about)
 
     def load(self, subject: str, show: str | None = None, n: int | None = None) -> Tensor | None:
         """The first n rows, or as many as there are, (k, *data_shape) in the model's range; None without any."""
-        tensors = self._read(subject)[1]
+        tensors = self._read(subject)[0]
         found = tensors.get(show or ALL_SHOWS, tensors.get(ALL_SHOWS))
-        if found is None:
-            return None
-        return to_model(found[:n]) if found.dtype == torch.uint8 else found[:n]
+        return None if found is None else unpacked(found[:n])
+
+    def energies(self, subject: str) -> Tensor | None:
+        """(k,) of the rows, in nats; None where there is no energy beyond the base."""
+        return self._read(subject)[0].get(ENERGIES)
 
     def about(self, subject: str) -> dict[str, Any]:
         """What `save` was told of the draw: its seed, sampler, ...; empty where there is none."""
-        return self._read(subject)[0]
+        return self._read(subject)[1]
 
     def subjects(self) -> list[str]:
         """Of whom there are draws."""
@@ -83,13 +87,5 @@ class StoredDraws:
     def _path(self, subject: str) -> Path:
         return self.folder / f"{subject}.safetensors"
 
-    def _read(self, subject: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        try:
-            with safetensors.safe_open(self._path(subject), framework="pt") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["about"])
-                if about["model_sha256"] != self.model_sha256:
-                    return {}, {}
-                names = file.keys()
-                return about, {name: file.get_tensor(name) for name in names}
-        except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError):
-            return {}, {}
+    def _read(self, subject: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return load_record(self._path(subject), self.model_sha256) or ({}, {})

@@ -77,29 +77,6 @@ def evaluation_of(
     )
 
 
-def draws_of(
-    run: Run, subjects: Sequence[str], *, device: str | None = None, progress: Progress | None = None
-) -> StoredDraws:
-    """The samples of a run that were measured, for pictures; of subjects that were not, they are drawn and stored.
-
-    Args:
-        run: with a model.
-        subjects: "held_out" or "truth", "reconstruction", or of the model's; its "start" too.
-        device: where the model runs.
-        progress: told of what takes long.
-    """
-    stored, recipe = stored_draws(run), run.recipe
-    missing = [subject for subject in subjects if stored.load(subject, recipe.show) is None]
-    if missing:
-        with threads(recipe.threads):
-            model = run.model(device)
-            evaluation = evaluation_of(run, recipe, run.data(), model, None, progress or silent())
-            for subject in missing:
-                evaluation.samples(subject)
-                evaluation.discard(subject)
-    return stored
-
-
 def stored_draws(run: Run) -> StoredDraws:
     """The samples of a run that were measured last."""
     return StoredDraws(run.path / "samples" / "draws", sha256(run.path / "model" / "model.safetensors"))

@@ -4,9 +4,9 @@ recipe.yaml           resolved, complete
 metrics.jsonl         figures and events, a JSON object a line
 checkpoints/          what a resume needs
 model/                config.json, model.safetensors
-samples/              pictures
+samples/              pictures, stored draws, and what else the page shows of the model
 measurements.json     a list of measurements
-report.html           the story
+report.html           the page about it
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import nn
 
@@ -54,15 +55,21 @@ class Run:
         self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path, parts: Mapping[str, nn.Module] | None = None) -> Run:
-        """The run in a directory.
+    def open(cls, path: str | Path | Run, parts: Mapping[str, nn.Module] | None = None) -> Run:
+        """The run in a directory, or whose model is in it; a run that is open already is given back.
 
         Raises:
             InputError: there is none, or its recipe is damaged.
         """
-        path = Path(path)
+        if isinstance(path, Run):
+            return path
+        path = Path(path).expanduser()
         if not path.is_dir():
             raise InputError(f"there is no run {path}: train one with `vaebm train digits --out {path}`")
+        if (path / CONFIG).is_file() and not (path / RECIPE).is_file():
+            if not (path.parent / RECIPE).is_file():
+                raise InputError(f"{path} is a model without a run: load it with vaebm.load, or name a run")
+            path = path.parent
         if not (path / RECIPE).is_file():
             raise InputError(f"{path} is no run, it has no {RECIPE}: name a directory that `vaebm train` made")
         try:
@@ -122,7 +129,7 @@ class Run:
             self._data = self.recipe.data.load()
         return self._data
 
-    def model(self, device: str | None = None) -> Model:
+    def model(self, device: str | torch.device | None = None) -> Model:
         """The trained model.
 
         Raises:
@@ -205,7 +212,7 @@ class Run:
         return rows
 
 
-def load(path: str | Path, device: str | None = None, **parts: nn.Module) -> Model:
+def load(path: str | Path, device: str | torch.device | None = None, **parts: nn.Module) -> Model:
     """The trained model of a run, or of the folder `model` in one.
 
     Raises:

@@ -17,67 +17,85 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.data import Modality
-from vaebm.errors import InputError
+from vaebm.data import Modality, modality_of
+from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.unfinished import Unfinished, request_of
-from vaebm.models import Model, Show
-from vaebm.progress import Progress, silent
-
-MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
+from vaebm.models import SHOWS, Model, Show
+from vaebm.models.inputs import whole_number
+from vaebm.progress import Progress
 
 
 def draw_samples(
     model: Model,
     n: int,
-    subject: str,
+    subject: str | None,
     show: Show | None,
     seed: int,
-    progress: Progress,
+    progress: Progress | None,
     batches: Unfinished | None = None,
 ) -> Tensor:
-    """n samples of a subject in the model's range, (n, *data_shape); the show is the model's unless given.
+    """n samples of a subject in the model's range, (n, *data_shape); subject and show are the model's unless given.
 
     Batches of chains are kept in `batches` as they end, and those that it holds already are not run again.
+
+    Raises:
+        InputError: there is no such subject or show.
     """
+    subject = model.check_subject(subject)
+    if show is not None:
+        check_choice("show", show, SHOWS)
     generator = torch.Generator(model.device).manual_seed(seed)
-    more = {} if batches is None else {"batches": batches}
-    draws = model.draw(n, generator, subject, progress, **more)
+    draws = model.draw(n, generator, subject, progress, batches)
     rendered: Tensor = model.render(draws, model.show_of(subject, show), generator)
     return rendered
 
 
 def write_samples(
-    run: Run,
+    run: Run | str | Path,
     n: int,
-    out: Path,
+    out: str | Path,
     *,
-    subject: str = "vaebm",
+    subject: str | None = None,
     show: Show | None = None,
     seed: int = 0,
+    gradients: int | None = None,
     overrides: Sequence[str] = (),
-    device: str | None = None,
+    device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Exactly n samples into `out`; returns where they are.
 
     After Ctrl-C nothing is at `out`, but what was finished is kept beside it: the same call goes on.
 
+    Args:
+        run: a run, or its directory.
+        n: how many.
+        out: FILE.npz, FILE.png, or a folder.
+        subject: whose samples; the model's own unless given.
+        show: what of a sample is shown; what the recipe says unless given.
+        seed: the same seed gives the same samples.
+        gradients: bound on what a sample costs, in gradients of the model's density, warm-up included.
+        overrides: `key=value` of what sampling may change.
+        device: where the model is.
+        progress: told of what takes long, and of what it will cost.
+
     Raises:
-        InputError: `out` cannot be made, is a folder with other files in it, or does not suit the data.
+        InputError: `out` cannot be made, is a folder with other files in it, or does not suit the data; there is no
+            such run, subject or show.
     """
-    if n < 1:
-        raise InputError(f"n={n}: ask for at least one sample")
-    modality = run.data().modality
-    _check_target(out, modality)
+    n, seed = whole_number("n", n, low=1), whole_number("seed", seed)
+    run, out = Run.open(run), Path(out).expanduser()
+    if gradients is not None:
+        overrides = [*overrides, f"sampler.gradients={whole_number('gradients', gradients, low=2)}"]
+    settings = run.with_overrides(overrides).model_settings()
     model = run.model(device)
-    model.update_settings(run.with_overrides(overrides).model_settings())
+    modality = modality_of(model.data_shape)
+    _check_target(out, modality)
+    model.update_settings(settings)
     unfinished = Unfinished(out, request_of(run, model, n, seed))
-    x = draw_samples(
-        model, n, subject=subject, show=show, seed=seed, progress=progress or silent(), batches=unfinished
-    ).cpu()
-    arrays = modality.arrays(x)
-    if out.suffix == ".npz":
+    arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
+    if _ending(out) == ".npz":
         _write_npz(out, **arrays)
     else:
         write_images(arrays["images"], out)
@@ -92,7 +110,7 @@ def write_images(images: np.ndarray, out: Path) -> None:
     def picture(pixels: np.ndarray) -> Image.Image:
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    if out.suffix == ".png":
+    if _ending(out) == ".png":
         draft = out.with_name(f".{out.name}")
         picture(grid(images)).save(draft, format="png")
         draft.replace(out)
@@ -122,10 +140,14 @@ def _write_npz(out: Path, **arrays: np.ndarray) -> None:
     draft.replace(out)
 
 
+def _ending(out: Path) -> str:
+    return out.suffix.lower()
+
+
 def _check_target(out: Path, modality: Modality) -> None:
-    if not modality.pictured and out.suffix != ".npz":
+    if not modality.pictured and _ending(out) != ".npz":
         raise InputError(f"{out}: {modality.noun}s go into an .npz file, as in --out {out.with_suffix('.npz')}")
-    if out.suffix in (".npz", ".png"):
+    if _ending(out) in (".npz", ".png"):
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")
         out.parent.mkdir(parents=True, exist_ok=True)

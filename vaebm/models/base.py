@@ -1,7 +1,7 @@
 """What a model is to the rest: a density to evaluate, codes to read off, samples to draw.
 
     class ToyModel(Model):           one file: the module, its settings with `kind` and `build`
-    MODELS["toy"] = ToySettings      one line (models/saved.py): recipes, folders, sampling and measuring find it
+    MODELS.register(ToySettings)     one line (models/saved.py): recipes, folders, sampling and measuring find it
 
 A model is made of modules; settings make the modules. Settings travel with the weights in config.json, so that a saved
 model is built again from its folder alone.
@@ -10,20 +10,32 @@ model is built again from its folder alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from vaebm.data.modality import modality_of
-from vaebm.errors import InputError, check_choice
+from vaebm.errors import check_choice
 from vaebm.models.inputs import whole_number
 from vaebm.models.saved import Saved
 from vaebm.progress import Progress
 
 Show = Literal["sample", "mean", "denoised"]
 SHOWS: tuple[Show, ...] = ("sample", "mean", "denoised")
+
+
+class Batches(Protocol):
+    """Keeps batches of chains as they end, so that a drawing that was stopped goes on."""
+
+    def load(self, generator: torch.Generator) -> list[Tensor]:
+        """Batches (rows, dim) that are done, in order; the generator is put where they left it."""
+        ...
+
+    def keep(self, index: int, eps: Tensor, generator: torch.Generator) -> None:
+        """Another batch."""
+        ...
 
 
 class ModelSettings(BaseModel, ABC):
@@ -33,7 +45,7 @@ class ModelSettings(BaseModel, ABC):
 
     changeable: ClassVar[frozenset[str]] = frozenset()  # names of what may change after training
 
-    kind: str
+    kind: str = Field(description="the model family")
 
     @abstractmethod
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> Model:
@@ -75,9 +87,17 @@ class Model(Saved, nn.Module, ABC):
 
     @abstractmethod
     def draw(
-        self, n: int, generator: torch.Generator, subject: str | None = None, progress: Progress | None = None
+        self,
+        n: int,
+        generator: torch.Generator,
+        subject: str | None = None,
+        progress: Progress | None = None,
+        batches: Batches | None = None,
     ) -> Tensor:
-        """What n samples of a subject are made of, (n, ...): rows that `render` turns into data."""
+        """What n samples of a subject are made of, (n, ...): rows that `render` turns into data.
+
+        A model that draws for long keeps what is done in `batches`, and goes on from what is there; others ignore it.
+        """
 
     @abstractmethod
     def render(self, draws: Tensor, show: Show, generator: torch.Generator) -> Tensor:
@@ -116,9 +136,7 @@ class Model(Saved, nn.Module, ABC):
         Raises:
             InputError: n is below 1, or the subject or the show does not exist.
         """
-        n, seed = whole_number("n", n), whole_number("seed", seed)
-        if n < 1:
-            raise InputError(f"n is {n}: ask for at least one sample")
+        n, seed = whole_number("n", n, low=1), whole_number("seed", seed)
         subject = self.check_subject(subject)
         if show is not None:
             check_choice("show", show, SHOWS)

@@ -22,10 +22,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from vaebm import sampling
@@ -33,75 +32,20 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import Likelihood
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import TotalEnergy
-from vaebm.errors import InputError
-from vaebm.models.base import Model, Show
-from vaebm.models.noise_space import AllNoise, FixedCodes, Moves, Noise, Target
+from vaebm.errors import InputError, check_choice
+from vaebm.models.base import SHOWS, Batches, Model, Show
+from vaebm.models.cost import expected_cost, gradients_per_chain
+from vaebm.models.draw_settings import DrawSettings
+from vaebm.models.inputs import rows, wants_graph, whole_number
+from vaebm.models.noise_space import TARGETS, AllNoise, FixedCodes, Moves, Noise
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
-from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.resampling import systematic_resample
-from vaebm.sampling.settings import settings_of
 from vaebm.vae import VAE
 
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
 MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
-
-
-class InitSettings(BaseModel):
-    """Where chains begin: at samples of the base, among which the energy may choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    importance_samples: int = Field(
-        1, ge=1, description="draws a chain among which the energy's weights choose; 1 takes them all"
-    )
-    noise_scale: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="standard deviation of the pixel noise at the start; 0 starts from the decoder's means",
-    )
-
-
-class DrawSettings(BaseModel):
-    """How samples are drawn; all of it may change after training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sampler: sampling.Sampler = Field(settings_of(Langevin)(), description="the kernel and how long its chains run")
-    latent_step_scale: float = Field(
-        1.0,
-        gt=0,
-        description="size of a chain's moves of the codes' noise, relative to those of the pixels' noise, as long as no"
-        " warm-up has learned a mass",
-    )
-    fix_codes: bool = Field(
-        False,
-        description="codes stay as the base draws them and chains move pixels alone: samples then follow the base's"
-        " codes and h(x | z) instead of h(x, z)",
-    )
-    init: InitSettings = Field(InitSettings(), description="where chains begin")
-    target: Target = Field(
-        "exact", description="the exact pull-back, or the released code's target, which drops a Jacobian"
-    )
-    show: Show = Field("sample", description="what of a sample is shown where nobody asks for another way")
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
-        "float32", description="of convolutions and products; auto is settled when a run is made, by its device"
-    )
-    compile: bool = Field(False, description="torch.compile for decoder and energy: a start-up cost for faster steps")
-
-
-class Batches(Protocol):
-    """Keeps batches of chains as they end, so that a drawing that was stopped goes on."""
-
-    def load(self, generator: torch.Generator) -> list[Tensor]:
-        """Batches (rows, dim) that are done, in order; the generator is put where they left it."""
-        ...
-
-    def keep(self, index: int, eps: Tensor, generator: torch.Generator) -> None:
-        """Another batch."""
-        ...
 
 
 class NoiseSpaceModel(Model):
@@ -126,8 +70,14 @@ class NoiseSpaceModel(Model):
         """T: (B, dim) to x (B, *data_shape) and z (B, latent_dim)."""
 
     def decode(self, eps: Tensor) -> Tensor:
-        """The x of `generate` alone."""
-        return self.generate(eps)[0]
+        """The x of `generate` alone; carries a graph only where `eps` asks for one.
+
+        Raises:
+            InputError: `eps` is not (B, dim).
+        """
+        eps = self._noise("eps", eps)
+        with torch.set_grad_enabled(wants_graph(eps)):
+            return self.generate(eps)[0]
 
     @abstractmethod
     def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
@@ -229,7 +179,7 @@ class NoiseSpaceModel(Model):
         """
         sampler = sampler or self.settings.sampler
         with self.frozen():
-            coordinates = self.moves.coordinates(eps)
+            coordinates = self.moves.coordinates(self._noise("eps", eps))
 
             def observe(step: int, state: sampling.ChainState, _: sampling.StepInfo) -> None:
                 if observer is not None:
@@ -258,14 +208,26 @@ class NoiseSpaceModel(Model):
         sampler: sampling.SamplerSettings | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Iterator[sampling.Chains]:
-        """The same for any number of positions, a batch after the other; `advance` is told of each step's rows."""
-        for part in eps.split(CHAINS_AT_ONCE):
+        """The same for any number of positions, a batch after the other.
 
-            def progress(_done: int, _steps: int, rows: int = len(part)) -> None:
-                if advance is not None:
-                    advance(rows)
+        `advance` is told of gradients as they are spent; a chain counts for `gradients_per_chain`.
+        """
+        cost = self.gradients_per_chain(sampler)
+        for part in eps.split(CHAINS_AT_ONCE):
+            told = 0
+
+            def progress(done: int, steps: int, gradients: int = len(part) * cost) -> None:
+                nonlocal told
+                spent = max(told, gradients * done // max(steps, 1))
+                if advance is not None and spent > told:
+                    advance(spent - told)
+                told = spent
 
             yield self.chains(part, generator, sampler, progress)
+
+    def gradients_per_chain(self, sampler: sampling.SamplerSettings | None = None) -> int:
+        """About how many gradients a chain costs, warm-up included; never more than `sampler.gradients`."""
+        return gradients_per_chain(sampler or self.settings.sampler, self.kernel(sampler))
 
     def draw(
         self,
@@ -287,28 +249,39 @@ class NoiseSpaceModel(Model):
         Raises:
             InputError: there is no such subject.
         """
-        subject, progress = self.check_subject(subject), progress or silent()
-        if subject == "vaebm":
-            return self._draw_chains(n, generator, progress, batches)
-        with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
-            if subject == "vae":
-                eps = self._standard(n, generator)
-            elif subject == "vae_mixture":
-                eps = self._with_codes(self.mixture.sample(n, generator), generator)
-            else:
-                eps = self.start(n, generator)
-            task.advance(n)
-        return eps
+        n, subject, told = whole_number("n", n, low=1), self.check_subject(subject), progress is not None
+        progress = progress or silent()
+        with torch.inference_mode(False):
+            if subject == "vaebm":
+                return self._draw_chains(n, generator, progress, batches, told)
+            with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
+                eps = self._exact[subject](n, generator)
+                task.advance(n)
+            return eps
 
-    def _draw_chains(self, n: int, generator: torch.Generator, progress: Progress, batches: Batches | None) -> Tensor:
-        sampler = self.settings.sampler
-        steps, start = sampler.steps + sampler.warmup, self.start(n, generator)
+    @property
+    def _exact(self) -> dict[str, Callable[[int, torch.Generator], Tensor]]:
+        """Draws of the subjects that need no chain."""
+        return {
+            "vae": self._standard,
+            "vae_mixture": lambda n, generator: self._with_codes(self.mixture.sample(n, generator), generator),
+            "start": self.start,
+        }
+
+    def _draw_chains(
+        self, n: int, generator: torch.Generator, progress: Progress, batches: Batches | None, told: bool
+    ) -> Tensor:
+        cost, start = self.gradients_per_chain(), self.start(n, generator)
         ended = [] if batches is None else batches.load(generator)
         before, all_batches = sum(map(len, ended)), math.ceil(n / CHAINS_AT_ONCE)
         if before:
             progress.say(f"{before:,} of {n:,} samples were drawn before the interruption; going on from there.")
+        if told and before < n:
+            with self.frozen():
+                first = self.moves.coordinates(start[before:][:CHAINS_AT_ONCE])
+                progress.say(expected_cost(n - before, self.settings.sampler, self.kernel(), first))
         stopped, acceptance = 0, 0.0
-        with progress.task(f"{n:,} samples of vaebm", n * steps, "chain steps", done=before * steps) as task:
+        with progress.task(f"{n:,} samples of vaebm", n * cost, "gradients", done=before * cost) as task:
             for chains in self.chains_in_batches(start[before:], generator, advance=task.advance):
                 stopped += int(chains.diverged.sum())
                 acceptance += float(chains.acceptance.sum()) / (n - before)
@@ -316,15 +289,21 @@ class NoiseSpaceModel(Model):
                 if batches is not None and len(ended) < all_batches:
                     batches.keep(len(ended) - 1, ended[-1], generator)
         if not self.kernel().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
-            progress.say(_too_large(sampler, stopped, n - before, acceptance))
+            progress.say(_too_large(self.settings.sampler, stopped, n - before, acceptance))
         return torch.cat(ended)
 
     # Rendering
 
     def render(self, draws: Tensor, show: Show, generator: torch.Generator) -> Tensor:
-        """Data (n, *data_shape), in the model's range, of noise (n, dim)."""
+        """Data (n, *data_shape), in the model's range, of noise (n, dim).
+
+        Raises:
+            InputError: there is no such show, or the noise is not (n, dim).
+        """
+        check_choice("show", show, SHOWS)
         with self.frozen():
-            return torch.cat([self._render(part, show, generator) for part in draws.split(CHAINS_AT_ONCE)])
+            parts = self._noise("draws", draws).split(CHAINS_AT_ONCE)
+            return torch.cat([self._render(part, show, generator) for part in parts])
 
     def _render(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
         eps_x, eps_z = self.noise.unpack(eps)
@@ -373,18 +352,25 @@ class NoiseSpaceModel(Model):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within: weights take no gradient and normalised ones are computed once. What chains run in."""
+        """Within: weights take no gradient and normalised ones are computed once. What chains run in.
+
+        Chains differentiate in noise, so an inference mode that the caller is in does not hold within.
+        """
         trainable = [p for p in self.parameters() if p.requires_grad]
         try:
             for p in trainable:
                 p.requires_grad_(False)
-            with folded(self):
+            with torch.inference_mode(False), folded(self):
                 yield
         finally:
             for p in trainable:
                 p.requires_grad_(True)
 
+    def _noise(self, name: str, eps: object) -> Tensor:
+        return rows(name, eps, self.noise.dim, next(self.parameters()))
+
     def _moves(self, settings: DrawSettings) -> Moves:
+        check_choice("target", settings.target, TARGETS)
         if settings.fix_codes:
             return FixedCodes(self, settings.target)
         return AllNoise(self, settings.target, settings.latent_step_scale)
@@ -409,5 +395,5 @@ def _too_large(sampler: sampling.SamplerSettings, stopped: int, n: int, acceptan
         if stopped
         else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
     )
-    kind = getattr(sampler, "kind", "sampler")
-    return f"The step size is too large for {kind}: {problem}. Lower sampler.step_size, or use sampler.kind=mala."
+    advice = "Lower sampler.step_size, or use sampler.kind=mala."
+    return f"The step size is too large for {sampler.kind}: {problem}. {advice}"

@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Protocol
 
 import torch
@@ -38,6 +39,7 @@ from vaebm.errors import InputError
 from vaebm.vae import VAE
 
 Target = Literal["exact", "release"]
+TARGETS: tuple[Target, ...] = ("exact", "release")
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,15 @@ class FixedCodes(Moves):
     def coordinates(self, eps: Tensor) -> Coordinates:
         model, codes, released = self.model, self.model.noise.latent_dim, self.target == "release"
         energy = model.energy_net.on_data
-        with torch.no_grad(), model.autocast():
-            likelihood, z = model.decode_noise(model.noise.unpack(eps)[1])
+
+        @cache
+        def decoded(copies: int) -> tuple[Likelihood, Tensor]:
+            """Of each chain's code, once for each of its replicas, where a kernel moves several (tempering)."""
+            with torch.no_grad(), model.autocast():
+                return model.decode_noise(eps[:, :codes].repeat_interleave(copies, dim=0))
 
         def target(flat: Tensor) -> Tensor:
+            likelihood, z = decoded(len(flat) // len(eps))
             eps_x = flat.unflatten(1, model.data_shape)
             with model.autocast():
                 value: Tensor = energy(likelihood.transport(eps_x), z)

@@ -8,34 +8,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
+from vaebm.registry import Registry
 from vaebm.wording import did_you_mean
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 2  # of config.json; 1 is that of version 0.1, whose settings had other names
 
 
-class Family(Protocol):
-    """The settings of a model family, as `ModelSettings` (models/base.py) has them."""
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Any:
-        """The settings that a tree of plain values describes."""
-        ...
-
-
-MODELS: dict[str, type[Family]] = {}
-"""Families by their `kind`: what recipes and config.json are read by."""
+MODELS: Registry[type[BaseModel]] = Registry("model family")
+"""Settings of families by their `kind`: what recipes and config.json are read by."""
 
 
 class Saved(ModelHubMixin):
@@ -43,6 +36,14 @@ class Saved(ModelHubMixin):
 
     settings: Any
     data_shape: tuple[int, ...]
+
+    def save_pretrained(self, save_directory: str | Path, **more: Any) -> str | None:
+        """Writes config.json and model.safetensors into a folder; `~` is the home directory.
+
+        Raises:
+            InputError: the model was put together by hand.
+        """
+        return super().save_pretrained(Path(save_directory).expanduser(), **more)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
@@ -101,7 +102,12 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
         folder = folder / "model"
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} is no saved model: {folder / name} is missing")
+            unfinished = (folder / "recipe.yaml").is_file()
+            raise InputError(
+                f"{folder} is a run without a model yet: finish it with `vaebm train {folder}`"
+                if unfinished
+                else f"{folder} is no saved model: {folder / name} is missing"
+            )
     device = checked_device(device)
     data_shape, settings = _read_config(folder / CONFIG)
     with torch.inference_mode(False):
@@ -109,7 +115,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
             weights = load_file(folder / WEIGHTS, device=str(device))
         except SafetensorError as damage:
             raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
-        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {})).to(device)
+        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {}))
+        model = model.to(device, next((value.dtype for value in weights.values() if value.is_floating_point()), None))
         try:
             model.load_state_dict(weights)
         except RuntimeError:

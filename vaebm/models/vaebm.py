@@ -23,8 +23,9 @@ from vaebm.distributions.likelihood import Likelihood
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import Energy, TotalEnergy
 from vaebm.errors import InputError
-from vaebm.models.draws import DrawSettings, NoiseSpaceModel
-from vaebm.models.inputs import code_tensor, data_tensor, same_length
+from vaebm.models.draw_settings import DrawSettings
+from vaebm.models.draws import NoiseSpaceModel
+from vaebm.models.inputs import code_tensor, data_tensor, same_length, wants_graph
 from vaebm.models.noise_space import Noise
 from vaebm.vae import VAE
 
@@ -55,6 +56,8 @@ class VAEBM(NoiseSpaceModel):
         super().__init__()
         self.vae = vae
         self.mixture = mixture or GaussianMixture.standard(1, vae.code_dim)
+        if isinstance(energy, Energy) and not isinstance(energy, TotalEnergy):
+            raise InputError('energy is one term: pass terms by name, such as {"image": term}')
         self.energy_net = energy if isinstance(energy, TotalEnergy) else TotalEnergy(energy)
         self.data_shape, self.noise_std = vae.data_shape, noise_std
         self._check_parts()
@@ -86,7 +89,7 @@ class VAEBM(NoiseSpaceModel):
             ValueError: a term reads what was left out.
         """
         x, z = self._inputs(x, z)
-        with torch.set_grad_enabled(_wants_graph(x, z)), self.autocast():
+        with torch.set_grad_enabled(wants_graph(x, z)), self.autocast():
             energy: Tensor = self.energy_net(x, z)
         return energy
 
@@ -102,7 +105,7 @@ class VAEBM(NoiseSpaceModel):
         data, codes = self._inputs(x, z)
         if data is None or codes is None:
             raise InputError("log_density is of pairs: pass x and z, for example z = model.encode(x)")
-        with torch.set_grad_enabled(_wants_graph(data, codes)), self.autocast():
+        with torch.set_grad_enabled(wants_graph(data, codes)), self.autocast():
             log_joint = self.vae.log_prior(codes) + self.likelihood(codes).log_prob(data)
             energy: Tensor = self.energy_net(data, codes)
         return log_joint - energy  # Eq. 3
@@ -129,9 +132,11 @@ class VAEBM(NoiseSpaceModel):
         Raises:
             InputError: a wrong shape, type or range.
         """
-        x = data_tensor(x, self.data_shape, next(self.parameters()))
-        with torch.set_grad_enabled(_wants_graph(x)), self.autocast():
-            return self.vae.encode(x)
+        data, _ = self._inputs(x, None)
+        if data is None:
+            raise InputError("encode is of data: pass x")
+        with torch.set_grad_enabled(wants_graph(data)), self.autocast():
+            return self.vae.encode(data)
 
     # The density, in noise space
 
@@ -179,7 +184,3 @@ class VAEBM(NoiseSpaceModel):
         codes = None if z is None else code_tensor(z, self.vae.latent_dim, like)
         same_length(data, codes)
         return data, codes
-
-
-def _wants_graph(*inputs: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs)

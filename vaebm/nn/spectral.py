@@ -42,7 +42,7 @@ class SpectralNorms(nn.Module):
         """The sum of the largest singular values, a scalar."""
         iterations = ITERATIONS if bool(self.started) else FIRST_ITERATIONS
         self.started.fill_(True)
-        total = torch.zeros((), device=self.started.device)
+        total = self.started.new_zeros((), dtype=torch.float32)
         for g, members in enumerate(self._groups):
             weights = torch.stack([self._layers[i].normalised_weight().flatten(1) for i in members])
             u = self.get_buffer(f"u{g}")

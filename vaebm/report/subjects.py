@@ -1,6 +1,6 @@
 """Subjects: whose samples are shown and measured, what people call them, and the colour that each keeps on every page.
 
-The order is that of the story: what is to be reached (held-out data, the truth), then the VAE, the same VAE with
+The order is that of a page: what is to be reached (held-out data, the truth), then the VAE, the same VAE with
 its codes drawn from a mixture, the VAE with its energy; last its reconstructions, which bound what the decoder can
 do. The colours are told apart with any common colour blindness, and in grey (Okabe & Ito 2008, the data in slate).
 """
@@ -36,6 +36,7 @@ SUBJECTS = {
         Subject("truth", "the truth", "truth", "the\ntruth", "#4b5563"),
         Subject("vae", "the VAE", "VAE", "\nVAE", "#e69f00"),
         Subject("vae_mixture", "the VAE with the code mixture", "VAE + code mixture", "VAE +\nmixture", "#009e73"),
+        Subject("start", "the start of the chains", "start of chains", "chains'\nstart", "#cc79a7"),
         Subject("vaebm", "the VAEBM", "VAEBM", "\nVAEBM", "#0072b2"),
         Subject("reconstruction", "the VAE's reconstructions", "reconstructions", "recon-\nstructed", "#9ca3af"),
     )
@@ -50,6 +51,6 @@ def subject(key: str) -> Subject:
 
 
 def in_order(keys: set[str]) -> list[str]:
-    """Keys in the order of the story, unknown ones last."""
+    """Keys in the order of a page, unknown ones last."""
     known = [key for key in SUBJECTS if key in keys]
     return known + sorted(keys - SUBJECTS.keys())

@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any
 from vaebm.evaluation.metric import is_shown, quantity
 from vaebm.evaluation.quantity import Quantity, decimals, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.subjects import in_order, subject
+from vaebm.report.subjects import FLOORS, in_order, subject
 from vaebm.report.verdict import verdict
+from vaebm.report.wording import SHOWN
+from vaebm.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
-SHOWN_AS = {
-    "sample": "shown with the pixel noise",
-    "mean": "shown as decoder means",
-    "denoised": "shown denoised, without an energy as decoder means",
-}
+NO_MODELS = (*FLOORS, "reconstruction")
 DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 
@@ -64,7 +62,7 @@ class Row:
     @property
     def best(self) -> str | None:
         """Of the models in the row, the one with the best number; None where there is nothing to choose."""
-        models = {key: m.value for key, m in self.measurements.items() if key in ("vae", "vae_mixture", "vaebm")}
+        models = {key: m.value for key, m in self.measurements.items() if key not in NO_MODELS}
         if self.measure.better not in ("lower", "higher") or len(set(models.values())) < 2:
             return None
         return (min if self.measure.better == "lower" else max)(models, key=lambda key: models[key])
@@ -147,11 +145,11 @@ def _settings_in_words(row: Row) -> list[str]:
         words.append("exact, by quadrature" + (f" with an error below {error:.1g} nats" if error else ""))
     shows = {s["show"] for s in settings if "show" in s}
     if shows and is_shown(row.measure.name):
-        words.append(SHOWN_AS.get(min(shows), min(shows)))
+        words.append(f"shown {SHOWN.get(min(shows), min(shows))}")
     if devices := {s["device"] for s in settings if "device" in s}:
         words.append(f"on {', '.join(sorted(devices))}")
         if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:
-            words[-1] += f" with {max(threads)} thread{'s' if max(threads) > 1 else ''}"
+            words[-1] += f" with {counted(max(threads), 'thread')}"
     if seeds := {s["seed"] for s in settings if "seed" in s}:
         words.append(f"seed {min(seeds)}")
     return words

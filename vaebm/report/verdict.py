@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vaebm.evaluation.metric import quantity
-from vaebm.evaluation.quantity import written
+from vaebm.evaluation.quantity import Quantity, written
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.subjects import FLOORS, subject
 
@@ -40,8 +40,16 @@ class Verdict:
     measurements: Mapping[str, Measurement]
 
 
-def verdict(measurements: Sequence[Measurement]) -> Verdict:
-    """The verdict that the measurements allow."""
+def verdict(
+    measurements: Sequence[Measurement], energy: str = "The energy", mixture: str = "The code mixture"
+) -> Verdict:
+    """The verdict that the measurements allow.
+
+    Args:
+        measurements: of any names and subjects.
+        energy: what tells the VAEBM from the VAE with the code mixture, as it begins a sentence.
+        mixture: what tells the latter from the VAE.
+    """
     for name in DECIDING:
         named = [m for m in measurements if m.name == name]
         features = next((m.settings.get("features") for m in named), None)
@@ -50,31 +58,47 @@ def verdict(measurements: Sequence[Measurement]) -> Verdict:
         by_subject = {m.subject: m for m in alike if m.settings.get("show", show) == show}
         rivals = [key for key in ("vae_mixture", "vae") if key in by_subject]
         if "vaebm" in by_subject and rivals:
-            return _verdict(name, by_subject, rivals)
-    return Verdict("unknown", "What the energy added is not measured yet; `vaebm evaluate` does that.", None, {})
+            return _verdict(name, by_subject, rivals, energy, mixture)
+    return Verdict("unknown", "What the energy added is not measured yet. `vaebm evaluate` measures it.", None, {})
 
 
-def _verdict(name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str]) -> Verdict:
-    what = quantity(name)
-    ours = by_subject["vaebm"]
-    gains = {key: _gain(ours, by_subject[key], what.better == "higher") for key in rivals}
-    outcome, (first, *others) = _outcome(*gains[rivals[0]]), rivals
-    change = f"{what.phrase} went from {what.said(by_subject[first])} for {subject(first).name} to {what.said(ours)}"
-    gain, error = written(abs(gains[first][0]) * what.factor, gains[first][1] * what.factor)
-    closing = {
-        "better": f"The energy made the samples better: {change} for the VAEBM",
-        "worse": f"The energy made the samples worse: {change} for the VAEBM",
-        "same": f"The energy made no difference that is sure: {change}, a change of {gain} ± {error}",
-    }[outcome]
-    sentences = [closing + _share(by_subject, first, outcome)]
-    for key in others:
-        step = {"better": "better than", "worse": "worse than", "same": "no different from"}[_outcome(*gains[key])]
-        sentences.append(f"The VAEBM is {step} the plain VAE ({what.said(by_subject[key])})")
+def _verdict(
+    name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str], energy: str, mixture: str
+) -> Verdict:
+    what, ours, rival = quantity(name), by_subject["vaebm"], rivals[0]
+    higher = what.better == "higher"
+    gain, stderr = _gain(ours, by_subject[rival], higher)
+    outcome = _outcome(gain, stderr)
+    before, after = f"{what.said(by_subject[rival])} for {subject(rival).name}", f"{what.said(ours)} for the VAEBM"
+    if outcome == "same":
+        size = " ± ".join(part for part in written(abs(gain) * what.factor, stderr * what.factor) if part)
+        first = f"{energy} made no significant difference ({size}): {what.phrase} is {before} and {after}"
+    else:
+        way = _share(by_subject, rival) if outcome == "better" else ""
+        first = f"{energy} made the samples {outcome}: {what.phrase} went from {before} to {after}{way}"
+    sentences = [first]
+    if "vae" in rivals[1:]:
+        sentences.append(_from_plain(what, by_subject, outcome, mixture))
     if floor := next((key for key in FLOORS if key in by_subject), None):
-        reached = _outcome(*_gain(ours, by_subject[floor], what.better == "higher")) == "same"
+        reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
-        sentences.append(f"It cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet")
+        sentences.append(
+            f"The VAEBM cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet"
+        )
     return Verdict(outcome, ". ".join(sentences) + ".", name, by_subject)
+
+
+def _from_plain(what: Quantity, by_subject: Mapping[str, Measurement], outcome: str, mixture: str) -> str:
+    """The plain VAE against the VAEBM, and how much of that the mixture alone made where the energy did no harm."""
+    plain, baseline, ours = (by_subject[key] for key in ("vae", "vae_mixture", "vaebm"))
+    higher = what.better == "higher"
+    step = _outcome(*_gain(ours, plain, higher))
+    if outcome == "worse" or step != "better" or _outcome(*_gain(baseline, plain, higher)) != "better":
+        words = {"better": "better than", "worse": "worse than", "same": "no different from"}[step]
+        return f"The VAEBM is {words} the plain VAE ({what.said(plain)})"
+    share = (baseline.value - plain.value) / (ours.value - plain.value)
+    part = "nearly all" if share >= 0.9 else "most" if share >= 0.5 else "part"
+    return f"{mixture} made {part} of the difference from the plain VAE ({what.said(plain)} to {what.said(baseline)})"
 
 
 def _gain(ours: Measurement, theirs: Measurement, higher: bool) -> tuple[float, float]:
@@ -89,13 +113,13 @@ def _outcome(gain: float, stderr: float) -> Literal["better", "worse", "same"]:
     return "better" if gain > 0 else "worse"
 
 
-def _share(by_subject: Mapping[str, Measurement], rival: str, outcome: str) -> str:
+def _share(by_subject: Mapping[str, Measurement], rival: str) -> str:
     """Which part of the way from the rival to the floor the energy went."""
     floor = next((by_subject[key] for key in FLOORS if key in by_subject), None)
-    if floor is None or outcome != "better":
-        return ""
     theirs = by_subject[rival].value
-    share = (by_subject["vaebm"].value - theirs) / (floor.value - theirs) if floor.value != theirs else 0.0
+    if floor is None or floor.value == theirs:
+        return ""
+    share = (by_subject["vaebm"].value - theirs) / (floor.value - theirs)
     if not 0.0 < share < 1.0:
         return ""
     return f", {share:{'.0%' if share < 0.99 else '.1%'}} of the way to {subject(floor.subject).name}"

@@ -39,7 +39,7 @@ class Diagnosis:
         names: coordinate or direction k ("x[k]"), "energy", and the features.
         rhat: (quantity,).
         ess_bulk: (quantity,), independent samples that the mean is worth; nan, as are `ess_tail` and `mcse`, of a
-            quantity that no chain ever changed.
+            coordinate that no chain ever changed, and of all quantities where no chain moved.
         ess_tail: (quantity,).
         mcse: (quantity,), standard error of the mean, in the quantity's unit.
         drift: (quantity,), in standard deviations.
@@ -64,7 +64,7 @@ class Diagnosis:
 
     @property
     def ess_per_gradient(self) -> float:
-        """The smallest bulk effective sample size over all gradient evaluations; nan where a quantity never changed."""
+        """The smallest bulk effective sample size over all gradient evaluations; nan where `ess_bulk` has a nan."""
         return float(self.ess_bulk.min()) / self.gradients
 
 
@@ -97,8 +97,10 @@ def diagnose(chains: Chains, *, features: Mapping[str, Tensor] | None = None, ge
     drift = (history[half:].mean(dim=(0, 1)) - history[:half].mean(dim=(0, 1))) / history.std(dim=(0, 1))
     found = _by_arviz(history)
     still = (history == history[:1]).all(dim=0)
+    worthless = still.all(dim=0)
+    worthless[places.shape[2] :] &= worthless[: places.shape[2]].all()  # a feature may be constant where chains move
     for name in ("ess_bulk", "ess_tail", "mcse"):
-        found[name][still.all(dim=0)] = torch.nan  # arviz takes what never changes for independent draws
+        found[name][worthless] = torch.nan  # arviz takes what never changes for independent draws
     return Diagnosis(
         names=tuple(columns),
         **found,

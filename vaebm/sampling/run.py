@@ -144,8 +144,8 @@ def _warn_of_rounding(log_density: Tensor) -> None:
     rounding = torch.finfo(log_density.dtype).eps * largest
     if rounding > MAX_ROUNDING:
         warnings.warn(
-            f"the target's log-density is about {largest:.0e}, and {log_density.dtype} rounds it by {rounding:.1g} nats:"
-            " smaller differences are lost; subtract a constant, or let the target compute in float64",
+            f"the target's log-density is about {largest:.0e}, and {log_density.dtype} rounds it by {rounding:.1g}"
+            " nats: smaller differences are lost; subtract a constant, or let the target compute in float64",
             stacklevel=3,
         )
 

@@ -120,7 +120,8 @@ class Tempering(Kernel):
 
     def within(self, gradients: float) -> Self:
         """The ladder, with an inner kernel that is cheap enough where there is one."""
-        return replace(self, kernel=self.kernel.within(gradients / len(self.betas)))
+        kernel = self.kernel.within(gradients / len(self.betas))
+        return self if kernel is self.kernel else replace(self, kernel=kernel)
 
     def init(self, position: Tensor, target: LogDensity) -> ChainState:
         """The state of ladders whose replicas all start at `position`, (chain, dim); one gradient evaluation."""

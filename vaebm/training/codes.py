@@ -1,4 +1,4 @@
-"""Codes of data: draws z ~ q(z | x) for training data x. Their law is what mixture and E_z are fitted to."""
+"""Codes of data: draws z ~ q(z | x) for training data x. Mixture and E_z are fitted to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def set_code_mixture(training: Training) -> None:
 
 @torch.no_grad()
 def codes_of_data(training: Training, n: int, generator: torch.Generator) -> Tensor:
-    """(n, code_dim): of randomly chosen data, all of them equally often; of a small set several draws a point."""
+    """(n, code_dim): codes of randomly chosen data; each point is taken equally often, several times in a small set."""
     model, data = training.model, training.data
     order = torch.randperm(len(data), generator=generator, device=generator.device)
     order = order.repeat(-(-n // len(data)))[:n]

@@ -99,7 +99,7 @@ class Engine:
             raise failure or InputError("the first process could not begin: it says why")
         return make() if made is None else made
 
-    def share(self, batch_size: int) -> int:
+    def per_process(self, batch_size: int) -> int:
         """This process's part of a batch.
 
         Raises:

@@ -54,7 +54,7 @@ class Training:
 
     def batch(self, size: int) -> Batch:
         """This process's part of the next batch of training data, as models see it, with its labels."""
-        indices = self.shuffled_sampler.take(self.engine.share(size))
+        indices = self.shuffled_sampler.take(self.engine.per_process(size))
         return self.data.batch(indices.to(self.engine.device), self.engine.generator)
 
 

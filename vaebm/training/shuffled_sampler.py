@@ -1,9 +1,8 @@
 """ShuffledSampler: the order in which training data come.
 
-Rows of epoch e are a permutation of all rows, drawn by a generator of (seed, e). Batches follow each other through it,
-and where one reaches an epoch's end it goes on in the next, so that after any number of batches no row has come twice
-more often than another. With P processes, each takes its part of every batch. What a resumed run needs is one number:
-how many rows have been taken.
+Epoch e is a permutation of all rows, drawn by a generator of (seed, e). A batch that reaches the end of an epoch goes
+on in the next, so after any number of batches two rows differ by at most one in how often they came. With P processes,
+each takes its part of every batch. A resumed run needs one number: how many rows have been taken.
 """
 
 from __future__ import annotations

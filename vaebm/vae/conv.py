@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import IMAGES
 from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.errors import InputError
 from vaebm.nn.initialise import initialise
@@ -83,7 +83,8 @@ class ConvSettings(VAESettings):
     likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z)")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        if modality_of(data_shape) is not IMAGES or min(data_shape[1:]) < MIN_SIDE:
+        IMAGES.require(data_shape, "vae.kind=conv", "vae.kind=mlp")
+        if min(data_shape[1:]) < MIN_SIDE:
             raise InputError(
                 f"vae.kind=conv needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, but the data have"
                 f" shape {data_shape}: use vae.kind=mlp"

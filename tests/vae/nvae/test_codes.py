@@ -43,7 +43,7 @@ def model() -> VAEBM:
 
 @torch.no_grad()
 def test_the_density_is_the_mixtures_times_what_the_prior_says_of_the_rest(model: VAEBM) -> None:
-    eps = model.noise.standard(6, torch.Generator().manual_seed(2), model.device)
+    eps = model.noise.standard(6, torch.Generator().manual_seed(2), next(model.parameters()))
     x, z = model.generate(eps)
     codes = z[:, :8]
     log_rest = model.vae.log_prior(z) - standard_log_prob(codes)

@@ -97,7 +97,7 @@ def test_divergences_of_residual_posteriors_are_those_of_the_normals(nvae: Build
     """q(z_l | z_<l, x) = N(mu_p + sigma_p dmu, (sigma_p dsigma)^2) against p, both as torch's normals."""
     vae = nvae()
     x = images(vae.data_shape)
-    z, kl = vae.infer(x, torch.Generator().manual_seed(4))
+    z, kl, _ = vae.infer(x, torch.Generator().manual_seed(4))
     features = vae.tower(x)
     parts = z.split(list(vae.group_sizes.values()), dim=1)
     log_ratio = torch.zeros(len(x))
@@ -145,7 +145,7 @@ def test_the_bound_is_that_of_its_densities(nvae: Build, images: Images) -> None
 def test_infer_and_reconstruct_are_one_draw(nvae: Build, images: Images) -> None:
     vae = nvae()
     x = images(vae.data_shape)
-    z, kl = vae.infer(x, torch.Generator().manual_seed(7))
+    z, kl, _ = vae.infer(x, torch.Generator().manual_seed(7))
     inference, pixels = vae.reconstruct(x, torch.Generator().manual_seed(7))
     assert torch.equal(inference.z, z)
     assert all(torch.equal(inference.kl[name], value) for name, value in kl.items())

@@ -13,7 +13,7 @@ from vaebm.cli import main
 from vaebm.experiment.inspect import inspect_recipe
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.train import build_model, build_stages, train
+from vaebm.experiment.train import build_model, train
 from vaebm.nn.batch_norm import batch_norm_layers
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
@@ -109,7 +109,7 @@ def test_statistics_of_batch_norms_are_those_of_the_averaged_weights(recipe: Pat
     settings = load_recipe(recipe, ["vae.norm=batch", "vae_stage.batch_size=200", "vae_stage.ema_decay=0.5"])
     data, engine = settings.data.load(), Engine("cpu", 0, None, tmp_path)
     model = build_model(settings, data, engine.device)
-    stage = build_stages(Training(model, data.train, engine, silent(), 0), settings)[0]
+    stage = settings.training_settings().stages(Training(model, data.train, engine, silent(), 0))[0]
     stage.begin()
     assert model.vae.training
     for iteration in range(6):
@@ -132,7 +132,7 @@ def test_the_spectral_penalty_keeps_layers_flat(recipe: Path, tmp_path: Path) ->
         settings = load_recipe(recipe, [f"vae_stage.spectral={spectral}", "vae_stage.learning_rate=0.02"])
         data, engine = settings.data.load(), Engine("cpu", 0, None, tmp_path)
         model = build_model(settings, data, engine.device)
-        stage = build_stages(Training(model, data.train, engine, silent(), 0), settings)[0]
+        stage = settings.training_settings().stages(Training(model, data.train, engine, silent(), 0))[0]
         stage.begin()
         for iteration in range(6):
             stage.step(iteration)

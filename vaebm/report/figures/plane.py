@@ -1,20 +1,24 @@
-"""The plane: densities as maps on one colour scale, and samples as points among the modes."""
+"""The plane: densities as maps on one colour scale, and samples as points among the modes.
+
+Of points with more coordinates the first two are drawn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, RULE, Axes, blank, png, svg
+from vaebm.data.splits import Truth
+from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, MUTED, RULE, Axes, blank, png, svg
 
 NATS_SHOWN = 12.0  # below the highest density; less is drawn as nothing
 DENSITY_COLOURS = "Blues"
 ENERGY_COLOURS = "RdBu"
 STRAY, STRAY_NAME = "#c0408a", "pink"
-SIDE = 2.6  # inches of one map
+SIDE, PANEL_SIDE = 2.6, 2.9  # inches of one map, alone and in a row
 
 
 def density_map(log_density: Tensor, extent: tuple[float, float], highest: float) -> bytes:
@@ -67,7 +71,7 @@ def scatter(
     near: Tensor | None,
     dots_per_inch: int = DOTS_PER_INCH,
 ) -> bytes:
-    """A PNG of points (n, 2); those that are not `near` (n,) bool a mode are drawn in a colour of their own."""
+    """A PNG of points (n, dim); those that are not `near` (n,) bool a mode are drawn in a colour of their own."""
     with blank(SIDE, SIDE, dots_per_inch) as figure:
         axes = figure.add_subplot()
         draw_points(axes, points, colour, extent, near)
@@ -85,20 +89,24 @@ def draw_points(
     _frame(axes, extent)
 
 
-def snapshots(
-    positions: Sequence[tuple[str, Tensor]],
-    colour: str,
-    extent: tuple[float, float],
-    near: Sequence[Tensor | None],
-    columns: int,
-) -> bytes:
-    """A PNG of the same points at several times, (label, points (n, 2)) each, row by row."""
-    rows = -(-len(positions) // columns)
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points (n, dim) under a heading; those that are not `near` (n,) bool a mode have a colour of their own."""
+
+    heading: str
+    points: Tensor
+    colour: str
+    near: Tensor | None
+
+
+def snapshots(clouds: Sequence[Cloud], extent: tuple[float, float], columns: int) -> bytes:
+    """A PNG of the same points at several times, row by row."""
+    rows = -(-len(clouds) // columns)
     with blank(2.1 * columns, 2.35 * rows) as figure:
-        for i, ((label, points), close) in enumerate(zip(positions, near, strict=True)):
+        for i, cloud in enumerate(clouds):
             axes = figure.add_subplot(rows, columns, i + 1)
-            draw_points(axes, points, colour, extent, close, size=1.6)
-            axes.set_title(label, fontsize=9.5, fontweight="normal")
+            draw_points(axes, cloud.points, cloud.colour, extent, cloud.near, size=1.6)
+            axes.set_title(cloud.heading, fontsize=9.5, fontweight="normal")
             lowest, leftmost = i // columns == rows - 1, i % columns == 0
             axes.tick_params(labelleft=leftmost, labelbottom=lowest)
             axes.set_xlabel("x₁" if lowest else "")
@@ -106,13 +114,29 @@ def snapshots(
         return png(figure)
 
 
-def extent_of(points: Tensor) -> tuple[float, float]:
-    """One range for both axes that holds all but a few thousandths of the points (n, 2), in round numbers."""
-    values = points[:100_000].flatten()
-    low, high = (float(q) for q in torch.quantile(values, torch.tensor([0.001, 0.999])))
-    margin = 0.12 * max(high - low, 1e-6)
-    step = 10.0 ** np.floor(np.log10(high - low + 2 * margin)) / 10.0
-    return float(np.floor((low - margin) / step) * step), float(np.ceil((high + margin) / step) * step)
+def row_of_maps(maps: Sequence[tuple[str, str, Tensor]], extent: tuple[float, float], highest: float) -> bytes:
+    """A PNG of log-densities on one colour scale: heading, a line below it, and the values, of each."""
+    with blank(PANEL_SIDE * len(maps), PANEL_SIDE + 0.7) as figure:
+        for i, (heading, line, log_density) in enumerate(maps):
+            axes = figure.add_subplot(1, len(maps), i + 1)
+            draw_density(axes, log_density, extent, highest)
+            _head(axes, heading, line, i, any(other for _, other, _ in maps))
+        return png(figure)
+
+
+def row_of_clouds(clouds: Sequence[Cloud], extent: tuple[float, float]) -> bytes:
+    """A PNG of samples side by side."""
+    with blank(PANEL_SIDE * len(clouds), PANEL_SIDE + 0.4) as figure:
+        for i, cloud in enumerate(clouds):
+            axes = figure.add_subplot(1, len(clouds), i + 1)
+            draw_points(axes, cloud.points, cloud.colour, extent, cloud.near)
+            _head(axes, cloud.heading, "", i, False)
+        return png(figure)
+
+
+def near_a_mode(points: Tensor, truth: Truth | None) -> Tensor | None:
+    """(n,) bool: which of the points (n, dim) lie within 3 standard deviations of a mode; None without modes."""
+    return None if truth is None else torch.cdist(points, truth.modes.to(points)).amin(1) <= 3.0 * truth.scale
 
 
 def _frame(axes: Axes, extent: tuple[float, float]) -> None:
@@ -135,6 +159,11 @@ def _quiet(axes: Axes, label: str) -> None:
         spine.set_linewidth(0.3)
 
 
-def near_a_mode(points: Tensor, modes: Tensor, scale: float) -> Tensor:
-    """(n,) bool: which of the points (n, dim) lie within 3 standard deviations of a mode (K, dim)."""
-    return torch.cdist(points, modes.to(points)).amin(1) <= 3.0 * scale
+def _head(axes: Axes, heading: str, line: str, column: int, room: bool) -> None:
+    axes.set_title(heading, pad=22 if room else 8)
+    written = axes.annotate(
+        line, (0.0, 1.0), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points", fontsize=8.5, color=MUTED
+    )
+    written.set_in_layout(False)  # the axes are not to make room for it sideways
+    axes.tick_params(labelleft=column == 0)
+    axes.set_ylabel("x₂" if column == 0 else "")

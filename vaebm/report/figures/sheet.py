@@ -1,30 +1,32 @@
-"""Sheets: images side by side, pixel by pixel.
+"""Sheets: images side by side, pixel by pixel; and sheets side by side under headings, for a README or a slide.
 
 Every pixel of an image becomes a square of whole pixels, and 0 is always black and 1 always white: nothing is
-stretched, image by image or otherwise. Images with a side above 96 are first reduced by averaging blocks. A value
-that is not finite is drawn in a red that no grey image has, so that nothing hides.
+stretched, image by image or otherwise. Images with a side above 96 are first reduced by averaging blocks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vaebm.data.transforms import to_display
+from vaebm.data.transforms import to_uint8
+from vaebm.report.figures.canvas import INK, MUTED, Figure, blank
+from vaebm.report.figures.canvas import png as figure_png
 
 MAX_SIDE = 96
 SHEET_PIXELS = 512  # a sheet is about as wide
 BUDGET = 250_000  # bytes that the images of one picture may have before they are compressed
 PAPER = 255  # between the images
-BROKEN = (214, 39, 40)
+RESOLUTION = 200  # dots per inch, of panels
+GUTTER = 40  # pixels between panels
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 
@@ -51,12 +53,10 @@ def tiles(x: Tensor) -> Pixels:
     if factor < 1:
         height, width = (max(1, round(side * factor)) for side in images.shape[2:])
         images = functional.adaptive_avg_pool2d(images, (height, width))
-    broken = ~images.isfinite().all(1)
-    values = (to_display(images.nan_to_num()) * 255.0).round().to(torch.uint8)
+    values = to_uint8(images)
     values = values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values[:, :3]
-    pixels = values.permute(0, 2, 3, 1).contiguous()
-    pixels[broken] = torch.tensor(BROKEN, dtype=torch.uint8)
-    return pixels.numpy()
+    pixels: Pixels = values.permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels
 
 
 def sheet(rows: Sequence[Pixels], scale: int = 1, gap: int = 1, wide_gaps: Sequence[int] = ()) -> Pixels:
@@ -85,6 +85,13 @@ def square_sheet(x: Tensor, side: int) -> Pixels:
     return sheet(rows, scale, gap=max(2, scale // 2))
 
 
+def wide_sheet(shown: Pixels, columns: int, wide_gaps: Sequence[int] = ()) -> Pixels:
+    """Tiles (n, h, w, 3) in rows of `columns`, enlarged to about twice `SHEET_PIXELS`."""
+    scale = max(1, 2 * SHEET_PIXELS // (columns * shown.shape[2]))
+    rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    return sheet(rows, scale, gap=max(2, scale // 2), wide_gaps=wide_gaps)
+
+
 def interleaved(first: Pixels, second: Pixels) -> Pixels:
     """Tiles of two rows (n, h, w, 3) in turns, (2 n, h, w, 3)."""
     return np.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
@@ -108,3 +115,38 @@ def png(pixels: Pixels) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels[..., 0] if grey else pixels).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a picture: a heading, a line below it, and its pixels."""
+
+    heading: str
+    line: str
+    pixels: Pixels
+    colour: str = INK
+
+
+def side_by_side(panels: Sequence[Panel], gutter: int = GUTTER, size: float = 10.0) -> bytes:
+    """A PNG of panels from left to right, tops aligned; headings are `size` points high."""
+    dot = RESOLUTION / 72
+    line = 1.5 * size * dot
+    head = round(line * (1.4 + any(panel.line for panel in panels)))
+    width = sum(panel.pixels.shape[1] for panel in panels) + gutter * (len(panels) - 1)
+    height = head + max(panel.pixels.shape[0] for panel in panels)
+    with blank(width / RESOLUTION, height / RESOLUTION, RESOLUTION) as figure:
+        figure.set_layout_engine("none")
+        left = 0
+        for panel in panels:
+            _text(
+                figure, left, height - 0.2 * line, panel.heading, panel.colour, size, "bold" if panel.line else "normal"
+            )
+            _text(figure, left, height - 1.2 * line, panel.line, MUTED, 0.9 * size, "normal")
+            figure.figimage(np.ascontiguousarray(panel.pixels), left, height - head - panel.pixels.shape[0])
+            left += panel.pixels.shape[1] + gutter
+        return figure_png(figure)
+
+
+def _text(figure: Figure, left: float, top: float, words: str, colour: str, size: float, weight: str) -> None:
+    width, height = figure.get_size_inches() * RESOLUTION
+    figure.text((left + 1) / width, top / height, words, color=colour, fontsize=size, fontweight=weight, va="top")

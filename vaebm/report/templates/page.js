@@ -1,9 +1,9 @@
-for (const film of document.querySelectorAll(".film")) {
-  const screen = film.querySelector(".screen");
-  const slider = film.querySelector("input");
-  const button = film.querySelector("button");
-  const output = film.querySelector("output");
-  const labels = film.dataset.labels.split("|");
+for (const animation of document.querySelectorAll(".animation")) {
+  const screen = animation.querySelector(".screen");
+  const slider = animation.querySelector("input");
+  const button = animation.querySelector("button");
+  const output = animation.querySelector("output");
+  const labels = animation.dataset.labels.split("|");
   const last = labels.length - 1;
   let timer = 0;
   const show = (frame) => {

@@ -12,9 +12,8 @@ of the climb. It starts with the first mass window, from one leapfrog step: $C$ 
 the first is the cheapest. The reference climbs $C$ itself, which is flat for long trajectories on a target that is not
 Gaussian; dividing by $\sqrt \tau$ lets the cost decide there, and shortens a Gaussian's trajectory by an eighth only.
 
-Where the density has walls or jumps, a trajectory is refused outright in proportion to its length: a fraction $p$ of
-them refused means that $1 - p = e^{-\lambda \tau}$ falls by $\partial \log(1 - p) / \partial \log \tau = \log(1 - p)$,
-which is added to the climb.
+Long trajectories run out of the support of a density with walls, at any step size: as long as more than half of them
+are refused outright, the length shrinks instead.
 
 Reference: Hoffman, Radul and Sountsov, An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte
 Carlo, AISTATS 2021.
@@ -35,6 +34,7 @@ from vaebm.sampling.metropolis import metropolis
 RATE = 0.1
 DECAY = 0.95
 COST = 0.5
+MAX_REFUSED = 0.5
 MAX_LEAPFROG_STEPS = 64
 
 
@@ -149,8 +149,9 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         change = end.square().sum(dim=1) - begin.square().sum(dim=1)
         refused = float((acceptance < MIN_ACCEPTANCE).to(mean.dtype).mean())
         self.refused = DECAY * self.refused + (1 - DECAY) * refused
-        cost = COST - math.log1p(-min(self.refused, 0.99))
-        slopes = change * (end * trajectory.velocity).sum(dim=1) * time - cost * change.square() / 4  # of C / tau^cost
+        if self.refused > MAX_REFUSED:
+            return log_length - RATE
+        slopes = change * (end * trajectory.velocity).sum(dim=1) * time - COST * change.square() / 4  # of C / tau^COST
         # A trajectory that blew up has acceptance 0 and no say.
         slopes = torch.where(acceptance > 0, slopes, 0)
         slope = float((acceptance * slopes).sum() / acceptance.sum().clamp(min=torch.finfo(mean.dtype).tiny))
@@ -175,11 +176,10 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         if not self.lengths:
             return kernel
         half = self.lengths[len(self.lengths) // 2 :]
-        return self._of_length(self.kernel, math.exp(sum(half) / len(half)))
+        return self._of_length(self.kernel, math.exp(sum(half) / len(half)), MAX_LEAPFROG_STEPS)
 
-    def _of_length(self, kernel: TrajectoryKernel, length: float) -> TrajectoryKernel:
-        # A bounded warm-up shares out what is left among the steps that are left.
-        affordable = (self.gradients - self.spent) / max(1, self.steps - self.done)
-        longest = max(1.0, min(MAX_LEAPFROG_STEPS, affordable))
-        steps = min(max(length / float(kernel.step_size), 1.0), longest)
-        return replace(kernel, num_leapfrog_steps=steps)
+    def _of_length(self, kernel: TrajectoryKernel, length: float, longest: float | None = None) -> TrajectoryKernel:
+        if longest is None:  # a bounded warm-up shares out what is left among the steps that are left
+            affordable = (self.gradients - self.spent) / max(1, self.steps - self.done)
+            longest = max(1.0, min(MAX_LEAPFROG_STEPS, affordable))
+        return replace(kernel, num_leapfrog_steps=min(max(length / float(kernel.step_size), 1.0), longest))

@@ -56,7 +56,7 @@ class LatentEstimator(LearningStage):
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training
-        n, generator = t.engine.share(s.batch_size), t.engine.generator
+        n, generator = t.engine.per_process(s.batch_size), t.engine.generator
         chosen = torch.randint(len(self.codes), (n,), generator=generator, device=self.codes.device)
         with t.model.autocast():
             loss, figures = self.loss(chosen, generator)

@@ -86,8 +86,8 @@ def moved(
     """
     model, generator = training.model, training.engine.generator
     sampler = sampler or model.settings.sampler
-    steps = len(position) * (sampler.steps + sampler.warmup)
-    with (training.progress if task else silent()).task(task, steps, "chain steps") as shown:
+    gradients = len(position) * model.gradients_per_chain(sampler)
+    with (training.progress if task else silent()).task(task, gradients, "gradients") as shown:
         try:
             runs = list(model.chains_in_batches(position, generator, sampler, shown.advance))
         except NotFinite:

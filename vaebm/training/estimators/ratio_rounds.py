@@ -7,7 +7,8 @@ The centre stands for the two models' normalisers, whose difference is unknown. 
 the common constant runs away. At E = E_old the gradient is half of contrastive divergence's (Goodfellow, On
 distinguishability criteria for estimating generative models, 2014, https://arxiv.org/abs/1412.6515), but the loss is
 bounded below, saturates where data and samples are told apart, and the samples stay where they are while E moves:
-contrastive divergence with a trust region. It goes on where the base does not cover the data.
+contrastive divergence with a trust region. It goes on where the base does not cover the data: as in Rhodes, Xu &
+Gutmann, Telescoping density-ratio estimation, NeurIPS 2020, https://arxiv.org/abs/2006.12204, each ratio is small.
 
 The learning rate falls to 0 within each round: a round that ends at a high rate leaves its noise to the next one's
 samples.
@@ -68,7 +69,7 @@ class RatioRounds(ContrastEstimator):
 
     def prepare(self) -> None:
         super().prepare()
-        self.chains = self.training.engine.share(self.settings.chains)
+        self.chains = self.training.engine.per_process(self.settings.chains)
         self.old = self.energy.frozen_copy()
         self.position: Tensor | None = None  # (chains, dim), in equilibrium under the old model
         self.samples = Pair(None, None)  # what the energy reads of them

@@ -58,7 +58,7 @@ class Group(nn.Module):
     def prior(self, state: Tensor) -> DiagonalGaussian:
         """p(z_l | z_<l)."""
         if self.prior_head is None:
-            return standard_like(state.new_zeros(state.shape[0], *self.shape, dtype=torch.float32))
+            return standard_like(at_least_float32(state.new_zeros(state.shape[0], *self.shape)))
         return _gaussian(self.prior_head(functional.silu(state)))
 
     def posterior_noise(self, state: Tensor, feature: Tensor) -> DiagonalGaussian:

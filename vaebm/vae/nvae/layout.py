@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vaebm.data.modality import IMAGES, modality_of
+from vaebm.data.modality import IMAGES
 from vaebm.errors import InputError
 
 
@@ -32,8 +32,7 @@ def scales(data_shape: tuple[int, ...], widths: Sequence[int], groups: Sequence[
     Raises:
         InputError: the data are no images, or their size cannot be halved so often.
     """
-    if modality_of(data_shape) is not IMAGES:
-        raise InputError(f"vae.kind=nvae needs images, but the data have shape {data_shape}: use vae.kind=mlp")
+    IMAGES.require(data_shape, "vae.kind=nvae", "vae.kind=mlp")
     height, width = (side + 2 * padding for side in data_shape[1:])
     divisor = 2 ** (len(widths) - 1)
     if height % divisor or width % divisor:

@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from vaebm.heap import keep_freed_memory
+from vaebm.cli.memory import keep_freed_memory
 if "keep" in sys.argv:
     assert keep_freed_memory()
 def faults():

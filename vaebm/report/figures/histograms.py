@@ -15,7 +15,7 @@ SHOWN = (0.005, 0.995)  # quantiles of all values together between which the axi
 
 
 def energy_histograms(energies: Mapping[str, Tensor]) -> bytes:
-    """An SVG of E_x of each subject, (n,), in nats above the held-out data's mean."""
+    """An SVG of E(x) of each subject, (n,), in nats above the held-out data's mean."""
     everything = torch.cat(list(energies.values()))
     low, high = (float(q) for q in torch.quantile(everything, torch.tensor(SHOWN)))
     smallest = min(len(values) for values in energies.values())

@@ -1,4 +1,4 @@
-"""Heap: memory that large arrays give back stays with the process, ready for the next ones.
+"""Memory settings: what large arrays give back stays with the process, ready for the next ones.
 
 The C library of Linux returns every freed array of over 32 MB to the system, which clears each page of the next one as
 it is first touched. A chain step over a thousand images takes and frees hundreds of such arrays; clearing their pages

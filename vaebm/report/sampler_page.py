@@ -1,6 +1,6 @@
 """The page of a comparison of samplers: one HTML file that opens offline.
 
-Advice first, then the table, the chapters (see `sampler_chapters`), and how each was run.
+Advice stands first, then the table, the sections (report/sampler_sections.py), and how each sampler was run.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from vaebm.comparison.folder import Comparison
 from vaebm.experiment.run_directory import Run
-from vaebm.files import write_atomically
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.sampler_chapters import chains_chapter, drawn_chapter, log_z_chapter, quality_chapter
-from vaebm.report.sampler_rows import NUMBERS, Quantity, advised, colour, command, label, numbers, quantities
+from vaebm.report.facts import title_of
+from vaebm.report.html import write_page
+from vaebm.report.sampler_sections import chains_section, drawn_section, log_z_section, quality_section
+from vaebm.report.sampler_table import NUMBERS, Column, advised, colour, columns_of, command, numbers
 from vaebm.report.subjects import subject
+from vaebm.wording import counted
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "samplers.html"
 
 
@@ -31,55 +29,45 @@ def write_samplers_page(run: Run, comparison: Comparison) -> Path:
     rows = comparison.rows
     chosen = advised(rows)
     first, *rest = [""] if chosen is None else re.split(r"(?<=\.) (?=[A-Z])", chosen["advice"])
-    shown = quantities(rows)
-    chapters = [
-        quality_chapter(comparison),
-        chains_chapter(comparison),
-        log_z_chapter(comparison),
-        drawn_chapter(run.data(), comparison),
+    shown = columns_of(rows)
+    sections = [
+        quality_section(comparison),
+        chains_section(comparison),
+        log_z_section(comparison),
+        drawn_section(run.data(), comparison),
     ]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("samplers.html.jinja").render(
-        style=Markup((TEMPLATES / "page.css").read_text()),
-        title=run.recipe.name or run.path.name,
+    return write_page(
+        comparison.folder / PAGE,
+        "samplers",
+        title=title_of(run),
         summary=_summary(run, comparison),
         first=first,
         rest=rest,
         command="" if chosen is None else command(chosen, str(run.path)),
-        chapters=[chapter for chapter in chapters if chapter is not None],
-        columns=[f"{quantity.title} {quantity.better}" for quantity in shown] + list(NUMBERS),
+        sections=[section for section in sections if section is not None],
+        columns=[f"{column.title} {column.better}" for column in shown] + list(NUMBERS),
         above=_references(comparison, shown),
         rows=[_row(row, shown, row is chosen) for row in rows],
         notes=_notes(comparison),
-        settings=[(label(row["sampler"]), _settings(row), command(row, str(run.path))) for row in rows],
+        settings=[(row["label"], _settings(row), command(row, str(run.path))) for row in rows],
         protocol=comparison.protocol,
     )
-    path = comparison.folder / PAGE
-    write_atomically(path, page.encode())
-    return path
 
 
 def _summary(run: Run, comparison: Comparison) -> str:
     budget, n = comparison.protocol["gradients"], comparison.protocol["n"]
     return (
-        f"{len(comparison.rows)} samplers on the model of {run.path}, each with {budget:,} gradient"
-        " evaluations a sample,"
-        f" what learns its numbers included; {n:,} samples of each"
+        f"{counted(len(comparison.rows), 'sampler')} drew {n:,} samples each from the model of {run.path}, with"
+        f" {budget:,} gradient evaluations a sample, including what learns their numbers"
     )
 
 
-def _row(row: dict[str, Any], shown: Sequence[Quantity], chosen: bool) -> dict[str, Any]:
-    cells = [quantity.cell(row) for quantity in shown] + [(number, "") for number in numbers(row)]
-    return {"name": label(row["sampler"]), "colour": colour(row["sampler"]), "chosen": chosen, "cells": cells}
+def _row(row: dict[str, Any], shown: Sequence[Column], chosen: bool) -> dict[str, Any]:
+    cells = [column.cell(row) for column in shown] + [(number, "") for number in numbers(row)]
+    return {"name": row["label"], "colour": colour(row["sampler"]), "chosen": chosen, "cells": cells}
 
 
-def _references(comparison: Comparison, shown: Sequence[Quantity]) -> list[dict[str, Any]]:
+def _references(comparison: Comparison, shown: Sequence[Column]) -> list[dict[str, Any]]:
     """The rows above the samplers: where chains begin, and what is to be reached."""
     named = {"start: without E(x)": comparison.start}
     for key, found in comparison.references.items():
@@ -87,9 +75,9 @@ def _references(comparison: Comparison, shown: Sequence[Quantity]) -> list[dict[
     return [{"name": name, "cells": _cells(found, shown)} for name, found in named.items()]
 
 
-def _cells(found: Sequence[Measurement], shown: Sequence[Quantity]) -> list[tuple[str, str]]:
+def _cells(found: Sequence[Measurement], shown: Sequence[Column]) -> list[tuple[str, str]]:
     row = {"quality": {m.name: m.value for m in found}, "quality_stderr": {m.name: m.stderr for m in found}}
-    cells = [quantity.cell(row) if quantity.name in row["quality"] else ("–", "") for quantity in shown]
+    cells = [column.cell(row) if column.name in row["quality"] else ("–", "") for column in shown]
     return cells + [("", "")] * len(NUMBERS)
 
 
@@ -108,15 +96,20 @@ def _plain(value: Any) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    effective = (
-        "ESS: effective samples, of the slowest quantity. R-hat: over single chains from both"
-        " starts. R-hat of the starts:"
-        " between the chains from the model without E(x) and those from data, each taken together."
-    )
-    notes = ["± one standard error over the draw of the samples; chains share their start.", effective]
+    notes = [
+        "± is one standard error over the draw of the samples; chains share their start.",
+        "ESS is the number of effective samples of the slowest quantity.",
+        (
+            "R-hat is over single chains from both starts; that of the starts compares all chains from the model"
+            " without E(x) with all chains from data."
+        ),
+    ]
     if comparison.mode_probabilities is not None:
         of = "the model's, by quadrature" if comparison.mode_probabilities.of == "model" else "those of the data"
-        notes.append(f"p: of a chi-square test of the samples nearest to each mode; the probabilities are {of}.")
+        notes.append(
+            "p is of a chi-square test of how many samples are nearest to each mode, against the probabilities of the"
+            f" modes: {of}."
+        )
     if comparison.key == "frechet_distance" and _indistinct(comparison):
         notes.append("The Fréchet distances of so few images do not tell these samplers apart; mean energies can.")
     return notes

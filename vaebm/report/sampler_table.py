@@ -1,4 +1,4 @@
-"""Samplers in rows: what each is called, its colour on every chart, its numbers as they are written, and the table.
+"""The table of samplers: the colour of each on every chart, and its numbers as they are written.
 
 Colours are Okabe and Ito's and shades of them; chains with an accept step are blue and green, those without warm,
 the rest purple and grey.
@@ -14,29 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from vaebm.evaluation.metric import quantity as quantity_of
 from vaebm.evaluation.quantity import written
-from vaebm.sampling import KERNELS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, Any]
 
-LOOKS = {
-    "recipe": ("the recipe's own", "#1f2937"),
-    "langevin": ("Langevin", "#e69f00"),
-    "underdamped": ("underdamped Langevin", "#d55e00"),
-    "mala": ("MALA", "#56b4e9"),
-    "hmc": ("HMC", "#0072b2"),
-    "mclmc": ("MCLMC", "#b8860b"),
-    "adjusted_mclmc": ("adjusted MCLMC", "#009e73"),
-    "tempering": ("tempering", "#117733"),
-    "importance": ("importance", "#cc79a7"),
-    "smc": ("SMC", "#7b3294"),
+COLOURS = {
+    "recipe": "#1f2937",
+    "langevin": "#e69f00",
+    "underdamped": "#d55e00",
+    "mala": "#56b4e9",
+    "hmc": "#0072b2",
+    "mclmc": "#b8860b",
+    "adjusted_mclmc": "#009e73",
+    "tempering": "#117733",
+    "importance": "#cc79a7",
+    "smc": "#7b3294",
 }
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Column:
     """A column of quality: the measurement, its title, its heading in a narrow column, which way is better."""
 
     name: str
@@ -56,35 +55,30 @@ class Quantity:
         return written(value, row["quality_stderr"][self.name] * factor)
 
 
-QUANTITIES = (
-    Quantity("frechet_distance", "Fréchet distance", "Fréchet\ndistance", "↓"),
-    Quantity("kernel_distance", "kernel distance", "kernel\ndistance", "↓"),
-    Quantity("model_kl", "KL from the masses, nats", "KL,\nnats", "↓"),
-    Quantity("energy_shift", "mean energy less the model's, nats", "energy\noff by", "→ 0"),
-    Quantity("modes_covered", "modes covered", "\nmodes", "↑"),
-    Quantity("within_three_sigma", "within 3 σ, %", "within\n3 σ, %", "↑", percent=True),
-    Quantity("mode_chi_square_p", "p of the proportions", "propor-\ntions p", "↑"),
+COLUMNS = (
+    Column("frechet_distance", "Fréchet distance", "Fréchet\ndistance", "↓"),
+    Column("kernel_distance", "kernel distance", "kernel\ndistance", "↓"),
+    Column("model_kl", "KL from the mode probabilities, nats", "KL,\nnats", "↓"),
+    Column("energy_shift", "mean energy less the model's, nats", "energy\noff by", "→ 0"),
+    Column("modes_covered", "modes covered", "\nmodes", "↑"),
+    Column("within_three_sigma", "within 3 σ, %", "within\n3 σ, %", "↑", percent=True),
+    Column("mode_chi_square_p", "p of the proportions", "propor-\ntions p", "↑"),
 )
-
-
-def label(sampler: str) -> str:
-    """What a sampler is called on a page."""
-    return LOOKS[sampler][0] if sampler in LOOKS else KERNELS[sampler].label
 
 
 def colour(sampler: str) -> str:
     """Of its marks."""
-    return LOOKS.get(sampler, ("", "#6b7280"))[1]
+    return COLOURS.get(sampler, "#6b7280")
 
 
-def quantities(rows: Sequence[Row]) -> list[Quantity]:
+def columns_of(rows: Sequence[Row]) -> list[Column]:
     """Those that the rows have."""
-    return [quantity for quantity in QUANTITIES if all(quantity.name in row["quality"] for row in rows)]
+    return [column for column in COLUMNS if all(column.name in row["quality"] for row in rows)]
 
 
 def title_of(name: str) -> str:
     """What a measurement is called on an axis."""
-    return next((quantity.title for quantity in QUANTITIES if quantity.name == name), quantity_of(name).title)
+    return next((quantity.title for quantity in COLUMNS if quantity.name == name), quantity_of(name).title)
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -95,8 +89,8 @@ def short(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return "–"
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    if value == 0 or not 1e-6 < abs(value) < 1e6:
+        return f"{value:.2g}"
     after = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{value:,.{min(max(after, 0), 6)}f}".replace("-", "−")
 
@@ -122,12 +116,12 @@ def samplers_table(rows: Sequence[Row]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
     table.add_column("", no_wrap=True)
-    shown = [quantity for quantity in quantities(rows) if quantity.name != "kernel_distance"]
-    for heading in (*(f"{quantity.heading} {quantity.better}" for quantity in shown), *HEADINGS):
+    shown = [column for column in columns_of(rows) if column.name != "kernel_distance"]
+    for heading in (*(f"{column.heading} {column.better}" for column in shown), *HEADINGS):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     chosen = advised(rows)
     for row in rows:
-        cells = [" ± ".join(part for part in quantity.cell(row) if part) for quantity in shown]
+        cells = [" ± ".join(part for part in column.cell(row) if part) for column in shown]
         table.add_row(row["sampler"], *cells, *numbers(row), style="bold" if row is chosen else "")
     if chosen is not None:
         table.caption = Text(chosen["advice"], style="bold")

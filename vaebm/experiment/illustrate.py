@@ -1,0 +1,111 @@
+"""Illustrations: what a report shows of a run's model beside its measurements, made once and stored.
+
+    RUN/samples/draws/SUBJECT.safetensors      samples that were measured; a few of their own where nothing was
+    RUN/samples/records/chains.safetensors     chains at chosen steps (evaluation/chain_record.py)
+    RUN/samples/records/densities.safetensors  densities of points in the plane (evaluation/density_maps.py)
+
+They are valid for the weights that they were made with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from vaebm.data import DataSet
+from vaebm.evaluation import StoredDraws
+from vaebm.evaluation.chain_record import ChainRecord, record_chains
+from vaebm.evaluation.density_maps import DensityMaps, map_densities
+from vaebm.experiment.evaluate import evaluation_of, stored_draws
+from vaebm.experiment.run_directory import Run
+from vaebm.models import Model, NoiseSpaceModel
+from vaebm.progress import Progress, silent
+from vaebm.training.engine import threads
+
+FEW_POINTS, MIN_IMAGES, MAX_IMAGES = 2_000, 48, 512  # drawn for pictures alone
+MAX_VALUES = 300_000  # of these images together, between the limits
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a page says of the nets.
+
+    Args:
+        sizes: weights by part: "VAE", and "E(x)", "E(z)", ... for the terms of the energy.
+        latent_dim: of the codes; None without codes.
+        components: of the mixture fitted to the codes.
+        refused: why samples could not be drawn, by subject.
+    """
+
+    sizes: dict[str, int]
+    latent_dim: int | None
+    components: int | None
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Illustrations:
+    """Of one run; `chains` and `densities` are None where the model or its data have none."""
+
+    draws: StoredDraws
+    model: ModelFacts
+    chains: ChainRecord | None
+    densities: DensityMaps | None
+
+
+def illustrate(run: Run, *, device: str | None = None, progress: Progress | None = None) -> Illustrations:
+    """Makes what is missing, and gives all of it.
+
+    Raises:
+        InputError: the run has no model yet.
+    """
+    with threads(run.recipe.threads):
+        return _illustrate(run, run.model(device), progress or silent())
+
+
+def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
+    data, draws = run.data(), stored_draws(run)
+    refused = _draw_missing(run, data, model, draws, progress)
+    chains = densities = None
+    if isinstance(model, NoiseSpaceModel):
+        path = run.path / "samples" / "records" / "chains.safetensors"
+        if (chains := ChainRecord.load(path, draws.model_sha256)) is None:
+            chains = record_chains(model, progress)
+            chains.save(path, draws.model_sha256)
+        path = path.with_name("densities.safetensors")
+        if not data.modality.pictured and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
+            densities = map_densities(model, data)
+            densities.save(path, draws.model_sha256)
+    return Illustrations(draws, _facts(model, refused), chains, densities)
+
+
+def _draw_missing(run: Run, data: DataSet, model: Model, draws: StoredDraws, progress: Progress) -> dict[str, str]:
+    """Draws a few samples of subjects that were not measured; gives by subject why that could not be done."""
+    few = FEW_POINTS
+    if data.modality.pictured:
+        few = max(MIN_IMAGES, min(MAX_IMAGES, MAX_VALUES // math.prod(data.shape)))
+    evaluation = evaluation_of(run, run.recipe, data, model, None, progress)
+    refused = {}
+    for subject in evaluation.subjects:
+        if draws.load(subject, model.show_of(subject), 1) is None:
+            try:
+                evaluation.samples(subject, few=few)
+            except ValueError as reason:  # not finite: the report says so and shows the rest
+                refused[subject] = str(reason)
+    return refused
+
+
+def _facts(model: Model, refused: dict[str, str]) -> ModelFacts:
+    if not isinstance(model, NoiseSpaceModel):
+        return ModelFacts({"model": _weights(model)}, None, None, refused)
+    sizes = {"VAE": _weights(model.vae)}
+    for term in model.energy_net.terms.values():
+        reads = ", ".join(name for name, read in (("x", term.reads_x), ("z", term.reads_z)) if read)
+        sizes[f"E({reads})"] = _weights(term)
+    return ModelFacts(sizes, model.vae.latent_dim, model.mixture.means.shape[0], refused)
+
+
+def _weights(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())

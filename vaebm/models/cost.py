@@ -1,0 +1,35 @@
+"""Cost of drawing: how many gradients a chain takes, and how long that will be.
+
+    gradients of a chain  =  1 + (steps + warm-up) * gradients of a step,  at most the sampler's bound
+    seconds               =  those of one gradient of the first batch * gradients of a chain * batches
+
+A warm-up may choose longer or shorter trajectories than its kernel starts with: both numbers are estimates, and the
+bound alone is exact.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from vaebm.models.noise_space import Coordinates
+from vaebm.sampling import Kernel, SamplerSettings
+from vaebm.wording import counted, duration
+
+
+def gradients_per_chain(sampler: SamplerSettings, kernel: Kernel) -> int:
+    """Gradients of one chain, warm-up included."""
+    planned = 1 + math.ceil((sampler.steps + sampler.warmup) * kernel.gradients_per_step)
+    return planned if sampler.gradients is None else min(planned, sampler.gradients)
+
+
+def expected_cost(n: int, sampler: SamplerSettings, kernel: Kernel, batch: Coordinates) -> str:
+    """A sentence on what n chains cost; `batch` are the first of them, while the model's weights are frozen."""
+    gradients, seconds = gradients_per_chain(sampler, kernel), 0.0
+    for _ in range(2):  # the first one prepares what is used again
+        started = time.perf_counter()
+        float(kernel.init(batch.start, batch.target).log_density.sum())
+        seconds = time.perf_counter() - started
+    expected = duration(seconds * gradients * n / len(batch.start))
+    limit = "up to" if gradients == sampler.gradients else "about"
+    return f"Each sample costs {limit} {gradients:,} gradients: {counted(n, 'sample')} take about {expected}."

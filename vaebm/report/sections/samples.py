@@ -1,0 +1,120 @@
+"""Images: samples of each model side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from vaebm.report.figures import sheet
+from vaebm.report.report_data import RECONSTRUCTION, ReportData
+from vaebm.report.section import Figure, Row, Section
+from vaebm.report.subjects import FLOORS, subject
+from vaebm.report.wording import SHOWN, STARTS
+from vaebm.wording import counted
+
+PAIRS_ACROSS, PAIRS_DOWN = 8, 3
+
+
+def samples_section(report: ReportData) -> Section | None:
+    """Samples that were measured; None where they are no pictures."""
+    if not report.data.modality.pictured:
+        return None
+    chains = report.illustrations.chains
+    sentences = [f"{report.origin}. They were not chosen and are shown {SHOWN.get(report.show, report.show)}."]
+    if chains is not None and not chains.run.refusal:
+        sentences[0] += f" The chains of the VAEBM start from {STARTS[chains.run.start]}."
+    sentences += refusals(report)
+    rows = [_models(report), _pairs(report), _other_show(report)]
+    return Section("samples", "What the models make of noise", sentences, [row for row in rows if row is not None])
+
+
+def refusals(report: ReportData) -> list[str]:
+    """Why there are no samples of a subject."""
+    refused = report.illustrations.model.refused
+    return [f"There are no samples of {subject(key).name}: {reason}" for key, reason in refused.items()]
+
+
+def comparison_of_images(report: ReportData) -> bytes:
+    """Data and models side by side, with their numbers, as one PNG."""
+    side = sheet.grid_side(report.data.shape)
+    return sheet.side_by_side(
+        [
+            sheet.Panel(
+                subject(key).label, report.numbers.get(key, ""), sheet.square_sheet(x, side), subject(key).colour
+            )
+            for key in report.subjects
+            if (x := report.samples(key, side * side)) is not None
+        ]
+    )
+
+
+def _models(report: ReportData) -> Row:
+    facts, chains = report.illustrations.model, report.illustrations.chains
+    captions = {
+        **dict.fromkeys(FLOORS, "Samples should look like these."),
+        "vae": "Codes come from the prior, which also reaches where no data have any.",
+        "vae_mixture": "The decoder is the same, and codes come from"
+        f" {counted(facts.components or 0, 'Gaussian')} fitted to those of the data. This is the baseline to beat.",
+        "vaebm": "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
+    }
+
+    def caption(key: str) -> str:
+        number = report.numbers.get(key)
+        return " ".join(part for part in (f"{number}." if number else "", captions.get(key, "")) if part)
+
+    return _sheets(
+        report,
+        report.subjects,
+        report.show,
+        caption,
+        "From left to right, broken and blended shapes should become rarer, and edges as sharp as in the data.",
+    )
+
+
+def _other_show(report: ReportData) -> Row:
+    show = "sample" if report.show == "mean" else "mean"
+    shared = "These include the pixel noise that the means above leave out."
+    if show == "mean":
+        shared = (
+            "Means differ only by their codes. What the energy does to the pixel noise cannot be seen here, and means"
+            " look smoother than the samples above."
+        )
+    through = "These are held-out images after encoder and decoder: the best that this decoder can do."
+    again = f"These are the samples above, {SHOWN[show]}."
+    keys = [RECONSTRUCTION, *report.models]
+    return _sheets(report, keys, show, lambda key: through if key == RECONSTRUCTION else again, shared)
+
+
+def _sheets(report: ReportData, keys: list[str], show: str, caption: Callable[[str], str], shared: str) -> Row:
+    side = sheet.grid_side(report.data.shape)
+    samples: dict[str, Tensor | None] = {key: report.samples(key, side * side, show) for key in keys}
+    figures = [
+        Figure(
+            sheet.png(sheet.square_sheet(x, side)),
+            caption(key) or f"{subject(key).label}.",
+            subject(key).label,
+            subject(key).colour,
+        )
+        for key, x in samples.items()
+        if x is not None
+    ]
+    return Row(figures, 220, 360, shared)
+
+
+def _pairs(report: ReportData) -> Row | None:
+    chains = report.illustrations.chains
+    if chains is None or chains.run.refusal:
+        return None
+    most = sheet.images_that_fit(report.data.shape, sheet.BUDGET) // 2
+    count = min(PAIRS_ACROSS * PAIRS_DOWN, most, chains.x.shape[1])
+    across = min(PAIRS_ACROSS, count)
+    pairs = sheet.interleaved(sheet.tiles(chains.x[0, :count]), sheet.tiles(chains.x[-1, :count]))
+    caption = (
+        f"Each of {counted(count, 'pair')} shows the start of a chain on the left and its end on the right. The energy"
+        " should change what breaks off, what is grainy and what no data have, and keep the rest."
+    )
+    paper = sheet.wide_sheet(pairs, 2 * across, wide_gaps=range(1, 2 * across, 2))
+    return Row(
+        [Figure(sheet.png(paper), caption, "Start and end of single chains", subject("vaebm").colour)], 300, 1080
+    )
