@@ -124,7 +124,7 @@ def train_energy(
     out: str | Path,
     *,
     held_out: object = None,
-    recipe: str = "external",
+    recipe: str = "folder",
     device: str | None = None,
     quiet: bool = False,
     **overrides: object,

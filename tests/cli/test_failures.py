@@ -117,10 +117,6 @@ def test_the_traceback_is_shown_when_asked_for(command: Any, library: Any, monke
         (["sample", "r", "--out", "x.png", "--n", "1.5"], "'1.5' is not a whole number of at least 1"),
         (["sample", "r", "--out", "x.png", "--n", "3", "--seed", "-1"], "'-1' is not a whole number of at least 0"),
         (
-            ["sample", "r", "--out", "x.png", "--n", "3", "--subject", "gan"],
-            "'gan' is not one of 'vaebm', 'vae', 'vae_mixture'",
-        ),
-        (
             ["sample", "r", "--out", "x.png", "--n", "3", "--show", "all"],
             "'all' is not one of 'sample', 'mean', 'denoised'",
         ),

@@ -58,7 +58,7 @@ def test_a_recipe(points_recipe: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("folder", "external")])
+@pytest.mark.parametrize("name", [name for name in names() if name != "folder"])
 def test_every_recipe_is_inspected_without_its_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is allocated at full size: CelebA-HQ's NVAE has as many weights as all others together."""
     monkeypatch.setattr(machine, "BUDGET", 0.05)

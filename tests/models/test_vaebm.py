@@ -126,7 +126,7 @@ def test_any_number_of_samples_in_batches_of_chains(n: int, monkeypatch: pytest.
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_no_samples_are_refused(n: int) -> None:
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="at least 1"):
         build("points", "gaussian").sample(n)
 
 

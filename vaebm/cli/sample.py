@@ -28,9 +28,9 @@ def sample(
     subject: Annotated[
         str | None,
         typer.Option(
-            metavar="vaebm|vae|vae_mixture",
-            help="Whose samples: with the energy, or without it and z from the prior or from the mixture; the model's"
-            " own unless given.",
+            metavar="vaebm|vae|vae_mixture|start",
+            help="Whose samples: with the energy, without it and z from the prior or from the mixture, or where the"
+            " chains begin; the model's own unless given.",
             show_default=False,
         ),
     ] = None,

@@ -2,10 +2,17 @@
 
     seconds = sum over operations of n (overhead + kernel),     kernel measured, or   flops / rate + bytes / bandwidth
 
+<<<<<<< HEAD
 The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent; what is measured
 of them gives the rate and the bandwidth for all others. The overhead is what an operation takes in a net so small that
 there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it: other programs do not
 count.
+=======
+The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent. What is measured
+of them gives the rate and bandwidth for all others. The overhead is what an operation takes in a net so small that
+there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it, so that other
+programs do not count.
+>>>>>>> main
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from torch import Tensor, nn
 
 from vaebm.experiment.shapes import Count, Operation, Signature, aten, is_signature, tensors_of
 
-BUDGET = 0.6  # seconds of measuring
+BUDGET = 0.5  # seconds of measuring
 MAX_KERNEL = 0.02  # seconds that one run may take
 ASSUMED_RATE, ASSUMED_BANDWIDTH = 3e10, 5e9  # of a slow machine, to know what is large before anything is measured
 ROWS = {aten.convolution.default: (0,), aten.convolution_backward.default: (0, 1), aten.mm.default: (0,)} | {

@@ -16,6 +16,7 @@ from vaebm.experiment.train import train_recipe
 from vaebm.progress import Progress, silent
 from vaebm.vae import ExternalVAE
 
+FIT: Tree = {"iterations": 500, "batch_size": 96, "learning_rate": 2e-3, "warmup_iterations": 20, "ema_decay": 0.99}
 MLP_ENERGY: Tree = {"kind": "mlp", "hidden": [256, 256, 256], "fourier_features": 64}  # for points
 
 
@@ -25,7 +26,7 @@ def train_energy(
     out: str | Path,
     *,
     held_out: object = None,
-    recipe: str = "external",
+    recipe: str = "folder",
     overrides: Sequence[str] = (),
     device: str | None = None,
     progress: Progress | None = None,
@@ -55,8 +56,8 @@ def train_energy(
     name, tree = read_recipe(recipe)
     described, read = _data(data, held_out)
     points = {"energy": {"image": MLP_ENERGY}} if modality_of(vae.data_shape).name == "points" else {}
-    fixed: Tree = {"name": name, "data": described, "vae": vae.settings.model_dump(mode="json"), **points}
-    tree = merge({**tree, **{key: fixed[key] for key in ("name", "data", "vae")}}, points)
+    own: Tree = {"name": name, "data": described, "vae": vae.settings.model_dump(mode="json"), "vae_stage": FIT}
+    tree = merge({**tree, **own}, points)
     chosen = validate(merge(tree, overrides_tree(overrides)), recipe)
     data_set = read or chosen.data.load(progress)
     if data_set.shape != vae.data_shape:

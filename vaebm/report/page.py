@@ -34,17 +34,18 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
         progress: of what is drawn for that.
 
     Raises:
-        InputError: the run has no model yet.
+        InputError: the run has no model yet, or its measurements are damaged.
     """
     progress = progress or silent()
-    report = ReportData(run, illustrate(run, device=device, progress=progress))
+    measurements = run.measurements()  # a damaged file is refused before anything is drawn
+    report = ReportData(run, measurements, illustrate(run, device=device, progress=progress))
     sections = []
     with progress.task("report", len(SECTIONS), "sections") as task:
         for make in SECTIONS:
             sections.append(make(report))
             task.advance()
     _write_pictures(report)
-    rows = measurement_rows(report.measurements)
+    rows = measurement_rows(measurements)
     return write_page(
         run.path / REPORT,
         "report",

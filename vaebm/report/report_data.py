@@ -24,20 +24,16 @@ RECONSTRUCTION = "reconstruction"
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """What sections are made from: the run's files, and what was stored of its model."""
+    """What sections are made from: the run's files, all that was measured, and what was stored of its model."""
 
     run: Run
+    measurements: list[Measurement]
     illustrations: Illustrations
 
     @cached_property
     def data(self) -> DataSet:
         """The data set."""
         return self.run.data()
-
-    @cached_property
-    def measurements(self) -> list[Measurement]:
-        """All that was measured."""
-        return self.run.measurements()
 
     @cached_property
     def verdict(self) -> Verdict:

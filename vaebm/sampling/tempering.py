@@ -17,7 +17,6 @@ between the ends to equal swap rates (see `adaptation.ladder`).
 Reference: Geyer, Markov chain Monte Carlo maximum likelihood, 1991.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -26,16 +25,14 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from vaebm.sampling.adaptation.ladder import LadderWarmUp
+from vaebm.sampling.adaptation.ladder import LadderKernel
 from vaebm.sampling.adaptation.warmup import Tunable
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import (
     ChainState,
-    Kernel,
     LogDensity,
     RunLength,
     StepInfo,
-    WarmUp,
     evaluate,
     number,
     start,
@@ -71,15 +68,8 @@ INNER: dict[str, type[Tunable]] = {kernel.kind: kernel for kernel in (Langevin, 
 
 
 @dataclass(frozen=True, eq=False)
-class Tempering(Kernel):
-    """Replica exchange; the state carries the replicas, and what the inner kernel carries of them.
-
-    Attributes:
-        kernel: moves the replicas; its own step size is the cold one where `step_sizes` is None.
-        betas: inverse temperatures, falling from 1, all above 0.
-        path: what is tempered, the whole density or the energy over N(0, I).
-        step_sizes: (rung,) or None.
-    """
+class Tempering(LadderKernel):
+    """Replica exchange; the state carries the replicas, and what the inner kernel carries of them."""
 
     kind: ClassVar[str] = "tempering"
     label: ClassVar[str] = "tempering"
@@ -96,7 +86,6 @@ class Tempering(Kernel):
     path: Literal["density", "energy"] = number(
         "density", "what is tempered; energy: the hot end is the prior", recipe_default="energy"
     )
-    step_sizes: Tensor | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,20 +167,9 @@ class Tempering(Kernel):
         )
         return replicas, moved.carried, info
 
-    def rung_step_sizes(self, like: Tensor) -> Tensor:
-        """(rung,), of the type and device of `like`."""
-        if self.step_sizes is not None:
-            return self.step_sizes
-        betas = torch.tensor(self.betas, dtype=like.dtype, device=like.device)
-        return self.kernel.step_size / (betas.sqrt() if self.kernel.kinetic else betas)
-
     def exchange(self, state: ChainState) -> Exchange:
         """How well the replicas have travelled."""
         return exchange(state)
-
-    def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns the step size of each rung, and the temperatures between the ends."""
-        return LadderWarmUp(self, steps)
 
 
 class Tempered:

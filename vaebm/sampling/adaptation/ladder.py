@@ -11,10 +11,9 @@ replicas, and carried over to the new temperatures by interpolation; the mass is
 Reference: Syed, Bouchard-Cote, Deligiannidis and Doucet, Non-reversible parallel tempering, JRSS B 84, 2022, section 5.
 """
 
-from __future__ import annotations
-
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,15 +21,42 @@ from torch import Tensor
 
 from vaebm.sampling.adaptation.dual_averaging import DualAveraging
 from vaebm.sampling.adaptation.mass import Variance
-from vaebm.sampling.adaptation.warmup import pooled_acceptance, search_step_size, window_ends
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
+from vaebm.sampling.adaptation.warmup import Tunable, pooled_acceptance, search_step_size, window_ends
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, WarmUp
 from vaebm.sampling.replicas import cold_info, exchange, without_counts
-
-if TYPE_CHECKING:
-    from vaebm.sampling.tempering import Tempering
 
 # A rung is never placed by a pair that seemed never to be rejected.
 MIN_REJECTION = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class LadderKernel(Kernel):
+    """A ladder of inverse temperatures, on each of which the inner kernel has a step size of its own.
+
+    Attributes:
+        kernel: moves the replicas; its own step size is the cold one where `step_sizes` is None.
+        betas: inverse temperatures, falling from 1, all above 0.
+        step_sizes: (rung,) or None.
+    """
+
+    kernel: Tunable
+    betas: tuple[float, ...]
+    step_sizes: Tensor | None = field(default=None, kw_only=True)
+
+    @abstractmethod
+    def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
+        """As `step`, with what the inner kernel tells of each replica, (chain, rung)."""
+
+    def rung_step_sizes(self, like: Tensor) -> Tensor:
+        """(rung,), of the type and device of `like`."""
+        if self.step_sizes is not None:
+            return self.step_sizes
+        betas = torch.tensor(self.betas, dtype=like.dtype, device=like.device)
+        return self.kernel.step_size / (betas.sqrt() if self.kernel.kinetic else betas)
+
+    def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
+        """Learns the step size of each rung, and the temperatures between the ends."""
+        return LadderWarmUp(self, steps)
 
 
 def equal_swaps(betas: tuple[float, ...], swap_rates: Tensor) -> tuple[float, ...]:
@@ -50,7 +76,7 @@ class LadderWarmUp:
         steps: how many steps there will be.
     """
 
-    def __init__(self, kernel: Tempering, steps: int) -> None:
+    def __init__(self, kernel: LadderKernel, steps: int) -> None:
         self.kernel = kernel
         self.ends = window_ends(steps)
         self.done = 0
