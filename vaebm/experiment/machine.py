@@ -2,17 +2,10 @@
 
     seconds = sum over operations of n (overhead + kernel),     kernel measured, or   flops / rate + bytes / bandwidth
 
-<<<<<<< HEAD
-The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent; what is measured
-of them gives the rate and the bandwidth for all others. The overhead is what an operation takes in a net so small that
-there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it: other programs do not
-count.
-=======
 The operations that weigh most are run, with fewer rows where they are large, until `BUDGET` is spent. What is measured
 of them gives the rate and bandwidth for all others. The overhead is what an operation takes in a net so small that
 there is nothing to compute, forwards and backwards. On a CPU, time is what this thread got of it, so that other
 programs do not count.
->>>>>>> main
 """
 
 from __future__ import annotations
