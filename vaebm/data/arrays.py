@@ -4,8 +4,6 @@ A user's file holds `images` (N, H, W, C), (N, C, H, W) or (N, H, W) uint8, C = 
 and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass

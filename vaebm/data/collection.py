@@ -7,8 +7,6 @@ A share is held out by name: those whose names have the smallest SHA-256, so tha
 disk, nor a seed moves it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

@@ -1,7 +1,5 @@
 """Manifest: which image files become which images of which split, listed before any of them is decoded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -6,8 +6,6 @@
 Whatever differs between them outside this package is a method here, or a dictionary keyed by `name`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar

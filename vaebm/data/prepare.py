@@ -9,8 +9,6 @@ anew. The process that prepares holds a lock on that file; a line that was cut s
 index is complete and never written to again.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import math

@@ -10,8 +10,6 @@ and given up first when memory is short. Mapping the arrays into memory was meas
 times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -7,8 +7,6 @@ The same rule serves overrides, so `sampler.kind=mala` is enough to change the s
 Nothing heavy is imported here: a list of recipes is there at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ What stands in measurements.json by the same protocol is kept. What is shown as 
 file, whatever else is measured beside it.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 

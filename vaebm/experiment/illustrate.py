@@ -7,8 +7,6 @@
 They are valid for the weights that they were made with.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

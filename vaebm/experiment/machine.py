@@ -8,8 +8,6 @@ there is nothing to compute, forwards and backwards. On a CPU, time is what this
 programs do not count.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

@@ -6,8 +6,6 @@
 All else is the recipe `folder`; an override always has the last word.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -7,8 +7,6 @@
 A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training as one call: find out what to train, make or reopen the run, run both stages, save the model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path

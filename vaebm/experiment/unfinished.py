@@ -6,8 +6,6 @@ A sampling that was stopped goes on from here, with the same samples as one that
 (model, settings, number, seed, device, version) are thrown away.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

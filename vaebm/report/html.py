@@ -4,8 +4,6 @@ Pictures are inside the page, as are its style and the few lines of script that 
 elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

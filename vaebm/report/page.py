@@ -4,8 +4,6 @@ Beside it two pictures for a README or a slide are left in RUN/samples: `compari
 and `chains.png` (chains from start to end).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vaebm.experiment.illustrate import illustrate

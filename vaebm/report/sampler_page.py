@@ -3,8 +3,6 @@
 Advice stands first, then the table, the sections (report/sampler_sections.py), and how each sampler was run.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

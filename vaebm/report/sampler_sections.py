@@ -1,7 +1,5 @@
 """Sections of a comparison of samplers: quality against gradients, what chains forget, log Z, what each drew."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ A section has a title, a few sentences, and rows of figures and animations side 
 page as data URIs, so the page needs nothing beside itself.
 """
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass

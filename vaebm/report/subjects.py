@@ -5,8 +5,6 @@ its codes drawn from a mixture, the VAE with its energy; last its reconstruction
 do. The colours are told apart with any common colour blindness, and in grey (Okabe & Ito 2008, the data in slate).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

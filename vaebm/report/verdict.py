@@ -7,8 +7,6 @@ of two numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): t
 overstates the error where they are of the same held-out points.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Wording that several sections share: how shows, starts, steps and numbers are called."""
 
-from __future__ import annotations
-
 from vaebm.evaluation.chain_record import Start
 from vaebm.wording import counted
 

@@ -7,8 +7,6 @@ A record is named by its database's folder and its key. Databases are opened wit
 read-only disk, and anew in every process. This needs the package `lmdb`: pip install "vaebm[lsun]".
 """
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile

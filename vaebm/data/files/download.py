@@ -10,8 +10,6 @@ A server that cuts the connection is asked for the rest as long as its answers b
 file wait for the first one. When no address answers, the message says which file to put where, and from which page.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import http.client

@@ -3,8 +3,6 @@
 0 0 8 ndim | ndim sizes, big-endian uint32 | the bytes, last axis fastest          8 stands for unsigned bytes
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import struct

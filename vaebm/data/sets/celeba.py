@@ -9,8 +9,6 @@ References: Liu, Luo, Wang, Tang, [Deep learning face attributes in the wild](ht
 Karras, Aila, Laine, Lehtinen, [Progressive growing of GANs](https://arxiv.org/abs/1710.10196), 2018.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal

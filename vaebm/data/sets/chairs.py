@@ -6,8 +6,6 @@ Reference: Aubry, Maturana, Efros, Russell, Sivic, [Seeing 3D chairs: exemplar p
 dataset of CAD models](https://www.di.ens.fr/willow/research/seeing3Dchairs), 2014.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 

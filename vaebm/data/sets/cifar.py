@@ -9,8 +9,6 @@ then 3,072 pixel bytes, colour planes first. Reference: Krizhevsky, [Learning mu
 images](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf), 2009.
 """
 
-from __future__ import annotations
-
 import tarfile
 import zlib
 from collections.abc import Mapping

@@ -13,8 +13,6 @@ counted and named, not fatal.
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 One in ten is held out, every tenth in order, unless held-out data are given too.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Large sets, which `vaebm data prepare NAME --from FOLDER` prepares once, and which are then read from disk."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import ClassVar

@@ -8,8 +8,6 @@ Reference: Yu, Seff, Zhang, Song, Funkhouser, Xiao, [LSUN: construction of a lar
 learning with humans in the loop](https://arxiv.org/abs/1506.03365), 2015.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 

@@ -11,8 +11,6 @@ recognition](https://doi.org/10.1109/5.726791), 1998; Xiao, Rasul, Vollgraf, [Fa
 benchmarking machine learning algorithms](https://arxiv.org/abs/1708.07747), 2017.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 

@@ -7,8 +7,6 @@ ROOT is `root` in the recipe, else the folder that VAEBM_DATA names, else the us
 downloaded there, where it can be.
 """
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
 from pathlib import Path

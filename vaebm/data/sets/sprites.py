@@ -8,8 +8,6 @@ Reference: Matthey, Higgins, Hassabis, Lerchner, [dSprites: disentanglement test
 dataset](https://github.com/google-deepmind/dsprites-dataset), 2017.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 

@@ -9,8 +9,6 @@ networks](https://arxiv.org/abs/1611.02163), 2017, as the [VAEBM paper](https://
 follows it.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

@@ -4,8 +4,6 @@ Where curves fall far in their first iterations and then hardly move, the axis i
 reading: the lowest 2 % of all values may lie outside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

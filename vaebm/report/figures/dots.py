@@ -1,7 +1,5 @@
 """Dots: one number of each of several things on one axis, in rows; a logarithmic one where numbers span decades."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Of points with more coordinates the first two are drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

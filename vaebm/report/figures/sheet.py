@@ -4,8 +4,6 @@ Every pixel of an image becomes a square of whole pixels, and 0 is always black 
 stretched, image by image or otherwise. Images with a side above 96 are first reduced by averaging blocks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

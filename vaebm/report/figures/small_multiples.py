@@ -4,8 +4,6 @@ Each has a small chart of its own, with all others in grey behind it, since a do
 apart. Axes are logarithmic where values span decades.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

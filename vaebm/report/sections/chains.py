@@ -1,7 +1,5 @@
 """Chains: how the energy leads samples from where they start to where they end."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

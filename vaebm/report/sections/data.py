@@ -1,7 +1,5 @@
 """The data: what was found, and what it looks like."""
 
-from __future__ import annotations
-
 import torch
 
 from vaebm.data import DataSet

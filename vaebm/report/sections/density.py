@@ -1,7 +1,5 @@
 """Points: the densities of the models on one scale, and their samples among the modes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The energy: what it prefers, and whether it can still tell samples from data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Images: samples of each model side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor
