@@ -27,6 +27,6 @@ def inspect(
     else:
         inspection = inspect_recipe(load_recipe(name, values), device=device)
     if as_json:
-        typer.echo(json.dumps(inspection.to_json(), indent=2))
+        typer.echo(json.dumps(inspection.numbers, indent=2))
     else:
-        typer.echo("\n".join(inspection.lines()))
+        typer.echo("\n".join(inspection.sentences))

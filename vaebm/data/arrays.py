@@ -24,19 +24,12 @@ GREY, COLOUR = 1, 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageArray(Collection):
-    """Images in an .npz.
+    """Images in an .npz."""
 
-    Args:
-        images: the array.
-        white: its value of white.
-        labels: (N,) int64.
-        factors: (N, K) int64.
-    """
-
-    images: StoredArray
-    white: int = 255
-    labels: Tensor | None = None
-    factors: Tensor | None = None
+    images: StoredArray  # the array
+    white: int = 255  # its value of white
+    labels: Tensor | None = None  # (N,) int64
+    factors: Tensor | None = None  # (N, K) int64
 
     @property
     def path(self) -> Path:

@@ -60,11 +60,7 @@ class Images(Modality):
         return to_display(x)
 
     def arrays(self, x: Tensor) -> dict[str, NDArray[Any]]:
-        """`images` (n, H, W, C) uint8.
-
-        Raises:
-            InputError: a pixel is not a number.
-        """
+        """`images` (n, H, W, C) uint8."""
         return {"images": to_uint8(x).permute(0, 2, 3, 1).cpu().numpy()}
 
 

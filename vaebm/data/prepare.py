@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -34,11 +35,10 @@ from vaebm.data.prepared import (
     PreparedImages,
     is_prepared,
     read_index,
-    write_array,
 )
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
-from vaebm.data.sets.large import LargeSettings
+from vaebm.data.sets.published import LargeSettings
 from vaebm.data.splits import Split
 from vaebm.errors import InputError
 from vaebm.files import naming, sha256, write_atomically
@@ -212,7 +212,8 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
         counts: NDArray[np.int64] = np.array([block.counts for block in some]).sum(0) * channels // images.shape[0]
         known = images.known(part, skipped)
         for what, values in known.items():
-            write_array(folder / f"{part}-{what}.npy", values.numpy())
+            save = partial(np.save, arr=values.numpy(), allow_pickle=False)
+            write_atomically(folder / f"{part}-{what}.npy", save)
         files = [f"{part}.bin", *(f"{part}-{what}.npy" for what in known)]
         digests = {file: sha256(folder / file) for file in files}
         parts[part] = Part(sum(block.images for block in some), tuple(counts.tolist()), digests)

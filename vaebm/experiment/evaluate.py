@@ -12,7 +12,7 @@ from vaebm.errors import InputError
 from vaebm.evaluation import Evaluation, StoredDraws
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.unfinished import Unfinished, request_of
+from vaebm.experiment.sample import Unfinished, request_of
 from vaebm.files import sha256
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model

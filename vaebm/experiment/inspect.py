@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +76,7 @@ class Inspection:
     """Sentences for people, and the numbers behind them."""
 
     sentences: list[str]
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """One sentence a line."""
-        return self.sentences
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers."""
-        return self.numbers
+    numbers: dict[str, Any]
 
 
 def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
@@ -163,9 +155,8 @@ class _Counts:
         if not isinstance(train.values, Tensor):  # images on disk, which stay there
             train = replace(train, values=torch.zeros((2, *data.shape), dtype=torch.uint8), labels=None, factors=None)
         self.training = Training(model, train, engine, silent(), recipe.seed)
-        self._known_chains: dict[
-            tuple[type[SamplerSettings], int], dict[int, Count]
-        ] = {}  # by kernel and steps, by rows
+        # by kernel and steps, by rows
+        self._known_chains: dict[tuple[type[SamplerSettings], int], dict[int, Count]] = {}
         self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
         self.samples = self._samples()
 
@@ -248,15 +239,8 @@ class _StageCount:
     activation_bytes: int
 
     def cost(self, machine: Machine) -> StageCost:
-        return StageCost(
-            self.name,
-            self.iterations,
-            round(self.step.flops),
-            machine.seconds(self.step),
-            self.activation_bytes,
-            machine.seconds(self.pool),
-            machine.seconds(self.fixed),
-        )
+        step, pool, fixed = (machine.seconds(count) for count in (self.step, self.pool, self.fixed))
+        return StageCost(self.name, self.iterations, round(self.step.flops), step, self.activation_bytes, pool, fixed)
 
 
 class _Backward:

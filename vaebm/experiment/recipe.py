@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from vaebm.data import Data
 from vaebm.errors import InputError, check_choice
 from vaebm.evaluation.settings import EvaluationSettings
-from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
+from vaebm.experiment.catalogue import Tree, read_recipe
 from vaebm.models import MODELS, ModelSettings
 from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.training.loop import CheckpointSettings
@@ -27,8 +27,6 @@ from vaebm.training.monitor import DivergenceMonitorSettings
 from vaebm.training.stages import TRAININGS, TrainingSettings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
-
-__all__ = ["Recipe", "RecipeSummary", "list_recipes", "load_recipe", "validate"]
 
 
 class LoggingSettings(BaseModel):
@@ -120,11 +118,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def validate(tree: Tree, source: str) -> Recipe:
-    """The recipe that a tree of plain values describes; `source` is how messages call it.
-
-    Raises:
-        InputError: as in `load_recipe`.
-    """
+    """The recipe that a tree of plain values describes; `source` is how messages call it."""
     try:
         return recipe_of(str(tree.get("kind", "vaebm"))).model_validate(tree)
     except ValidationError as error:

@@ -11,8 +11,8 @@ from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.progress import Progress, silent
 from vaebm.report.facts import deciding_figure, events, facts_of, surroundings, title_of, warning
-from vaebm.report.html import write_page
 from vaebm.report.report_data import ReportData
+from vaebm.report.section import write_page
 from vaebm.report.sections import SECTIONS
 from vaebm.report.sections.chains import chain_picture
 from vaebm.report.sections.density import comparison_of_points

@@ -76,7 +76,7 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
     return [column for column in COLUMNS if all(column.name in row["quality"] for row in rows)]
 
 
-def title_of(name: str) -> str:
+def axis_title(name: str) -> str:
     """What a measurement is called on an axis."""
     return next((quantity.title for quantity in COLUMNS if quantity.name == name), quantity_of(name).title)
 

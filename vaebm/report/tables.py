@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vaebm.evaluation.metric import is_shown, quantity
 from vaebm.evaluation.quantity import Quantity, decimals, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.subjects import FLOORS, in_order, subject
+from vaebm.report.subjects import FLOORS, SHOWN, in_order, subject
 from vaebm.report.verdict import verdict
-from vaebm.report.wording import SHOWN
 from vaebm.wording import counted
 
 if TYPE_CHECKING:
@@ -32,19 +31,12 @@ DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 @dataclass(frozen=True)
 class Row:
-    """Measurements of one name by one protocol.
+    """Measurements of one name by one protocol."""
 
-    Args:
-        measure: what was measured.
-        cells: by subject, each the number and its standard error as they are written.
-        measurements: by subject, as they were stored.
-        shown: how samples are shown, where another row has the same shown otherwise; else "".
-    """
-
-    measure: Quantity
-    cells: dict[str, tuple[str, str]]
-    measurements: dict[str, Measurement]
-    shown: str = ""
+    measure: Quantity  # what was measured
+    cells: dict[str, tuple[str, str]]  # by subject, each the number and its standard error as they are written
+    measurements: dict[str, Measurement]  # by subject, as they were stored
+    shown: str = ""  # how samples are shown, where another row has the same shown otherwise; else ""
 
     @property
     def title(self) -> str:

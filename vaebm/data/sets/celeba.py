@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from vaebm.data.collection import HELD_OUT_SHARE
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
-from vaebm.data.sets.large import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 from vaebm.wording import counted
@@ -90,11 +90,7 @@ def _find_partition(place: Path) -> Path:
 
 
 def _read_partition(path: Path) -> dict[str, str]:
-    """File name to split.
-
-    Raises:
-        InputError: a line is no such pair.
-    """
+    """File name to split."""
     listed = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         file, _, part = line.strip().rpartition(" ")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from vaebm.data.collection import held_out
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.sets.large import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 
