@@ -12,8 +12,6 @@ Memory: weights, optimizer and averages (16 bytes a weight), what a step keeps f
 chains.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -146,6 +144,20 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
+@dataclass(frozen=True)
+class _StageCount:
+    name: str
+    iterations: int
+    step: Count
+    pool: Count
+    fixed: Count
+    activation_bytes: int
+
+    def cost(self, machine: Machine) -> StageCost:
+        step, pool, fixed = (machine.seconds(count) for count in (self.step, self.pool, self.fixed))
+        return StageCost(self.name, self.iterations, round(self.step.flops), step, self.activation_bytes, pool, fixed)
+
+
 class _Counts:
     """What a recipe's stages and the drawing of samples do; to be made within `Counting`."""
 
@@ -167,7 +179,8 @@ class _Counts:
 
     def _stage(self, stage: Stage) -> _StageCount:
         of, iterations = self.counting.of, stage.iterations
-        phase = _phases(self.recipe).get(stage.name)
+        energy_stage = getattr(self.recipe, "energy_stage", None)
+        phase = None if energy_stage is None else energy_stage.phases.get(stage.name)
         fixed, pool = of(stage.begin), Count()
         for name, value in list(vars(stage).items()):
             if isinstance(value, Optimizer):
@@ -229,20 +242,6 @@ class _Counts:
         return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
 
 
-@dataclass(frozen=True)
-class _StageCount:
-    name: str
-    iterations: int
-    step: Count
-    pool: Count
-    fixed: Count
-    activation_bytes: int
-
-    def cost(self, machine: Machine) -> StageCost:
-        step, pool, fixed = (machine.seconds(count) for count in (self.step, self.pool, self.fixed))
-        return StageCost(self.name, self.iterations, round(self.step.flops), step, self.activation_bytes, pool, fixed)
-
-
 class _Backward:
     """In an optimizer's place: the backward pass, and as many passes over the weights as an optimizer makes."""
 
@@ -263,11 +262,6 @@ def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
     """Warm-up included, as far as the bound on gradients allows."""
     allowed = math.inf if sampler.gradients is None else sampler.gradients / sampler.build().gradients_per_step
     return min(steps + sampler.warmup, allowed)
-
-
-def _phases(recipe: Recipe) -> dict[str, EstimatorSettings | None]:
-    stage = getattr(recipe, "energy_stage", None)
-    return {} if stage is None else stage.phases
 
 
 def _briefly(settings: TrainingSettings) -> TrainingSettings:

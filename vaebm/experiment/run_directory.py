@@ -9,8 +9,6 @@ measurements.json     a list of measurements
 report.html           the page about it
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -55,7 +53,7 @@ class Run:
         self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path | Run, parts: Mapping[str, nn.Module] | None = None) -> Run:
+    def open(cls, path: "str | Path | Run", parts: Mapping[str, nn.Module] | None = None) -> "Run":
         """The run in a directory, or whose model is in it; a run that is open already is given back.
 
         Raises:
@@ -91,7 +89,7 @@ class Run:
         recipe: Recipe,
         data: DataSet | None = None,
         parts: Mapping[str, nn.Module] | None = None,
-    ) -> Run:
+    ) -> "Run":
         """A new run, or the one of the same recipe that is there already; `data` where they have been read.
 
         Raises:

@@ -70,7 +70,8 @@ def train_recipe(
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
-            training = _training(run, engine, progress)
+            model = build_model(recipe, run.data(), engine.device, run.parts)
+            training = Training(model, run.data().train.to(engine.device), engine, progress, recipe.seed)
             stages = recipe.training_settings().stages(training)
         run = engine.first(lambda: Run.create(path, recipe, data, parts))
         if run.diverged is not None:
@@ -83,12 +84,6 @@ def train_recipe(
         else:
             _train(run, training, stages)
     return run
-
-
-def _training(run: Run, engine: Engine, progress: Progress) -> Training:
-    recipe, data = run.recipe, run.data()
-    model = build_model(recipe, data, engine.device, run.parts)
-    return Training(model, data.train.to(engine.device), engine, progress, recipe.seed)
 
 
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:

@@ -7,11 +7,13 @@ It fits 80 columns of a terminal. Below it stand the verdict in words and the pr
 `measurement_rows` is the same table as data, for the page.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from vaebm.evaluation.metric import is_shown, quantity
 from vaebm.evaluation.quantity import Quantity, decimals, written
@@ -19,9 +21,6 @@ from vaebm.metrics.measurement import Measurement
 from vaebm.report.subjects import FLOORS, SHOWN, in_order, subject
 from vaebm.report.verdict import verdict
 from vaebm.wording import counted
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
@@ -95,10 +94,6 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 def measurements_table(measurements: Sequence[Measurement]) -> Table:
     """The table for a terminal, at least 80 columns wide."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     rows = measurement_rows(measurements)
     keys = columns(rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", caption_style="")

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebm.experiment.run_directory import Run
 from vaebm.report.figures.curves import Curve, curves
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
@@ -42,7 +41,8 @@ def training_section(report: ReportData) -> Section:
     if vae:
         kl_weight = getattr(run.recipe.vae_stage.objective, "kl_weight", 1.0)
         rows.append(Row(_vae_figures(vae, kl_weight), 400, 540))
-    if figures := _energy_figures(energy, _stage_lengths(run)):
+    lengths = {event["stage"]: float(event["iterations"]) for event in run.events() if event["event"] == "stage"}
+    if figures := _energy_figures(energy, lengths):
         rows.append(Row(figures, 400, 540))
     sentences = ["Each point is the mean over the iterations since the one before it."]
     if not energy:
@@ -131,7 +131,3 @@ def _starts(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> dict[str, f
         starts[name] = reached
         reached += lengths.get(name) or max(float(row["iteration"]) for row in rows if row["stage"] == name)
     return starts
-
-
-def _stage_lengths(run: Run) -> dict[str, float]:
-    return {event["stage"]: float(event["iterations"]) for event in run.events() if event["event"] == "stage"}
