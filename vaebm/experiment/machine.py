@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vaebm.experiment.shapes import Count, Operation, Signature, aten, is_signature, tensors_of
 
-BUDGET = 0.6  # seconds of measuring
+BUDGET = 0.5  # seconds of measuring
 MAX_KERNEL = 0.02  # seconds that one run may take
 ASSUMED_RATE, ASSUMED_BANDWIDTH = 3e10, 5e9  # of a slow machine, to know what is large before anything is measured
 ROWS = {aten.convolution.default: (0,), aten.convolution_backward.default: (0, 1), aten.mm.default: (0,)} | {
