@@ -13,8 +13,7 @@ from vaebm.cli.words import Device, Json, Overrides, Quiet, argument, name_and_o
 
 def train(
     subject: Annotated[
-        str,
-        argument("RECIPE|FOLDER|RUN", "A recipe by name or as a file, a folder of images, or a run to resume."),
+        str, argument("RECIPE|FOLDER|RUN", "A recipe by name or as a file, a folder of images, or a run to resume.")
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, option("RUN", "The run to make; runs/NAME unless given.")] = None,

@@ -26,16 +26,7 @@ from numpy.typing import NDArray
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
 from vaebm.data.describe import describe_skipped
-from vaebm.data.prepared import (
-    FORMAT,
-    INDEX,
-    PROGRESS,
-    Index,
-    Part,
-    PreparedImages,
-    is_prepared,
-    read_index,
-)
+from vaebm.data.prepared import FORMAT, INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
 from vaebm.data.sets.published import LargeSettings
@@ -93,11 +84,7 @@ def prepare_set(
 def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progress | None = None) -> Index:
     """Makes a prepared folder, or what an earlier call left to do; returns at once where all is done.
 
-    Args:
-        images: what to prepare.
-        folder: where; made if need be.
-        workers: processes; with 1 the work is done in this one.
-        progress: to report to.
+    With one worker the work is done in this process.
 
     Raises:
         InputError: the folder holds something else, or a split has no file that can be read.

@@ -57,12 +57,6 @@ class Index:
 class PreparedImages:
     """The images of one split, read as they are asked for (`data/splits.py: LazyImages`).
 
-    Args:
-        folder: that holds them.
-        part: the split.
-        index: of the folder, or what is to become it.
-        dropped_bits: the lowest bits of a pixel, which are not given.
-
     Raises:
         InputError: the file is missing or truncated.
     """

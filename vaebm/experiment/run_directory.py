@@ -44,11 +44,7 @@ class Run:
     """
 
     def __init__(
-        self,
-        path: Path,
-        recipe: Recipe,
-        data: DataSet | None = None,
-        parts: Mapping[str, nn.Module] | None = None,
+        self, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
     ) -> None:
         self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
@@ -84,11 +80,7 @@ class Run:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        recipe: Recipe,
-        data: DataSet | None = None,
-        parts: Mapping[str, nn.Module] | None = None,
+        cls, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
     ) -> "Run":
         """A new run, or the one of the same recipe that is there already; `data` where they have been read.
 

@@ -38,12 +38,7 @@ from vaebm.progress import Progress
 
 
 class Unfinished:
-    """Batches on their way into `out`.
-
-    Args:
-        out: the file or folder that they are for.
-        request: what they depend on; anything that JSON can say.
-    """
+    """Batches on their way into `out`; `request` is what they depend on, as JSON can say it."""
 
     def __init__(self, out: Path, request: dict[str, Any]) -> None:
         self.folder = out.with_name(f".{out.name}.unfinished")

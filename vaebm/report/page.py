@@ -26,10 +26,8 @@ REPORT, SAMPLES = "report.html", "samples"
 def write_report(run: Run, *, device: str | None = None, progress: Progress | None = None) -> Path:
     """Writes `RUN/report.html` and the pictures in `RUN/samples`; returns the path of the page.
 
-    Args:
-        run: with a model, finished or not, measured or not.
-        device: where the model runs, if what the page shows of it is not stored yet.
-        progress: of what is drawn for that.
+    The run may be finished or not, measured or not. The model runs on `device` if what the page shows of it is not
+    stored yet.
 
     Raises:
         InputError: the run has no model yet, or its measurements are damaged.

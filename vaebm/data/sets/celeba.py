@@ -28,10 +28,7 @@ DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
 IMAGES = Published(
     "img_align_celeba.zip",
     "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
-    (
-        f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
-        "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",
-    ),
+    (f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM", "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip"),
     PAGE,
 )
 PARTITION = Published(

@@ -92,14 +92,7 @@ class SpentCurve:
 
 
 def small_multiples(curves: Sequence[SpentCurve], across: str, up: str, level: float | None) -> bytes:
-    """An SVG of small charts, `MAX_COLUMNS` in a row at most.
-
-    Args:
-        curves: in order.
-        across: the axis of what is spent.
-        up: the axis of values.
-        level: a value worth comparing with, drawn as a dashed line.
-    """
+    """An SVG of small charts of `up` against `across`, `MAX_COLUMNS` in a row; `level` is drawn as a dashed line."""
     rows = math.ceil(len(curves) / MAX_COLUMNS)
     columns = math.ceil(len(curves) / rows)
     seen = [value for curve in curves for value in curve.values] + ([] if level is None else [level])

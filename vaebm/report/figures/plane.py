@@ -63,11 +63,7 @@ def energy_map(energy: Tensor, extent: tuple[float, float], reach: float) -> byt
 
 
 def scatter(
-    points: Tensor,
-    colour: str,
-    extent: tuple[float, float],
-    near: Tensor | None,
-    dots_per_inch: int = DOTS_PER_INCH,
+    points: Tensor, colour: str, extent: tuple[float, float], near: Tensor | None, dots_per_inch: int = DOTS_PER_INCH
 ) -> bytes:
     """A PNG of points (n, dim); those that are not `near` (n,) bool a mode are drawn in a colour of their own."""
     with blank(SIDE, SIDE, dots_per_inch) as figure:
