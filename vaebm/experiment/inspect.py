@@ -12,11 +12,9 @@ Memory: weights, optimizer and averages (16 bytes a weight), what a step keeps f
 chains.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +74,7 @@ class Inspection:
     """Sentences for people, and the numbers behind them."""
 
     sentences: list[str]
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """One sentence a line."""
-        return self.sentences
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers."""
-        return self.numbers
+    numbers: dict[str, Any]
 
 
 def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
@@ -154,6 +144,20 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
+@dataclass(frozen=True)
+class _StageCount:
+    name: str
+    iterations: int
+    step: Count
+    pool: Count
+    fixed: Count
+    activation_bytes: int
+
+    def cost(self, machine: Machine) -> StageCost:
+        step, pool, fixed = (machine.seconds(count) for count in (self.step, self.pool, self.fixed))
+        return StageCost(self.name, self.iterations, round(self.step.flops), step, self.activation_bytes, pool, fixed)
+
+
 class _Counts:
     """What a recipe's stages and the drawing of samples do; to be made within `Counting`."""
 
@@ -163,9 +167,8 @@ class _Counts:
         if not isinstance(train.values, Tensor):  # images on disk, which stay there
             train = replace(train, values=torch.zeros((2, *data.shape), dtype=torch.uint8), labels=None, factors=None)
         self.training = Training(model, train, engine, silent(), recipe.seed)
-        self._known_chains: dict[
-            tuple[type[SamplerSettings], int], dict[int, Count]
-        ] = {}  # by kernel and steps, by rows
+        # by kernel and steps, by rows
+        self._known_chains: dict[tuple[type[SamplerSettings], int], dict[int, Count]] = {}
         self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
         self.samples = self._samples()
 
@@ -176,7 +179,8 @@ class _Counts:
 
     def _stage(self, stage: Stage) -> _StageCount:
         of, iterations = self.counting.of, stage.iterations
-        phase = _phases(self.recipe).get(stage.name)
+        energy_stage = getattr(self.recipe, "energy_stage", None)
+        phase = None if energy_stage is None else energy_stage.phases.get(stage.name)
         fixed, pool = of(stage.begin), Count()
         for name, value in list(vars(stage).items()):
             if isinstance(value, Optimizer):
@@ -238,27 +242,6 @@ class _Counts:
         return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
 
 
-@dataclass(frozen=True)
-class _StageCount:
-    name: str
-    iterations: int
-    step: Count
-    pool: Count
-    fixed: Count
-    activation_bytes: int
-
-    def cost(self, machine: Machine) -> StageCost:
-        return StageCost(
-            self.name,
-            self.iterations,
-            round(self.step.flops),
-            machine.seconds(self.step),
-            self.activation_bytes,
-            machine.seconds(self.pool),
-            machine.seconds(self.fixed),
-        )
-
-
 class _Backward:
     """In an optimizer's place: the backward pass, and as many passes over the weights as an optimizer makes."""
 
@@ -279,11 +262,6 @@ def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
     """Warm-up included, as far as the bound on gradients allows."""
     allowed = math.inf if sampler.gradients is None else sampler.gradients / sampler.build().gradients_per_step
     return min(steps + sampler.warmup, allowed)
-
-
-def _phases(recipe: Recipe) -> dict[str, EstimatorSettings | None]:
-    stage = getattr(recipe, "energy_stage", None)
-    return {} if stage is None else stage.phases
 
 
 def _briefly(settings: TrainingSettings) -> TrainingSettings:

@@ -8,8 +8,6 @@ there is nothing to compute, forwards and backwards. On a CPU, time is what this
 programs do not count.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time
@@ -43,12 +41,7 @@ OPERATIONS_OF_A_LAYER = 6  # addmm and silu; backwards silu, two products and a 
 
 
 class Machine:
-    """A device, measured on what will run on it.
-
-    Args:
-        device: the device.
-        work: what weighs how much, as counts of operations.
-    """
+    """A device, measured on the work that will run on it."""
 
     def __init__(self, device: torch.device, work: Count) -> None:
         self.device = device
