@@ -1,7 +1,5 @@
 """What a recipe may say of its data; each family of sets (`data/sets/`) adds its own `kind`."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 from pydantic import Field
