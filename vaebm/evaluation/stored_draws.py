@@ -41,8 +41,10 @@ def load_record(path: Path, model_sha256: str) -> tuple[dict[str, Tensor], dict[
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about: dict[str, Any] = json.loads(file.metadata()["about"])
+            if about["model_sha256"] != model_sha256:
+                return None
             names = file.keys()
-            return ({name: file.get_tensor(name) for name in names}, about) if _fits(about, model_sha256) else None
+            return {name: file.get_tensor(name) for name in names}, about
     except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError):
         return None
 
@@ -55,10 +57,6 @@ def packed(x: Tensor) -> Tensor:
 def unpacked(x: Tensor) -> Tensor:
     """The same in the model's range again."""
     return to_model(x) if not x.is_floating_point() else x
-
-
-def _fits(about: Mapping[str, Any], model_sha256: str) -> bool:
-    return bool(about["model_sha256"] == model_sha256)
 
 
 MAX_POINTS, MAX_IMAGES, MIN_IMAGES = 10_000, 2_000, 64

@@ -141,7 +141,9 @@ def train_classifier(split: Split, classes: int) -> Classifier:
     Raises:
         InputError: points, no labels, or images too small.
     """
-    labels = _labels(split).clone()
+    if split.labels is None:
+        raise InputError("a classifier needs labels, and these data have none: use pixel features")
+    labels = split.labels.clone()
     if split.levels is None:
         raise InputError(
             "a classifier is for images, and these are points: compare points by their modes or likelihood"
@@ -168,12 +170,6 @@ def train_classifier(split: Split, classes: int) -> Classifier:
     mean_square = sum(float(classifier.features(split.batch(rows).x).square().sum()) for rows in chunks)
     classifier.scale.fill_(math.sqrt(mean_square / (len(split) * FEATURES)))
     return classifier
-
-
-def _labels(split: Split) -> Tensor:
-    if split.labels is None:
-        raise InputError("a classifier needs labels, and these data have none: use pixel features")
-    return split.labels
 
 
 DIGITS = 10

@@ -37,7 +37,10 @@ def kernel_distance(generated: Rows, reference: Rows) -> Measurement:
             f"a kernel distance needs at least {2 * MIN_BLOCKS} samples on each side, not {fewest}: draw more"
         )
     blocks = max(MIN_BLOCKS, fewest // MAX_BLOCK)
-    values = torch.stack([_squared_discrepancy(x[block::blocks], y[block::blocks]) for block in range(blocks)])
+    pairs = [(x[block::blocks], y[block::blocks]) for block in range(blocks)]
+    values = torch.stack(
+        [_mean_between_others(a) + _mean_between_others(b) - 2.0 * _sum(a, b) / (len(a) * len(b)) for a, b in pairs]
+    )
     return Measurement(
         "kernel_distance",
         values.mean().item(),
@@ -45,10 +48,6 @@ def kernel_distance(generated: Rows, reference: Rows) -> Measurement:
         len(x),
         {"dim": x.shape[1], "reference_n": len(y), "blocks": blocks, "stderr_over": "both sets, blocks"},
     )
-
-
-def _squared_discrepancy(x: Tensor, y: Tensor) -> Tensor:
-    return _mean_between_others(x) + _mean_between_others(y) - 2.0 * _sum(x, y) / (len(x) * len(y))
 
 
 def _mean_between_others(x: Tensor) -> Tensor:

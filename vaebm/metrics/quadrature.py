@@ -99,7 +99,10 @@ class PlaneQuadrature:
         self.log_vae = density.log()
         self.outside = max(0.0, 1.0 - float(density.sum()) * math.exp(log_cell))
 
-        tilt = torch.zeros_like(density) if energy is None else self._energy_on_grid(energy)
+        tilt = torch.zeros_like(density)
+        if energy is not None:
+            points = torch.cartesian_prod(self.axis, self.axis).float()
+            tilt = _finite(_in_chunks(energy, points), "the energy").reshape(tilt.shape)
         # Without an energy p is normalised as it stands, beyond the grid too.
         self._log_z_x = 0.0 if energy is None else _log_sum(self.log_vae - tilt) + log_cell
         self.log_z = self._log_z_x + log_z_latent
@@ -148,10 +151,6 @@ class PlaneQuadrature:
         points = torch.cartesian_prod(self.axis, self.axis)
         mode = nearest(points, centres)[1]
         return torch.zeros(len(centres), dtype=torch.float64).index_add_(0, mode, self._mass.flatten())
-
-    def _energy_on_grid(self, energy: Callable[[Tensor], Tensor]) -> Tensor:
-        points = torch.cartesian_prod(self.axis, self.axis).float()
-        return _finite(_in_chunks(energy, points), "the energy").reshape(len(self.axis), len(self.axis))
 
     def _vae_on_grid(self, chosen: Tensor) -> Tensor:
         """sum_k w_k N(x; m_k, s_k) over the chosen latents (K,) bool, on the grid of x."""

@@ -38,15 +38,9 @@ def scales(data_shape: tuple[int, ...], widths: Sequence[int], groups: Sequence[
             f"vae.widths has {len(widths)} scales, so sides have to be multiples of {divisor}, but images are"
             f" {height} x {width}{f' with vae.padding={padding}' if padding else ''}: {_remedy(data_shape, widths)}"
         )
-    found = [
-        Scale(channels, height >> i, width >> i, count)
-        for i, (channels, count) in enumerate(zip(widths, _from_full_size(widths, groups), strict=True))
-    ]
+    counts = [0] * (len(widths) - len(groups)) + list(reversed(groups))  # from the full size down
+    found = [Scale(channels, height >> i, width >> i, counts[i]) for i, channels in enumerate(widths)]
     return found[::-1]
-
-
-def _from_full_size(widths: Sequence[int], groups: Sequence[int]) -> list[int]:
-    return [0] * (len(widths) - len(groups)) + list(reversed(groups))
 
 
 def _remedy(data_shape: tuple[int, ...], widths: Sequence[int]) -> str:
