@@ -32,7 +32,6 @@ from vaebm.progress import silent
 from vaebm.sampling import SamplerSettings
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.settings import settings_of
-from vaebm.training.codes import ROWS_AT_ONCE, codes_of_data
 from vaebm.training.engine import Engine
 from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
@@ -41,7 +40,7 @@ from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer
 from vaebm.training.stages import TrainingSettings
-from vaebm.training.vae import VAEStage
+from vaebm.training.vae import ROWS_AT_ONCE, VAEStage, codes_of_data
 from vaebm.wording import duration
 
 CHAINS = 256  # samples that are counted at once

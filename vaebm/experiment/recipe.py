@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from vaebm.data import Data
 from vaebm.errors import InputError, check_choice
@@ -20,6 +20,7 @@ from vaebm.evaluation.settings import EvaluationSettings
 from vaebm.experiment.catalogue import Tree, read_recipe
 from vaebm.models import MODELS, ModelSettings
 from vaebm.nn.bfloat16 import has_bfloat16
+from vaebm.registry import Settings
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.monitor import DivergenceMonitorSettings
 from vaebm.training.stages import TRAININGS, TrainingSettings
@@ -27,10 +28,8 @@ from vaebm.training.stages import TRAININGS, TrainingSettings
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
-class LoggingSettings(BaseModel):
+class LoggingSettings(Settings):
     """What is written while training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
     tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = Field(
@@ -38,10 +37,8 @@ class LoggingSettings(BaseModel):
     )
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """One experiment, whole: this, and what the model's family has to say of the model and of its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("", description="the recipe's name; runs are called by it")
     summary: str = Field("", description="what it is, in a line of `vaebm recipes`")

@@ -17,7 +17,7 @@ from vaebm.comparison.folder import Comparison
 from vaebm.data import DataSet
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.evaluation.quantity import written
-from vaebm.evaluation.records import unpacked
+from vaebm.evaluation.stored_draws import unpacked
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.facts import title_of
