@@ -276,7 +276,7 @@ class LogisticMixtureHead(LikelihoodHead):
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GaussianSettings(_Settings):

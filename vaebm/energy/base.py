@@ -96,7 +96,7 @@ def linear_from_zero(in_features: int) -> nn.Linear:
 
 
 class _TermSettings(BaseModel, ABC):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str = Field(description="which energy")
 

@@ -23,7 +23,7 @@ from vaebm.energy.total import TotalEnergy
 class EnergySettings(BaseModel):
     """The terms of E(x, z); null leaves one out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     image: Annotated[DataEnergySettings, DATA_ENERGIES] | None = Field(
         None, description="the term on x, of images or of points"

@@ -62,7 +62,12 @@ def train_recipe(
     Raises:
         InputError, Diverged, Preempted, Interrupted: as in `train`.
     """
-    with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),  # whatever mode the caller is in
+        threads(recipe.threads),
+        closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine,
+    ):
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)

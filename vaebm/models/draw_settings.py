@@ -32,7 +32,7 @@ class InitSettings(BaseModel):
 class DrawSettings(BaseModel):
     """How samples are drawn; all of it may change after training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sampler: sampling.Sampler = Field(settings_of(Langevin)(), description="the kernel and how long its chains run")
     latent_step_scale: float = Field(
