@@ -65,7 +65,12 @@ def train_recipe(
     parts: Mapping[str, nn.Module] | None = None,
 ) -> Run:
     """Trains a recipe into the run `path`, or goes on; `parts` are modules that the recipe does not build."""
-    with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),  # whatever mode the caller is in
+        threads(recipe.threads),
+        closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine,
+    ):
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
