@@ -42,6 +42,7 @@ SUBJECTS = {
     )
 }
 FLOORS = ("held_out", "truth")
+WITH_ENERGY, RECONSTRUCTION = "vaebm", "reconstruction"
 
 
 def subject(key: str) -> Subject:

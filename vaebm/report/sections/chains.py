@@ -13,7 +13,7 @@ from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Animation, Figure, Row, Section
-from vaebm.report.subjects import subject
+from vaebm.report.subjects import WITH_ENERGY, subject
 from vaebm.report.wording import STARTS, step_label
 from vaebm.wording import counted, duration
 
@@ -41,7 +41,9 @@ def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes
     """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, `columns` of them a row."""
     kept = [(step_label(step, chains.total), x) for step, x in chains.at(milestones(chains.total))]
     if not data.modality.pictured:
-        clouds = [plane.Cloud(label, x, subject("vaebm").colour, plane.near_a_mode(x, data.truth)) for label, x in kept]
+        clouds = [
+            plane.Cloud(label, x, subject(WITH_ENERGY).colour, plane.near_a_mode(x, data.truth)) for label, x in kept
+        ]
         return plane.snapshots(clouds, extent_of(data.train.all()), columns)
     rows = max(2, min(STRIP_ROWS, sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)))
     panels = []
@@ -116,7 +118,7 @@ def _point_animation(data: DataSet, chains: ChainRecord) -> Animation:
     frames = []
     for _, x in chains.at(film_steps(chains.total)):
         near = plane.near_a_mode(x, data.truth)
-        frame = plane.scatter(x, subject("vaebm").colour, extent, near, POINT_RESOLUTION)
+        frame = plane.scatter(x, subject(WITH_ENERGY).colour, extent, near, POINT_RESOLUTION)
         frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
     caption = "This animation shows the same chains. Watch whether any point crosses from one mode to another."
     return _animation(chains, frames, caption, crisp=False)
