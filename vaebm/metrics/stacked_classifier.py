@@ -14,7 +14,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vaebm.data.modality import IMAGES
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
 from vaebm.metrics.arrays import Array, as_images
@@ -27,7 +26,7 @@ def is_stacked(data: DataSet) -> bool:
     """Whether these are stacks of digits: a digit of every channel as the factors, a class of every combination."""
     channels = data.shape[0]
     factors, classes = data.factor_names or (), data.class_names or ()
-    return data.modality is IMAGES and len(factors) == channels and len(classes) == DIGITS**channels
+    return data.modality.pictured and len(factors) == channels and len(classes) == DIGITS**channels
 
 
 class StackedClassifier:
