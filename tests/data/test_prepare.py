@@ -75,10 +75,10 @@ def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: 
         rows = torch.tensor([len(here) - 1, 0, 0])
         assert all(torch.equal(*both) for both in zip(there.batch(rows), here.batch(rows), strict=True))
         assert torch.equal(torch.cat(list(there.chunks(7))), here.all())
-    assert (disk.shape, disk.class_names, disk.saturated_share) == (
+    assert (disk.shape, disk.class_names, disk.saturated_fraction) == (
         memory.shape,
         memory.class_names,
-        memory.saturated_share,
+        memory.saturated_fraction,
     )
     assert disk.description == memory.description
     assert "3 files skipped" in disk.description

@@ -78,11 +78,11 @@ def test_smc_gives_equally_weighted_samples_of_all_modes() -> None:
     )
     assert estimate.lower < 0 < estimate.upper
     distance, mode = torch.cdist(estimate.position, target.modes).min(dim=1)
-    share = mode.bincount(minlength=25) / len(mode)
+    fraction = mode.bincount(minlength=25) / len(mode)
     assert (distance < 0.15).double().mean() > 0.97  # 98.9 % of the target
     # Descendants of one particle stay together, so the masses spread more than those of independent draws.
-    assert (share > 0.01).all()
-    assert (share - 1 / 25).abs().sum() / 2 < 0.15
+    assert (fraction > 0.01).all()
+    assert (fraction - 1 / 25).abs().sum() / 2 < 0.15
 
 
 def test_groups_outside_a_small_support_count_nothing() -> None:

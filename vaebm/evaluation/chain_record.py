@@ -49,7 +49,7 @@ class ChainRun:
         moves_data: whether they move pixel noise.
         dim: coordinates that they move.
         acceptance: mean over chains and steps after the warm-up.
-        diverged: share of chains that met a value which is not finite.
+        diverged: fraction of chains that met a value which is not finite.
         seconds: that the run took.
         refusal: why there are no chains; "" where there are.
     """

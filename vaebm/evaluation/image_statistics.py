@@ -1,6 +1,6 @@
 """Image statistics: what is counted of images without features, by the same rules for samples and held-out images.
 
-    pixels_between_ends   share of values that are neither black nor white (metrics/saturation.py)
+    pixels_between_ends   fraction of values that are neither black nor white (metrics/saturation.py)
     class_gap             where there are labels: largest difference of class shares from the training data's
     modes_covered         of stacked digits, in its place: classes that occur among the thousand,
     mode_kl               and the divergence of their shares from the training data's (metrics/class_histogram.py)
@@ -38,7 +38,7 @@ class PixelsBetweenEnds(Metric):
         Quantity(
             "pixels_between_ends",
             "pixels between ends",
-            "the share of pixels between black and white",
+            "the fraction of pixels between black and white",
             "%",
             "held_out",
             100.0,

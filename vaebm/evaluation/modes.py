@@ -19,7 +19,9 @@ class Modes(Metric):
 
     quantities = (
         MODES_COVERED,
-        Quantity("within_three_sigma", "within 3 σ of a mode", "the share within 3 σ of a mode", "%", "higher", 100.0),
+        Quantity(
+            "within_three_sigma", "within 3 σ of a mode", "the fraction within 3 σ of a mode", "%", "higher", 100.0
+        ),
         MODE_KL,
     )
     needs = frozenset({"samples"})

@@ -1,6 +1,6 @@
-"""Class histogram: in which shares the classes occur among samples, by a classifier, and in the data, by their labels.
+"""Class histogram: how often the classes occur among samples, by a classifier, and in the data, by their labels.
 
-With p_k the share of class k of K among n samples, and q_k its share of the data:
+With p_k the fraction of class k of K among n samples, and q_k its fraction of the data:
 
     class_gap       max_k |p_k - q_k|
     modes_covered   the number of classes with p_k > 0
@@ -11,8 +11,8 @@ The classifier's own mistakes are in all of them: those of held-out images, meas
 Standard errors are over the draw of the samples, q held fixed. Of the gap: binomial, of the class with the largest. Of
 the count: a class with c hits is missed by another draw with probability about e^-c, so sum_k e^-c (1 - e^-c) is the
 variance (a class never hit adds none). Of the divergence: the delta method, var_p[log(p_k / q_k)] / n; its value is
-biased upwards by (K - 1) / 2n, and at equal shares the error is about sqrt(2) too large. The gap is biased upwards as
-well, being the largest of K.
+biased upwards by (K - 1) / 2n, and at equal fractions the error is about sqrt(2) too large. The gap is biased upwards
+as well, being the largest of K.
 
 Reference: Metz et al., Unrolled generative adversarial networks, 2017, for the last two on StackedMNIST.
 """
@@ -30,11 +30,11 @@ from vaebm.metrics.measurement import Measurement
 
 
 def class_gap(generated: Array, reference: Array, classes: int) -> Measurement:
-    """The largest difference between class shares, of 1, of samples' classes (n,) int64 and of data's labels (m,)."""
-    counts, shares = _counts(generated, reference, classes)
-    share = counts / len(generated)
-    gap, largest = (share - shares).abs().max(0)
-    stderr = math.sqrt(float(share[largest] * (1.0 - share[largest])) / len(generated))
+    """The largest difference between class fractions of samples' classes (n,) int64 and of data's labels (m,)."""
+    counts, q = _counts(generated, reference, classes)
+    p = counts / len(generated)
+    gap, largest = (p - q).abs().max(0)
+    stderr = math.sqrt(float(p[largest] * (1.0 - p[largest])) / len(generated))
     settings = {"classes": classes, "reference_n": len(reference), "largest_of": int(largest)}
     return Measurement("class_gap", gap.item(), stderr, len(generated), settings)
 
@@ -45,16 +45,16 @@ def class_modes(generated: Array, reference: Array, classes: int) -> dict[str, M
     Raises:
         InputError: the data lack a class, so that the divergence may be infinite.
     """
-    counts, shares = _counts(generated, reference, classes)
-    if not shares.all():
+    counts, q = _counts(generated, reference, classes)
+    if not q.all():
         raise InputError(
-            f"{int((shares == 0).sum())} of {classes} classes have no label in the data, from which no divergence is"
+            f"{int((q == 0).sum())} of {classes} classes have no label in the data, from which no divergence is"
             " finite: take more data"
         )
     settings = {"classes": classes, "reference_n": len(reference)}
     return {
         name: Measurement(name, *found, len(generated), settings)
-        for name, found in (("modes_covered", covered(counts)), ("mode_kl", divergence(counts, shares)))
+        for name, found in (("modes_covered", covered(counts)), ("mode_kl", divergence(counts, q)))
     }
 
 
@@ -64,19 +64,19 @@ def covered(counts: Tensor) -> tuple[float, float]:
     return float((counts > 0).sum()), float((missed * (1.0 - missed)).sum().sqrt())
 
 
-def divergence(counts: Tensor, shares: Tensor) -> tuple[float, float]:
-    """Of hits (K,) against shares q (K,), float64: the divergence in nats, with its standard error."""
+def divergence(counts: Tensor, q: Tensor) -> tuple[float, float]:
+    """Of hits (K,) against fractions q (K,), float64: the divergence in nats, with its standard error."""
     n = float(counts.sum())
     hit = counts > 0
-    share = counts[hit] / n
-    log_ratio = (share / shares[hit]).log()
-    mean = (share * log_ratio).sum()
-    variance = (share * (log_ratio - mean).square()).sum() * n / (n - 1)
+    p = counts[hit] / n
+    log_ratio = (p / q[hit]).log()
+    mean = (p * log_ratio).sum()
+    variance = (p * (log_ratio - mean).square()).sum() * n / (n - 1)
     return float(mean), math.sqrt(float(variance) / n)
 
 
 def _counts(generated: Array, reference: Array, classes: int) -> tuple[Tensor, Tensor]:
-    """Hits (K,) of the samples and shares (K,) of the data, float64."""
+    """Hits (K,) of the samples and fractions (K,) of the data, float64."""
     classes = as_count(classes, "classes")
     found, labels = as_classes(generated, classes, "generated"), as_classes(reference, classes, "reference")
     if len(found) < 2 or not len(labels):

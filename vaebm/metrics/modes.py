@@ -3,10 +3,10 @@
 For modes c_1 ... c_K of a mixture of equal round Gaussians of deviation std, and samples x_1 ... x_n:
 
     modes_covered        the number of modes with at least one sample within 3 std of them
-    within_three_sigma   the share of samples within 3 std of their nearest mode (in the plane, in truth, 1 - e^-4.5)
-    mode_kl              sum_k p_k log(K p_k), in nats: p_k the share of samples nearest to mode k, against 1 / K
+    within_three_sigma   the fraction of samples within 3 std of their nearest mode (in the plane, in truth, 1 - e^-4.5)
+    mode_kl              sum_k p_k log(K p_k), in nats: p_k the fraction of samples nearest to mode k, against 1 / K
 
-Standard errors are over the draw of the samples. Of the share: binomial; of the count and the divergence: those of
+Standard errors are over the draw of the samples. Of the fraction: binomial; of the count and the divergence: those of
 `metrics/class_histogram.py`, where the mode is the class.
 """
 
@@ -38,11 +38,11 @@ def mode_measurements(generated: Rows, modes: Rows, std: float) -> dict[str, Mea
         )
     distance, mode = nearest(samples, centres)
     within, n, count = distance <= 3.0 * std, len(samples), len(centres)
-    share = within.double().mean().item()
+    fraction = within.double().mean().item()
     hits, hits_within = (torch.bincount(found, minlength=count).double() for found in (mode, mode[within]))
     found = {
         "modes_covered": covered(hits_within),
-        "within_three_sigma": (share, math.sqrt(share * (1.0 - share) / n)),
+        "within_three_sigma": (fraction, math.sqrt(fraction * (1.0 - fraction) / n)),
         "mode_kl": divergence(hits, torch.full_like(hits, 1.0 / count)),
     }
     return {name: Measurement(name, *value, n, {"modes": count, "std": std}) for name, value in found.items()}
@@ -54,10 +54,10 @@ def modes_covered(generated: Rows, modes: Rows, std: float) -> Measurement:
 
 
 def within_three_sigma(generated: Rows, modes: Rows, std: float) -> Measurement:
-    """The share of the samples (n, dim) within 3 `std` of their nearest mode (K, dim)."""
+    """The fraction of the samples (n, dim) within 3 `std` of their nearest mode (K, dim)."""
     return mode_measurements(generated, modes, std)["within_three_sigma"]
 
 
 def mode_kl(generated: Rows, modes: Rows, std: float) -> Measurement:
-    """KL divergence in nats from equal shares of the modes (K, dim) to those of the samples (n, dim)."""
+    """KL divergence in nats from equal fractions of the modes (K, dim) to those of the samples (n, dim)."""
     return mode_measurements(generated, modes, std)["mode_kl"]

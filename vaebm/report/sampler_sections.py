@@ -26,7 +26,7 @@ CURVES = {
     " elsewhere, with the mode probabilities of the model. The dashed line is what as many perfect samples give.",
     "energy_shift": "The shift is the mean of E(x) over the samples less that over the model, which weighted proposals"
     " tell. Above 0 the chains have not come down yet; an unadjusted sampler with too large a step stays off for good.",
-    "within_three_sigma": "The share of samples within three standard deviations of a mode should reach the dashed"
+    "within_three_sigma": "The fraction of samples within three standard deviations of a mode should reach the dashed"
     " line, which is the model's own.",
 }
 DISTANCE = (
@@ -128,7 +128,7 @@ def chains_section(comparison: Comparison) -> Section:
             "acceptance",
             "This is the mean probability of taking a move. An unadjusted sampler takes every move, and the closer the"
             " probability of its missing accept step is to 1, the smaller is its bias. For importance and SMC it is the"
-            " effective share of their population.",
+            " effective fraction of their population.",
             limits=(0.0, 1.05),
         ),
     ]

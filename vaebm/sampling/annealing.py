@@ -32,7 +32,7 @@ from vaebm.sampling.adaptation.warmup import Tunable, search_step_size
 from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, log_densities
 from vaebm.sampling.resampling import Reference, effective_sample_size, reference_log_prob, systematic_resample
 
-EFFECTIVE_SHARE = 0.7
+EFFECTIVE_FRACTION = 0.7
 MAX_STAGES = 1000
 
 
@@ -128,7 +128,7 @@ def plan(
 
 
 def next_beta(beta: float, phi: Tensor) -> float:
-    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective share.
+    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective fraction.
 
     It is above `beta`, by one unit in the last place at least.
 
@@ -139,18 +139,18 @@ def next_beta(beta: float, phi: Tensor) -> float:
     if not len(phi):
         raise ValueError("no particle lies in the target's support: choose a reference that covers the target")
 
-    def share(step: float) -> float:
+    def fraction(step: float) -> float:
         return float(effective_sample_size(step * phi)) / len(phi)
 
     high = 1 - beta
-    if share(high) >= EFFECTIVE_SHARE:
+    if fraction(high) >= EFFECTIVE_FRACTION:
         return 1.0
     low = high / 2
-    while low > 0 and share(low) < EFFECTIVE_SHARE:
+    while low > 0 and fraction(low) < EFFECTIVE_FRACTION:
         low, high = low / 2, low
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) >= EFFECTIVE_SHARE else (low, middle)
+        low, high = (middle, high) if fraction(middle) >= EFFECTIVE_FRACTION else (low, middle)
     return max(beta + low, math.nextafter(beta, 1.0))
 
 

@@ -43,7 +43,7 @@ class LogNormaliser(NamedTuple):
             their standard errors to be sure, the bracket spans both estimates with their errors.
         ess: effective number of the particles; by SMC that of its groups, times their size.
         position: (particles, dim), equally weighted samples of the target.
-        gradients: gradient evaluations that each particle cost, forward and reverse, and its share in the pilot.
+        gradients: gradient evaluations that each particle cost, forward and reverse, and its part of the pilot.
     """
 
     value: float

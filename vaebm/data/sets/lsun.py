@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from vaebm.data.collection import HELD_OUT_SHARE, held_out
+from vaebm.data.collection import HELD_OUT_FRACTION, held_out
 from vaebm.data.files.archives import ImageSource
 from vaebm.data.files.databases import DatabaseSource, databases, unpack
 from vaebm.data.files.download import Published
@@ -60,5 +60,5 @@ class LSUNChurch64Settings(PicturesSettings):
         else:
             source, names = pictures_in(place, self.needed[0])
         test = {name for name in names if any("val" in part for part in PurePosixPath(name).parts[:-1])}
-        parts = train_and_test(names, test or held_out(names, min(HELD_OUT_SHARE, HELD_OUT / len(names))))
+        parts = train_and_test(names, test or held_out(names, min(HELD_OUT_FRACTION, HELD_OUT / len(names))))
         return Manifest(name=self.kind, subject="LSUN's churches", source=source, size=(SIDE, SIDE), parts=parts)

@@ -82,8 +82,8 @@ def _overlap(first: Tensor, second: Tensor) -> float:
     both = torch.cat([first, second])
     low, high = float(both.min()), float(both.max())
     edges = torch.linspace(low, high if high > low else low + 1.0, OVERLAP_BINS + 1)
-    shares = [torch.histogram(values, edges).hist / len(values) for values in (first, second)]
-    return float(torch.minimum(*shares).sum())
+    fractions = [torch.histogram(values, edges).hist / len(values) for values in (first, second)]
+    return float(torch.minimum(*fractions).sum())
 
 
 def _map(densities: DensityMaps, energy: Tensor) -> Row:

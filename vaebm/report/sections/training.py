@@ -109,16 +109,16 @@ def _energy_figures(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> lis
                 " better.",
             )
         )
-    shares = {
+    fractions = {
         "acceptance": "acceptance of chains",
         "proposal_ess": "proposals that count",
         "stuck_fraction": "chains not finite",
     }
-    named = {name: curve(key) for key, name in shares.items() if any(row.get(key) for row in rows)}
+    named = {name: curve(key) for key, name in fractions.items() if any(row.get(key) for row in rows)}
     if named:
         title = "Sampling while learning" if len(named) > 1 else next(iter(named)).capitalize()
-        picture = curves(title, "share", named, boundaries=boundaries, limits=(-0.03, 1.03))
-        figures.append(Figure(picture, _shares_caption(named)))
+        picture = curves(title, "fraction", named, boundaries=boundaries, limits=(-0.03, 1.03))
+        figures.append(Figure(picture, _fractions_caption(named)))
     return figures
 
 
@@ -132,10 +132,10 @@ def _gap_caption(rows: Sequence[LogRow]) -> str:
     )
 
 
-def _shares_caption(named: Mapping[str, Curve]) -> str:
+def _fractions_caption(named: Mapping[str, Curve]) -> str:
     words = {
         "acceptance of chains": "Acceptance near 0 or 1 says that chains hardly move or take needlessly small steps.",
-        "proposals that count": "Proposals that count are the effective share of the start's samples under the"
+        "proposals that count": "Proposals that count are the effective fraction of the start's samples under the"
         " energy. Where it falls towards 0, few of them stand for the model.",
         "chains not finite": "No chain should meet values that are not finite.",
     }
