@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
 from vaebm.cli.results import COLUMNS_OF_A_FILE
-from vaebm.cli.words import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
 
 
 def compare_samplers(

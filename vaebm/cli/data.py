@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.words import Json, Quiet, whole_number
+from vaebm.cli.options import Json, Quiet, whole_number
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare a large one.")
 

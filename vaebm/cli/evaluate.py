@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperCommand
 
 from vaebm.cli.failures import writing_to
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
 from vaebm.cli.results import show_measurements
-from vaebm.cli.words import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
 
 
 class ListsMeasurements(TyperCommand):

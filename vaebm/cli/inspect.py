@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vaebm.cli.words import Device, Json, Overrides, name_and_overrides, no_overrides
+from vaebm.cli.options import Device, Json, Overrides, name_and_overrides, no_overrides
 
 
 def inspect(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.words import Device, Overrides, Quiet, RunName, name_and_overrides, whole_number
+from vaebm.cli.options import Device, Overrides, Quiet, RunName, name_and_overrides, whole_number
 
 
 def sample(

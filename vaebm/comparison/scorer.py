@@ -172,7 +172,7 @@ class ModeProbabilities:
         cells = torch.zeros(len(centres) + 1, dtype=torch.float64)
         for some, weight in zip(points.split(65536), probability.split(65536), strict=True):
             cells.index_add_(0, _cell(some, centres.double(), std), weight)
-        modes = density.mode_masses(centres)
+        modes = density.mode_probabilities(centres)
         return cls(
             "model", (modes / modes.sum()).tolist(), (cells / cells.sum()).tolist(), density.log_z, density.error
         )

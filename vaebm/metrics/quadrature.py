@@ -145,7 +145,7 @@ class PlaneQuadrature:
         stderr = float(log_prob.std()) / math.sqrt(len(log_prob))
         return Measurement("log_likelihood", float(log_prob.mean()), stderr, len(log_prob), settings)
 
-    def mode_masses(self, centres: Tensor) -> Tensor:
+    def mode_probabilities(self, centres: Tensor) -> Tensor:
         """(K,) float64: how much of h lies nearest to each of the centres (K, 2)."""
         points = torch.cartesian_prod(self.axis, self.axis)
         mode = nearest(points, centres)[1]

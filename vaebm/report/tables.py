@@ -70,7 +70,7 @@ class Row:
     @property
     def protocol(self) -> str:
         """How the numbers came about, in words."""
-        return "; ".join([*_settings_in_words(self), *_sizes(self.measurements)])
+        return "; ".join([*_settings_text(self), *_sizes(self.measurements)])
 
 
 def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
@@ -134,7 +134,7 @@ def protocols(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(", ".join(dict.fromkeys(named)), protocol) for protocol, named in titles.items()]
 
 
-def _settings_in_words(row: Row) -> list[str]:
+def _settings_text(row: Row) -> list[str]:
     """The settings of a row, as far as people want to read them."""
     settings = [m.settings for m in row.measurements.values()]
     words = []

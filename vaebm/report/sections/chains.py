@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vaebm.data import DataSet
-from vaebm.evaluation.chain_record import ChainRecord, film_steps, milestones
+from vaebm.evaluation.chain_record import ChainRecord, animation_steps, milestones
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
 from vaebm.report.report_data import ReportData
@@ -96,7 +96,7 @@ def _strip_caption(data: DataSet, chains: ChainRecord) -> str:
 
 
 def _image_animation(data: DataSet, chains: ChainRecord) -> Animation | None:
-    kept = chains.at(film_steps(chains.total))
+    kept = chains.at(animation_steps(chains.total))
     fit = sheet.images_that_fit(data.shape, 2 * sheet.BUDGET) // len(kept)
     side = min(ANIMATION_SIDE, int(min(fit, chains.x.shape[1]) ** 0.5))
     if side < 2:
@@ -116,7 +116,7 @@ def _image_animation(data: DataSet, chains: ChainRecord) -> Animation | None:
 def _point_animation(data: DataSet, chains: ChainRecord) -> Animation:
     extent = extent_of(data.train.all())
     frames = []
-    for _, x in chains.at(film_steps(chains.total)):
+    for _, x in chains.at(animation_steps(chains.total)):
         near = plane.near_a_mode(x, data.truth)
         frame = plane.scatter(x, subject(WITH_ENERGY).colour, extent, near, POINT_RESOLUTION)
         frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
@@ -125,7 +125,7 @@ def _point_animation(data: DataSet, chains: ChainRecord) -> Animation:
 
 
 def _animation(chains: ChainRecord, frames: list[sheet.Pixels], caption: str, crisp: bool) -> Animation:
-    labels = [step_label(step, chains.total) for step, _ in chains.at(film_steps(chains.total))]
+    labels = [step_label(step, chains.total) for step, _ in chains.at(animation_steps(chains.total))]
     height, width, _ = frames[0].shape
     picture = sheet.png(np.concatenate(frames))
     return Animation(picture, caption, labels=labels, width=width, height=height, crisp=crisp)
