@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def compare(name: str) -> None:
-    few = ["code_mixture.codes=1000"]
+    few = ["code_mixture.codes=1000", "energy_stage.latent.codes=2000"]
     recipe = load_recipe(name, few)
     estimated = inspect_recipe(recipe, "cpu").to_json()
     engine = Engine("cpu", 0, None, Path(tempfile.mkdtemp()))

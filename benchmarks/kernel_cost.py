@@ -31,8 +31,7 @@ from vaebm.models import VAEBM
 from vaebm.sampling import KERNELS, LogDensity, sample_chains
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.tempering import Tempering
 from vaebm.sampling.underdamped import Underdamped

@@ -13,7 +13,7 @@ from torch import Tensor
 from vaebm.sampling import LogDensity, sample_chains
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.tempering import Tempering
 

@@ -31,13 +31,19 @@ KeyError: "there is no shape 'sqare': did you mean 'square'?"
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn, TypeVar, Union, cast
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from vaebm.wording import did_you_mean
 
 PartT = TypeVar("PartT", bound=type)
+
+
+class Settings(BaseModel):
+    """What a recipe says of a part: no other keys, finite numbers, and nothing that changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Registry(dict[str, PartT]):

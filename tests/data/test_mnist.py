@@ -14,8 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings
-from vaebm.data.sets.stacked_mnist import StackedMNISTSettings
+from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings, StackedMNISTSettings
 from vaebm.errors import InputError
 
 Real = Callable[[str], Path]

@@ -19,8 +19,8 @@ from scipy.io import savemat
 
 from vaebm.data import KINDS, PublishedSettings, arrays, manifest
 from vaebm.data.prepare import prepare_set
-from vaebm.data.sets.large import PicturesSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
+from vaebm.data.sets.published import PicturesSettings
 from vaebm.data.sets.sprites import SpritesSettings
 from vaebm.data.sets.svhn import SVHNSettings
 from vaebm.errors import InputError

@@ -17,8 +17,7 @@ from vaebm.data.transforms import to_uint8
 from vaebm.errors import InputError
 from vaebm.experiment import sample
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.sample import draw_samples, grid, write_images, write_samples
-from vaebm.experiment.unfinished import Unfinished
+from vaebm.experiment.sample import Unfinished, draw_samples, grid, write_images, write_samples
 from vaebm.models import VAEBM
 from vaebm.progress import silent
 

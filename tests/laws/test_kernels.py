@@ -16,8 +16,7 @@ from vaebm import sampling
 from vaebm.distributions.analytic import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.tempering import Tempering
 from vaebm.sampling.underdamped import Underdamped

@@ -82,9 +82,9 @@ def test_classes_of_any_whole_type() -> None:
 
 def test_numbers_of_numpy_and_torch_become_plain_ones() -> None:
     points = normal(30, 2, 0)
-    measured = metrics.within_three_sigma(points, points[:3], std=points.std())
-    assert measured == metrics.within_three_sigma(points, points[:3], std=float(points.std()))
-    assert metrics.mode_kl(points, points[:3], torch.tensor(0.5)) == metrics.mode_kl(points, points[:3], 0.5)
+    for std in (points.std(), torch.tensor(0.5)):
+        measured = metrics.mode_measurements(points, points[:3], std)
+        assert measured == metrics.mode_measurements(points, points[:3], float(std))
     assert metrics.precision_recall(points, points, np.int64(3)) == metrics.precision_recall(points, points, 3)
     of = {
         "std": np.float32(0.5),
@@ -158,7 +158,7 @@ def test_quadrature_does_not_depend_on_the_origin() -> None:
         assert masses == pytest.approx(at(0.0).mode_probabilities(centres), abs=1e-6)
 
 
-@pytest.mark.parametrize("measure", [metrics.kernel_distance, metrics.density_coverage, metrics.mode_kl])
+@pytest.mark.parametrize("measure", [metrics.kernel_distance, metrics.density_coverage, metrics.mode_measurements])
 def test_memory_does_not_grow_with_the_square(measure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor that is made, as pairs of rows."""
     largest = 0
@@ -175,7 +175,7 @@ def test_memory_does_not_grow_with_the_square(measure: Callable[..., Any], monke
     monkeypatch.setattr("vaebm.metrics.arrays.PAIRS_AT_ONCE", 10_000)
     few, many = normal(40, 2, 0), normal(4000, 2, 1)
     with Watch():
-        measure(*((many, few, 0.5) if measure is metrics.mode_kl else (few, many)))
+        measure(*((many, few, 0.5) if measure is metrics.mode_measurements else (few, many)))
     assert largest <= 25_000
 
 

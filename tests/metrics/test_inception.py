@@ -16,8 +16,7 @@ from torch.nn import functional
 from vaebm.data import Split
 from vaebm.errors import InputError
 from vaebm.metrics import frechet_distance, inception_features, inception_layer, pixel_features, real_features
-from vaebm.metrics.inception import LAYERS, Convolution, Inception, Layer
-from vaebm.metrics.inception_weights import PUBLISHED, find_weights, read_weights
+from vaebm.metrics.inception import LAYERS, PUBLISHED, Convolution, Inception, Layer, find_weights, read_weights
 
 TOLERANCE = 1e-5  # of features between 0 and 5; convolutions of other processors round otherwise
 BFLOAT16_TOLERANCE = {64: 0.008, 192: 0.012, 768: 0.03}  # relative, of all features together

@@ -109,7 +109,10 @@ def narrowed(value: Any) -> Any:
         return [narrowed(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: least(SIZES[key], item) if key in SIZES else narrowed(item) for key, item in value.items()}
+    return {
+        key: narrowed(item) if isinstance(item, dict) or key not in SIZES else least(SIZES[key], item)
+        for key, item in value.items()
+    }
 
 
 def least(size: int, value: Any) -> Any:

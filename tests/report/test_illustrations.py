@@ -16,8 +16,7 @@ from vaebm.data.transforms import to_uint8
 from vaebm.evaluation import density_maps
 from vaebm.evaluation.chain_record import SEED, ChainRecord, animation_steps, milestones, record_chains
 from vaebm.evaluation.density_maps import DensityMaps, map_densities
-from vaebm.evaluation.energies import energies_of_draws
-from vaebm.evaluation.stored_draws import stored_rows
+from vaebm.evaluation.stored_draws import energies_of_draws, stored_rows
 from vaebm.experiment import illustrate as module
 from vaebm.experiment.evaluate import evaluation_of, stored_draws
 from vaebm.experiment.illustrate import illustrate

@@ -15,10 +15,10 @@ from vaebm.sampling.adaptation.ladder import equal_swaps
 from vaebm.sampling.adaptation.mass import Variance
 from vaebm.sampling.adaptation.trajectory import TrajectoryKernel
 from vaebm.sampling.adaptation.warmup import Tunable, pooled_acceptance, tolerated_acceptance, window_ends
-from vaebm.sampling.autocorrelation import integrated_time
+from vaebm.sampling.diagnostics import integrated_time
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import ChainState, StepInfo
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA
 from vaebm.sampling.mclmc import MCLMC
 from vaebm.sampling.tempering import Tempering
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from vaebm import sampling
 from vaebm.sampling.kernel import evaluate
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA, Langevin
 
 NAMES = list(sampling.KERNELS)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
-from vaebm.sampling.autocorrelation import autocorrelation, integrated_time
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.diagnostics import autocorrelation, integrated_time
+from vaebm.sampling.langevin import MALA
 
 
 def autoregressive(rho: float, steps: int, chains: int) -> Tensor:

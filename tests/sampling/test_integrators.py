@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from vaebm.distributions.analytic import Banana
+from vaebm.sampling.hmc import leapfrog
 from vaebm.sampling.kernel import ChainState, start
-from vaebm.sampling.leapfrog import leapfrog
-from vaebm.sampling.microcanonical import direction, isokinetic
+from vaebm.sampling.mclmc import direction, isokinetic
 
 TARGET = Banana()
 MASS = torch.tensor([1.5, 0.7], dtype=torch.float64)

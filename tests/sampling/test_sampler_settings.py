@@ -7,8 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from vaebm import sampling
 from vaebm.sampling import Sampler, SamplerSettings
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.tempering import Tempering
 from vaebm.sampling.underdamped import Underdamped

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from vaebm.training.engine import Engine
-from vaebm.training.optimizer import ExponentialAverage, Optimizer
-from vaebm.training.schedule import ramp, rise_and_fall
+from vaebm.training.optimizer import ExponentialAverage, Optimizer, ramp, rise_and_fall
 
 
 def test_ramp() -> None:

@@ -62,7 +62,8 @@ def test_it_lasts_as_long_as_the_warm_up(tmp_path: Path, balancing: bool, monkey
         "digits",
         [
             "vae={kind: nvae, widths: [4, 4], groups: [1, 1], latents: 1}",
-            f"vae_stage={{iterations: 8, batch_size: 8, kl_warmup_iterations: 4, kl_balancing: {balancing}}}",
+            "vae_stage={iterations: 8, batch_size: 8, kl_warmup_iterations: 4}",
+            f"vae_stage.objective={{kind: elbo, balancing: {balancing}}}",
         ],
     )
     data, engine = recipe.data.load(), Engine("cpu", 0, None, tmp_path)
@@ -74,7 +75,7 @@ def test_it_lasts_as_long_as_the_warm_up(tmp_path: Path, balancing: bool, monkey
         used.append(balanced)
         return elbo(*arguments, balanced=balanced)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vaebm.training.vae.elbo", watched)
+    monkeypatch.setattr("vaebm.vae.objectives.elbo.elbo", watched)
     stage.begin()
     shares = [stage.step(iteration)["kl_weight"] for iteration in range(6)]
     assert shares == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]

@@ -1,7 +1,5 @@
 """The command `vaebm`: its verbs, and the one place where a failure becomes a line and an exit status."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

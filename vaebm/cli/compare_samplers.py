@@ -1,55 +1,30 @@
 """`vaebm compare-samplers`: every sampler on a run's model at the same number of gradients a sample."""
 
-from __future__ import annotations
-
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
-from vaebm.cli.results import COLUMNS_OF_A_FILE
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, Seed, listed, name_and_overrides, number, option
+from vaebm.cli.results import print_table
 
 
 def compare_samplers(
     run: RunName,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where samplers.json and samplers.html go; RUN/samplers unless given.",
-            show_default=False,
-        ),
+        Path | None, option("FOLDER", "Where samplers.json and samplers.html go; RUN/samplers unless given.")
     ] = None,
     gradients: Annotated[
-        int,
-        typer.Option(
-            metavar="G",
-            parser=whole_number("--gradients", 1),
-            help="Gradient evaluations to spend on each sample, warm-up included.",
-        ),
+        int, number("--gradients", "G", 1, "Gradient evaluations to spend on each sample, warm-up included.", True)
     ] = 200,
     n: Annotated[
-        int | None,
-        typer.Option(
-            "--n",
-            metavar="N",
-            parser=whole_number("--n", 64),
-            help="Samples of each sampler; what a few minutes allow unless given.",
-            show_default=False,
-        ),
+        int | None, number("--n", "N", 64, "Samples of each sampler; what a few minutes allow unless given.")
     ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="Only these samplers; all unless given.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(metavar="S", parser=whole_number("--seed", 0), help="The same seed, the same samples.")
-    ] = 0,
+    only: Annotated[str | None, option("NAME,...", "Only these samplers; all unless given.")] = None,
+    seed: Seed = 0,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -64,7 +39,6 @@ def compare_samplers(
     from vaebm.progress import on_terminal
     from vaebm.report.sampler_page import write_samplers_page
 
-    names = None if only is None else [word.strip() for word in only.split(",") if word.strip()]
     with writing_to(Path(name) if out is None else out):
         opened = Run.open(name)
         comparison = compare(
@@ -72,7 +46,7 @@ def compare_samplers(
             out=out,
             gradients=gradients,
             n=n,
-            only=names,
+            only=listed(only),
             seed=seed,
             overrides=values,
             device=device,
@@ -82,10 +56,7 @@ def compare_samplers(
     if as_json:
         typer.echo(json.dumps(comparison.rows, indent=2))
         return
-    from rich.console import Console
-
     from vaebm.report.sampler_table import samplers_table
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else COLUMNS_OF_A_FILE)
-    console.print(samplers_table(comparison.rows))
+    print_table(samplers_table(comparison.rows))
     typer.echo(f"page: {page}")

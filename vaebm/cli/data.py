@@ -1,7 +1,5 @@
 """`vaebm data inspect` and `vaebm data prepare`: look at a data set, or prepare one that is large."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,24 +8,17 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Json, Quiet, whole_number
+from vaebm.cli.options import Json, Quiet, argument, number, option
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare a large one.")
 
-Subject = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME|PATH", help="A data set by name, or a folder, zip, tar or npz of images.", show_default=False
-    ),
-]
+Subject = Annotated[str, argument("NAME|PATH", "A data set by name, or a folder, zip, tar or npz of images.")]
 
 
 @data.command()
 def inspect(
     subject: Subject,
-    out: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Also write a grid of some images there.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("PNG", "Also write a grid of some images there.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -43,37 +34,14 @@ def inspect(
 def prepare(
     subject: Subject,
     source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", metavar="FOLDER", help="Where the published files of a set by name lie.", show_default=False
-        ),
+        Path | None, option("FOLDER", "Where the published files of a set by name lie.", "--from")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="The folder to make; where recipes look for them, or PATH-prepared, unless given.",
-            show_default=False,
-        ),
+        option("FOLDER", "The folder to make; where recipes look for them, or PATH-prepared, unless given."),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=whole_number("--size", 8),
-            help="Crop and resize the user's own images to N x N.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=whole_number("--workers", 1),
-            help="Processes; one a processor unless given.",
-            show_default=False,
-        ),
-    ] = None,
+    size: Annotated[int | None, number("--size", "N", 8, "Crop and resize the user's own images to N x N.")] = None,
+    workers: Annotated[int | None, number("--workers", "N", 1, "Processes; one a processor unless given.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -1,15 +1,12 @@
 """`vaebm evaluate`: measures a run's model, the models it is compared with, and held-out data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer.core import TyperCommand
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, name_and_overrides, whole_number
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, listed, name_and_overrides, number, option
 from vaebm.cli.results import show_measurements
 
 
@@ -27,20 +24,8 @@ class ListsMeasurements(TyperCommand):
 def evaluate(
     run: RunName,
     overrides: Overrides = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="Only these measurements; all unless given.", show_default=False),
-    ] = None,
-    n: Annotated[
-        int | None,
-        typer.Option(
-            "--n",
-            metavar="N",
-            parser=whole_number("--n", 2),
-            help="Samples to measure; what the recipe says unless given.",
-            show_default=False,
-        ),
-    ] = None,
+    only: Annotated[str | None, option("NAME,...", "Only these measurements; all unless given.")] = None,
+    n: Annotated[int | None, number("--n", "N", 2, "Samples to measure; what the recipe says unless given.")] = None,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -51,9 +36,8 @@ def evaluate(
     from vaebm.experiment.run_directory import Run
     from vaebm.progress import on_terminal
 
-    names = None if only is None else [word.strip() for word in only.split(",") if word.strip()]
     with writing_to(Path(name)):
         measurements = measure(
-            Run.open(name), only=names, n=n, overrides=values, device=device, progress=on_terminal(quiet)
+            Run.open(name), only=listed(only), n=n, overrides=values, device=device, progress=on_terminal(quiet)
         )
     show_measurements(measurements, as_json)

@@ -9,8 +9,6 @@
 | anything else: a defect of ours | 1 |
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

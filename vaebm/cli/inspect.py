@@ -1,21 +1,16 @@
 """`vaebm inspect`: what a recipe will cost before it is trained, or what happened in a run."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vaebm.cli.options import Device, Json, Overrides, name_and_overrides, no_overrides
+from vaebm.cli.options import Device, Json, Overrides, argument, name_and_overrides, no_overrides
 
 
 def inspect(
-    subject: Annotated[
-        str,
-        typer.Argument(metavar="RECIPE|RUN", help="A recipe by name or as a file, or a run.", show_default=False),
-    ],
+    subject: Annotated[str, argument("RECIPE|RUN", "A recipe by name or as a file, or a run.")],
     overrides: Overrides = None,
     device: Device = None,
     as_json: Json = False,
@@ -32,6 +27,6 @@ def inspect(
     else:
         inspection = inspect_recipe(load_recipe(name, values), device=device)
     if as_json:
-        typer.echo(json.dumps(inspection.to_json(), indent=2))
+        typer.echo(json.dumps(inspection.numbers, indent=2))
     else:
-        typer.echo("\n".join(inspection.lines()))
+        typer.echo("\n".join(inspection.sentences))

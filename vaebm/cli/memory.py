@@ -5,8 +5,6 @@ it is first touched. A chain step over a thousand images takes and frees hundred
 costs as much time as the arithmetic. Kept, they cost it once, and the process stays as large as it has ever been.
 """
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 

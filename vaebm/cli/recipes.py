@@ -1,20 +1,15 @@
 """`vaebm recipes`: the recipes that come with the package, or one recipe, complete."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 
 import typer
 
-from vaebm.cli.options import Json, Overrides, name_and_overrides
+from vaebm.cli.options import Json, Overrides, argument, name_and_overrides
 
 
 def recipes(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(metavar="RECIPE", help="A recipe by name or as a file: print all of it.", show_default=False),
-    ] = None,
+    recipe: Annotated[str | None, argument("RECIPE", "A recipe by name or as a file: print all of it.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:

@@ -1,7 +1,5 @@
 """`vaebm report`: a run in one HTML file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -1,7 +1,5 @@
 """`vaebm train`: both stages, then the measurements and the report."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,24 +7,16 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Device, Json, Overrides, Quiet, name_and_overrides
+from vaebm.cli.options import Device, Json, Overrides, Quiet, argument, name_and_overrides, option
 from vaebm.cli.results import show_measurements
 
 
 def train(
     subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE|FOLDER|RUN",
-            help="A recipe by name or as a file, a folder of images, or a run to resume.",
-            show_default=False,
-        ),
+        str, argument("RECIPE|FOLDER|RUN", "A recipe by name or as a file, a folder of images, or a run to resume.")
     ],
     overrides: Overrides = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="The run to make; runs/NAME unless given.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("RUN", "The run to make; runs/NAME unless given.")] = None,
     only_train: Annotated[bool, typer.Option("--only-train", help="Neither measure nor report.")] = False,
     device: Device = None,
     quiet: Quiet = False,

@@ -12,8 +12,6 @@ the samples have the right proportions, whether chains forget where they began. 
 taking errors as independent overstates them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@
 and get the same setup.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,12 +87,7 @@ class SamplerRun:
 
 
 class Candidate(ABC):
-    """A sampler that can be run for a budget.
-
-    Attributes:
-        name: in `samplers.json`.
-        label: in sentences.
-    """
+    """A sampler that can be run for a budget; `name` in `samplers.json`, `label` in sentences."""
 
     name: str
     label: str

@@ -7,8 +7,6 @@ beyond it: eps is drawn from N(0, 1) restricted to there, by inverting its distr
 without a differentiable generator have no eps_x. Where the model adds noise, x is the data with that noise.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -9,8 +9,6 @@ Rows are kept if their protocol is the same: model, gradients, number of samples
 device and version. Others are replaced.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -102,7 +100,6 @@ class ComparisonFolder:
         return kept
 
     def save_rows(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes `samplers.json`."""
         write_atomically(self.folder / ROWS, json.dumps(rows, indent=1, allow_nan=False).encode())
 
     def save_samples(self, name: str, x: Tensor) -> None:

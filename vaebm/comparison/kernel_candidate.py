@@ -9,8 +9,6 @@ gradients. The candidate `recipe` is the recipe's own sampler: its kernel, learn
 its start, where each proposal counts as a gradient.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -71,14 +69,9 @@ def start_cost(model: NoiseSpaceModel) -> int:
 
 
 class KernelCandidate(Candidate):
-    """Chains of a kernel.
+    """Chains of the kernel that `make` gives for a number of gradients a sample.
 
-    Args:
-        name: of the sampler.
-        label: of the sampler.
-        make: gives the kernel for a number of gradients a sample.
-        learns: whether a pilot learns its numbers.
-        own_start: whether chains begin as the recipe says instead of where all others do.
+    A pilot `learns` its numbers; with `own_start` chains begin as the recipe says instead of where all others do.
     """
 
     def __init__(
@@ -130,7 +123,6 @@ class KernelCandidate(Candidate):
     def _learn(
         self, setup: Setup, start: Tensor, generator: torch.Generator, advance: Advance
     ) -> tuple[Kernel, float, dict[str, Any]]:
-        """The kernel, the gradients a sample that its pilot cost, and what to say of the pilot."""
         kernel, n = self.make(setup.gradients), len(start)
         if not self.learns:
             return kernel, 0.0, {}
@@ -142,7 +134,7 @@ class KernelCandidate(Candidate):
 
     def _mixing(
         self, setup: Setup, kernel: Kernel, left: int, start: Tensor, generator: torch.Generator, advance: Advance
-    ) -> tuple[Trail, Mixing | None]:
+    ) -> "tuple[Trail, Mixing | None]":
         half = len(setup.probes) // 2
         probes = torch.cat([start[-half:], setup.probes[half:]])
         trail = Trail(advance, functions=setup.functions)

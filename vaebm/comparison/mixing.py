@@ -24,8 +24,6 @@ Reference: Vehtari et al., Rank-normalization, folding, and localization: An imp
 Carlo when running many short chains, Bayesian Analysis, 2024, https://arxiv.org/abs/2110.13017.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.sampling.autocorrelation import autocorrelation
-from vaebm.sampling.diagnostics import MAX_DIRECTIONS, MIN_STEPS
+from vaebm.sampling.diagnostics import MAX_DIRECTIONS, MIN_STEPS, autocorrelation
 
 POPULATIONS = 32
 POPULATIONS_COMPARED = 4
@@ -52,13 +49,7 @@ class Mixing:
 
 
 class TestFunctions:
-    """Functions of a position: coordinates or directions, and features of the sample.
-
-    Args:
-        dim: of a position.
-        features: positions (chain, dim) to values (chain,) by name.
-        generator: for the directions.
-    """
+    """Functions of a position: coordinates or directions, and features (chain,) of the sample by name."""
 
     def __init__(self, dim: int, features: Callable[[Tensor], dict[str, Tensor]], generator: torch.Generator) -> None:
         self.features = features

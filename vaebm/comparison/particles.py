@@ -8,8 +8,6 @@
 Both estimate log Z. Their `acceptance` is the effective fraction of their weighted population.
 """
 
-from __future__ import annotations
-
 import math
 import time
 
@@ -21,7 +19,7 @@ from vaebm.comparison.candidate import Advance, Candidate, LogZ, SamplerRun, Set
 from vaebm.comparison.kernel_candidate import MARKS
 from vaebm.comparison.mixing import POPULATIONS, Mixing, between_populations
 from vaebm.models import CHAINS_AT_ONCE, NoiseSpaceModel
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA
 from vaebm.sampling.resampling import effective_sample_size, systematic_resample
 
 TRIAL = 200  # particles that find out how many stages there will be
@@ -86,11 +84,9 @@ class Base:
         self.model, self.generator = model, generator
 
     def log_prob(self, eps: Tensor) -> Tensor:
-        """(n, dim) to (n,), in nats."""
         return self.model.base_log_density(eps)
 
     def sample(self, shape: tuple[int]) -> Tensor:
-        """(n,) to (n, dim)."""
         return self.model.sample_base(shape[0], self.generator)
 
 

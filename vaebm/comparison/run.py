@@ -3,8 +3,6 @@
 What is finished is kept as `folder` says, so a stopped comparison goes on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import version
 from operator import index
@@ -206,7 +204,6 @@ class _Run:
         return row_of(candidate, found, curve, self.n, self.folder.protocol)
 
     def _scored(self, eps: Tensor) -> tuple[Tensor, list[Measurement]]:
-        """Samples as they are shown, and all measurements of them."""
         x = self.model.render(eps, self.model.settings.show, self._generator(0)).cpu()
         return x, self.scorer.measure(x, eps)
 

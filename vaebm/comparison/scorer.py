@@ -16,8 +16,6 @@ is not feasible: from those of the density behind the data):
 The p-value takes samples to be independent: copies of a sample make it too small.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -146,7 +144,7 @@ class ModeProbabilities:
     log_z_error: float | None = None
 
     @classmethod
-    def find(cls, model: NoiseSpaceModel, data: DataSet) -> ModeProbabilities:
+    def find(cls, model: NoiseSpaceModel, data: DataSet) -> "ModeProbabilities":
         """By quadrature, or of the truth.
 
         Raises:

@@ -1,22 +1,19 @@
 """Data sets: what is modelled? Each family has its settings, whose `load` gives a `DataSet` of its splits."""
 
-from vaebm.data.files.archives import ARCHIVES
 from vaebm.data.modality import IMAGES, POINTS, Modality, modality_of
 from vaebm.data.sets import KINDS, Data
 from vaebm.data.sets.digits import DigitsSettings
-from vaebm.data.sets.folder import FolderSettings, name_of
+from vaebm.data.sets.folder import FolderSettings
 from vaebm.data.sets.gaussians import GaussiansSettings
 from vaebm.data.sets.published import PublishedSettings
 from vaebm.data.settings import DataSettings
-from vaebm.data.splits import SATURATED, Batch, DataSet, Split, Truth
+from vaebm.data.splits import Batch, DataSet, Split, Truth
 from vaebm.data.transforms import to_display, to_model, to_uint8
 
 __all__ = [
-    "ARCHIVES",
     "IMAGES",
     "KINDS",
     "POINTS",
-    "SATURATED",
     "Batch",
     "Data",
     "DataSet",
@@ -29,7 +26,6 @@ __all__ = [
     "Split",
     "Truth",
     "modality_of",
-    "name_of",
     "to_display",
     "to_model",
     "to_uint8",

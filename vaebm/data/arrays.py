@@ -4,8 +4,6 @@ A user's file holds `images` (N, H, W, C), (N, C, H, W) or (N, H, W) uint8, C = 
 and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,19 +24,12 @@ GREY, COLOUR = 1, 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageArray(Collection):
-    """Images in an .npz.
+    """Images in an .npz."""
 
-    Args:
-        images: the array.
-        white: its value of white.
-        labels: (N,) int64.
-        factors: (N, K) int64.
-    """
-
-    images: StoredArray
-    white: int = 255
-    labels: Tensor | None = None
-    factors: Tensor | None = None
+    images: StoredArray  # the array
+    white: int = 255  # its value of white
+    labels: Tensor | None = None  # (N,) int64
+    factors: Tensor | None = None  # (N, K) int64
 
     @property
     def path(self) -> Path:

@@ -7,8 +7,6 @@ A fraction is held out by name: those whose names have the smallest SHA-256, so 
 on disk, nor a seed moves it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os
@@ -39,44 +37,27 @@ BLOCK_BYTES = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Neighbouring images of a split.
+    """Neighbouring images of a split."""
 
-    Args:
-        part: the split.
-        images: (n, C, H, W) uint8, contiguous.
-        is_grey: whether all channels of every image are equal.
-        files: how many files or rows it was made from.
-        transparent: how many of the images had transparent pixels.
-        skipped: why files gave no image, by name.
-    """
-
-    part: str
-    images: NDArray[np.uint8]
-    is_grey: bool
-    files: int
-    transparent: int = 0
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    part: str  # the split
+    images: NDArray[np.uint8]  # (n, C, H, W) uint8, contiguous
+    is_grey: bool  # whether all channels of every image are equal
+    files: int  # how many files or rows it was made from
+    transparent: int = 0  # how many of the images had transparent pixels
+    skipped: Mapping[str, str] = field(default_factory=dict)  # why files gave no image, by name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collection(ABC):
-    """Images that are not read yet.
+    """Images that are not read yet."""
 
-    Args:
-        name: of the set.
-        subject: what the images are, for the sentence that describes them.
-        class_names: what the labels stand for.
-        factor_names: what the factors stand for.
-        headers: of the files by name, where these are a user's own and were surveyed.
-        skipped: files that are no images, with the reason.
-    """
-
-    name: str
-    subject: str
-    class_names: tuple[str, ...] | None = None
-    factor_names: tuple[str, ...] | None = None
+    name: str  # of the set
+    subject: str  # what the images are, for the sentence that describes them
+    class_names: tuple[str, ...] | None = None  # what the labels stand for
+    factor_names: tuple[str, ...] | None = None  # what the factors stand for
+    # of the files by name, where these are a user's own and were surveyed
     headers: Mapping[str, Header] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)  # files that are no images, with the reason
 
     @property
     @abstractmethod

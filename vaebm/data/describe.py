@@ -1,7 +1,5 @@
 """The sentence that describes a set of images, and the words that it shares with error messages."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 

@@ -10,8 +10,6 @@ A set by name, an .npz and a prepared folder are looked at as training sees them
 they are, whatever their sizes. Memory stays bounded: a hash for each image, beside one batch.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

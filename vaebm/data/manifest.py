@@ -1,7 +1,5 @@
 """Manifest: which image files become which images of which split, listed before any of them is decoded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -31,23 +29,15 @@ GREY_KINDS = {"grey", "16-bit grey"}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest(Collection):
-    """Image files by split.
+    """Image files by split."""
 
-    Args:
-        source: where the files lie.
-        size: height and width that the images get.
-        parts: names of files by split, in order; "train" and "test" at least.
-        crop: side of the central square that is cut out first; None for the largest rectangle of that shape.
-        resample: how images are resized.
-        labels: class by name of file.
-    """
-
-    source: ImageSource
-    size: tuple[int, int]
-    parts: Mapping[str, Sequence[str]]
+    source: ImageSource  # where the files lie
+    size: tuple[int, int]  # height and width that the images get
+    parts: Mapping[str, Sequence[str]]  # names of files by split, in order; "train" and "test" at least
+    # side of the central square that is cut out first; None for the largest rectangle of that shape
     crop: int | None = None
-    resample: Filter = "bilinear"
-    labels: Mapping[str, int] | None = None
+    resample: Filter = "bilinear"  # how images are resized
+    labels: Mapping[str, int] | None = None  # class by name of file
 
     @property
     def path(self) -> Path:

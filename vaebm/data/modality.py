@@ -6,8 +6,6 @@
 Whatever differs between them outside this package is a method here, or a dictionary keyed by `name`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -62,11 +60,7 @@ class Images(Modality):
         return to_display(x)
 
     def arrays(self, x: Tensor) -> dict[str, NDArray[Any]]:
-        """`images` (n, H, W, C) uint8.
-
-        Raises:
-            InputError: a pixel is not a number.
-        """
+        """`images` (n, H, W, C) uint8."""
         return {"images": to_uint8(x).permute(0, 2, 3, 1).cpu().numpy()}
 
 

@@ -9,8 +9,6 @@ anew. The process that prepares holds a lock on that file; a line that was cut s
 index is complete and never written to again.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import math
@@ -18,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -27,20 +26,10 @@ from numpy.typing import NDArray
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
 from vaebm.data.describe import describe_skipped
-from vaebm.data.prepared import (
-    FORMAT,
-    INDEX,
-    PROGRESS,
-    Index,
-    Part,
-    PreparedImages,
-    is_prepared,
-    read_index,
-    write_array,
-)
+from vaebm.data.prepared import FORMAT, INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
-from vaebm.data.sets.large import LargeSettings
+from vaebm.data.sets.published import LargeSettings
 from vaebm.data.splits import Split
 from vaebm.errors import InputError
 from vaebm.files import naming, sha256, write_atomically
@@ -95,11 +84,7 @@ def prepare_set(
 def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progress | None = None) -> Index:
     """Makes a prepared folder, or what an earlier call left to do; returns at once where all is done.
 
-    Args:
-        images: what to prepare.
-        folder: where; made if need be.
-        workers: processes; with 1 the work is done in this one.
-        progress: to report to.
+    With one worker the work is done in this process.
 
     Raises:
         InputError: the folder holds something else, or a split has no file that can be read.
@@ -214,7 +199,8 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
         counts: NDArray[np.int64] = np.array([block.counts for block in some]).sum(0) * channels // images.shape[0]
         known = images.known(part, skipped)
         for what, values in known.items():
-            write_array(folder / f"{part}-{what}.npy", values.numpy())
+            save = partial(np.save, arr=values.numpy(), allow_pickle=False)
+            write_atomically(folder / f"{part}-{what}.npy", save)
         files = [f"{part}.bin", *(f"{part}-{what}.npy" for what in known)]
         digests = {file: sha256(folder / file) for file in files}
         parts[part] = Part(sum(block.images for block in some), tuple(counts.tolist()), digests)

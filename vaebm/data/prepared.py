@@ -10,26 +10,21 @@ and given up first when memory is short. Mapping the arrays into memory was meas
 times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
-from vaebm.files import sha256, write_atomically
+from vaebm.files import sha256
 
 INDEX, PROGRESS = "index.json", "progress.jsonl"
 FORMAT = 2
@@ -47,37 +42,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Index:
-    """What `index.json` says.
+    """What `index.json` says."""
 
-    Args:
-        name: of the set.
-        shape: (C, H, W) of its images.
-        stored_channels: of each image on disk; where the set is grey, the first of them is read.
-        parts: its splits.
-        class_names: what the labels stand for.
-        factor_names: what the factors stand for.
-        description: one sentence for people.
-        made_from: the fingerprint of what was prepared.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    stored_channels: int
-    parts: dict[str, Part]
-    class_names: tuple[str, ...] | None
-    factor_names: tuple[str, ...] | None
-    description: str
-    made_from: str
+    name: str  # of the set
+    shape: tuple[int, int, int]  # (C, H, W) of its images
+    stored_channels: int  # of each image on disk; where the set is grey, the first of them is read
+    parts: dict[str, Part]  # its splits
+    class_names: tuple[str, ...] | None  # what the labels stand for
+    factor_names: tuple[str, ...] | None  # what the factors stand for
+    description: str  # one sentence for people
+    made_from: str  # the fingerprint of what was prepared
 
 
 class PreparedImages:
     """The images of one split, read as they are asked for (`data/splits.py: LazyImages`).
-
-    Args:
-        folder: that holds them.
-        part: the split.
-        index: of the folder, or what is to become it.
-        dropped_bits: the lowest bits of a pixel, which are not given.
 
     Raises:
         InputError: the file is missing or truncated.
@@ -154,11 +132,6 @@ def read_index(folder: Path) -> Index:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged: delete it, then {AGAIN}") from None
     raise InputError(f"{path} was written by another version of vaebm: {AGAIN}")
-
-
-def write_array(path: Path, values: NDArray[Any]) -> None:
-    """Writes an array as .npy, whole or not at all."""
-    write_atomically(path, lambda file: npy.write_array(file, values, allow_pickle=False))
 
 
 def broken_files(folder: Path, index: Index) -> list[str]:

@@ -1,22 +1,19 @@
 """What a recipe may say of its data; each family of sets (`data/sets/`) adds its own `kind`."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from vaebm.data.splits import DataSet, Split
 from vaebm.progress import Progress
+from vaebm.registry import Settings
 
 EIGHT_BITS = 8
 
 
-class DataSettings(BaseModel, ABC):
+class DataSettings(Settings, ABC):
     """Settings of any data set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
     def load(self, progress: Progress | None = None) -> DataSet:

@@ -8,8 +8,6 @@ batch asks for it (`data/prepared.py`).
                   Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -122,7 +120,7 @@ class Split:
         """The whole split as models see it: (N, C, H, W) in [-1, 1] or (N, dim), float32."""
         return self._to_model(self.values if isinstance(self.values, Tensor) else self.values[torch.arange(len(self))])
 
-    def to(self, device: torch.device) -> Split:
+    def to(self, device: torch.device) -> "Split":
         """The same split with what is in memory on a device; indices of `batch` then have to be there too."""
         if not isinstance(self.values, Tensor):
             return self

@@ -8,8 +8,6 @@ The ends are met exactly, so that a likelihood with point masses there finds its
 `to_uint8(to_model(v, levels), levels) == v` for every value of every number of levels up to 255.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -18,8 +18,6 @@ Reference: Neal, Slice sampling, Annals of Statistics 31, 2003 (funnel); Haario,
 distribution for random walk Metropolis algorithm, 1999 (banana).
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 

@@ -8,8 +8,6 @@
 Everything is summed over all axes but the first, so a point may be a vector or an image.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +68,6 @@ class DiagonalGaussian:
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation, as `log_scale` is shaped."""
         return self.log_scale.exp()
 
     def transport(self, eps: Tensor) -> Tensor:
@@ -91,11 +88,11 @@ class DiagonalGaussian:
         """log N(x; mu, sigma) of (B, ...), to (B,), in nats."""
         return sum_over_values(-0.5 * self.transport_inverse(x).square() - self.log_scale - HALF_LOG_TWO_PI)
 
-    def first(self, d: int) -> DiagonalGaussian:
+    def first(self, d: int) -> "DiagonalGaussian":
         """The marginal of the first d values of each point, as vectors (B, d)."""
         return DiagonalGaussian(self.mean.flatten(1)[:, :d], self.log_scale.expand_as(self.mean).flatten(1)[:, :d])
 
-    def kl(self, other: DiagonalGaussian) -> Tensor:
+    def kl(self, other: "DiagonalGaussian") -> Tensor:
         """KL(self || other), (B,), in nats."""
         log_ratio = other.log_scale - self.log_scale
         spread = ((self.mean - other.mean) / other.scale).square() + torch.exp(-2.0 * log_ratio)

@@ -20,19 +20,18 @@ hundred. Bernoulli and logistic mixture have no differentiable generator T_x(z,
 eps_x): they serve a VAE and an energy on z, not an energy on x.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
 from vaebm.errors import check_choice
+from vaebm.registry import Settings
 
 MIN_SCALE = 0.004  # of sigma, in units of x: half a step of 8 bits, so that no density is infinite
 MAX_OFFSET = 4.0  # of log sigma from its base
@@ -62,7 +61,7 @@ class Likelihood(ABC):
         """log p(T_x(z, eps) | z) before any clamp, (B,): a point mass would be flat in eps; else as `transport`."""
         raise TypeError(f"{type(self).__name__} has no differentiable generator T_x(z, eps)")
 
-    def with_noise(self, std: float) -> Likelihood:
+    def with_noise(self, std: float) -> "Likelihood":
         """The law of x + std n with n ~ N(0, I); for std 0 itself, beyond that only of a head that `takes_noise`."""
         if std:
             raise TypeError(f"{type(self).__name__} with noise added has no density in closed form")
@@ -100,7 +99,7 @@ class GaussianLikelihood(Likelihood):
         """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
 
-    def with_noise(self, std: float) -> GaussianLikelihood:
+    def with_noise(self, std: float) -> "GaussianLikelihood":
         if not std:
             return self
         scale = (self.gaussian.scale.square() + std**2).sqrt()
@@ -275,11 +274,7 @@ class LogisticMixtureHead(LikelihoodHead):
         )
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GaussianSettings(_Settings):
+class GaussianSettings(Settings):
     """Gaussian values, unbounded."""
 
     kind: Literal["gaussian"] = Field("gaussian", description="the kind of p(x | z)")
@@ -292,7 +287,7 @@ class GaussianSettings(_Settings):
         return GaussianHead(self.scale, self.initial_scale, censored=False)
 
 
-class CensoredSettings(_Settings):
+class CensoredSettings(Settings):
     """Gaussian values clamped to [-1, 1]: for images with saturated pixels."""
 
     kind: Literal["censored"] = Field("censored", description="the kind of p(x | z)")
@@ -305,7 +300,7 @@ class CensoredSettings(_Settings):
         return GaussianHead(self.scale, self.initial_scale, censored=True)
 
 
-class BernoulliSettings(_Settings):
+class BernoulliSettings(Settings):
     """Black or white."""
 
     kind: Literal["bernoulli"] = Field("bernoulli", description="the kind of p(x | z)")
@@ -314,7 +309,7 @@ class BernoulliSettings(_Settings):
         return BernoulliHead()
 
 
-class LogisticMixtureSettings(_Settings):
+class LogisticMixtureSettings(Settings):
     """A mixture of discretised logistic distributions."""
 
     kind: Literal["logistic_mixture"] = Field("logistic_mixture", description="the kind of p(x | z)")

@@ -6,8 +6,6 @@
 The inverse Cholesky factors are what is stored: a log-density is then one matrix product.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,7 +38,7 @@ class GaussianMixture(nn.Module):
         )
 
     @classmethod
-    def standard(cls, components: int, dim: int) -> GaussianMixture:
+    def standard(cls, components: int, dim: int) -> "GaussianMixture":
         """Every component N(0, I): the place that a fit or a file fills."""
         return cls(
             torch.full((components,), 1.0 / components).log(),

@@ -14,12 +14,12 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import at_least_float32
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.registry import Registry
+from vaebm.registry import Registry, Settings
 
 
 class Energy(nn.Module, ABC):
@@ -95,9 +95,7 @@ def linear_from_zero(in_features: int) -> nn.Linear:
     return layer
 
 
-class _TermSettings(BaseModel, ABC):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _TermSettings(Settings, ABC):
     kind: str = Field(description="which energy")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.energy.base import (
     DATA_ENERGIES,
@@ -18,12 +18,11 @@ from vaebm.energy.base import (
 )
 from vaebm.energy.decoded import DecodedEnergy, Decoder
 from vaebm.energy.total import TotalEnergy
+from vaebm.registry import Settings
 
 
-class EnergySettings(BaseModel):
+class EnergySettings(Settings):
     """The terms of E(x, z); null leaves one out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: Annotated[DataEnergySettings, DATA_ENERGIES] | None = Field(
         None, description="the term on x, of images or of points"

@@ -1,15 +1,13 @@
 """Evaluation: how good are the samples of a model, by one protocol for every subject, and what is there to measure?"""
 
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
-from vaebm.evaluation.image_statistics import ClassGap, PixelsBetweenEnds, StackModes
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_shown, quantity, register
-from vaebm.evaluation.modes import Modes
 from vaebm.evaluation.quantity import Quantity
 from vaebm.evaluation.run import Evaluation
 from vaebm.evaluation.settings import EvaluationSettings
+from vaebm.evaluation.statistics import ClassGap, DrawingTime, Modes, PixelsBetweenEnds, StackModes
 from vaebm.evaluation.stored_draws import StoredDraws
-from vaebm.evaluation.timing import DrawingTime
 
 __all__ = [
     "METRICS",
@@ -25,15 +23,8 @@ __all__ = [
     "register",
 ]
 
-register(FrechetDistance())
-register(KernelDistance())
-register(PrecisionRecall())
-register(DensityCoverage())
-register(PixelsBetweenEnds())
-register(ClassGap())
-register(LogLikelihood())
-register(LogNormaliser())
-register(Modes())
-register(StackModes())
-register(ELBO())
-register(DrawingTime())
+for _metric in (
+    *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
+    *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), DrawingTime()),
+):
+    register(_metric)

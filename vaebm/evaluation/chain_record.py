@@ -4,8 +4,6 @@ The sampler is the recipe's, and an observer looks at its positions; warm-up ste
 So what is recorded is what `vaebm sample` does, whatever the kernel.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from vaebm.data import modality_of
 from vaebm.energy import MixtureEnergy
-from vaebm.evaluation.records import load_record, packed, save_record, unpacked
+from vaebm.evaluation.stored_draws import load_record, packed, save_record, unpacked
 from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 from vaebm.sampling import SamplerSettings
@@ -38,20 +36,8 @@ Start = Literal["prior", "mixture", "latent_energy", "chosen"]
 class ChainRun:
     """What is known of the chains that were recorded.
 
-    Args:
-        chains: how many ran.
-        steps: at which they were kept, from 0 (the start) to the end; warm-up included.
-        warmup: how many of the steps learned the kernel's numbers.
-        sampler: in words.
-        adjusted: whether it has an accept step.
-        start: what the chains begin at.
-        moves_codes: whether they move codes.
-        moves_data: whether they move pixel noise.
-        dim: coordinates that they move.
-        acceptance: mean over chains and steps after the warm-up.
-        diverged: fraction of chains that met a value which is not finite.
-        seconds: that the run took.
-        refusal: why there are no chains; "" where there are.
+    Steps count those of the warm-up, from 0, the start; `acceptance` is the mean after it, `diverged` the share of
+    chains that met a value which is not finite; `refusal` says why there are no chains, and is "" where there are.
     """
 
     chains: int
@@ -86,11 +72,10 @@ class ChainRecord:
         return [(step, x) for step, x in zip(self.run.steps, self.x, strict=True) if step in wanted]
 
     def save(self, path: Path, model_sha256: str) -> None:
-        """Into a file."""
         save_record(path, model_sha256, {"x": packed(self.x)}, {"run": asdict(self.run)})
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> ChainRecord | None:
+    def load(cls, path: Path, model_sha256: str) -> "ChainRecord | None":
         """From a file; None where it is not there, damaged, or of other weights."""
         record = load_record(path, model_sha256)
         return None if record is None else cls(ChainRun(**record[1]["run"]), unpacked(record[0]["x"]))

@@ -9,8 +9,6 @@ The grids are coarser than those that measure (metrics/quadrature.py), which map
 log-densities may be wrong.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from torch import Tensor
 from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.evaluation.quadrature import plane_quadrature
-from vaebm.evaluation.records import load_record, save_record
+from vaebm.evaluation.stored_draws import load_record, save_record
 from vaebm.metrics import Measurement
 from vaebm.models import NoiseSpaceModel
 
@@ -52,7 +50,6 @@ class DensityMaps:
     refusal: str = ""
 
     def save(self, path: Path, model_sha256: str) -> None:
-        """Into a file."""
         tensors = self.maps | ({} if self.energy is None else {ENERGY: self.energy})
         about = {
             "extent": self.extent,
@@ -63,7 +60,7 @@ class DensityMaps:
         save_record(path, model_sha256, {name: values.float() for name, values in tensors.items()}, about)
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> DensityMaps | None:
+    def load(cls, path: Path, model_sha256: str) -> "DensityMaps | None":
         """From a file; None where it is not there, damaged, or of other weights."""
         record = load_record(path, model_sha256)
         if record is None:

@@ -4,8 +4,6 @@ The formulas are in metrics/frechet.py, metrics/kernel_distance.py and metrics/m
 in evaluation/feature_space.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -14,8 +14,6 @@ training images that a random half has.) Held-out images are as many as the samp
 bias of a Fréchet distance depends on n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -77,7 +75,6 @@ class FeatureSpace:
 
     @cached_property
     def features(self) -> metrics.Features:
-        """The map from images to rows."""
         if self.name == "pixels":
             return metrics.pixel_features()
         if self.name == "classifier":
@@ -94,7 +91,6 @@ class FeatureSpace:
 
     @cached_property
     def moments(self) -> metrics.Moments:
-        """Mean and covariance of the reference."""
         return metrics.Moments.of(self.reference, "reference")
 
     @cached_property
@@ -103,7 +99,6 @@ class FeatureSpace:
         return metrics.Manifold(self.reference[some_of(self.reference_n, self.n)], "reference")
 
     def rows(self, images: Tensor) -> Tensor:
-        """Feature rows of images (n, C, H, W) in the model's range."""
         with self._advancing("images", len(images)) as advance:
             return self.features(images, advance)
 

@@ -5,8 +5,6 @@ log_likelihood   log p(x) of the VAE, log h(x) of the model, log of the truth (m
 log_z            the log-normaliser of the model's energy, by quadrature
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -18,8 +18,6 @@ Then `vaebm evaluate --only brightness` finds it, and tables, reports and help l
     time        once                                            `given.seconds`
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -70,19 +68,16 @@ class Given:
 
     @property
     def space(self) -> FeatureSpace:
-        """The features to look at, with their reference."""
         assert self._space is not None
         return self._space
 
     @property
     def classifier(self) -> AnyClassifier:
-        """The recipe's own."""
         assert self._classifier is not None
         return self._classifier()
 
     @cached_property
     def rows(self) -> list[Tensor]:
-        """Feature rows (n, dim) of every draw."""
         if self.subject == "held_out":
             return [self.space.held_out_rows()]
         return [self.space.rows(draw) for draw in self.draws]
@@ -126,7 +121,6 @@ class Metric(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its quantities."""
         return tuple(quantity.name for quantity in self.quantities)
 
     @property

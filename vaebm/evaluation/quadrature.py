@@ -6,8 +6,6 @@ Data lie in the plane, the decoder is Gaussian with at most two latents, and eve
 of them both. Terms that read z alone belong to the latents' weight, those on x to the density of the data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ A number is written with as many digits as its standard error makes worth readin
 two of the error's where they are at most 35, else one (12.43 ± 0.14, 19.9 ± 0.8).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

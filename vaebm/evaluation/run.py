@@ -13,8 +13,6 @@ A measurement by the same protocol is not made again, so a stopped evaluation go
 that of the same name, subject, features and show.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,14 +24,13 @@ from torch import Tensor
 from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.errors import InputError, check_choice
-from vaebm.evaluation.energies import energies_of_data, energies_of_draws
 from vaebm.evaluation.feature_space import AnyClassifier, FeatureSpace, some_of
-from vaebm.evaluation.image_statistics import has_classes
 from vaebm.evaluation.metric import METRICS, ROWS_AT_ONCE, Given, Metric, is_shown, on_features
 from vaebm.evaluation.settings import EvaluationSettings, FeatureSettings, FeaturesName
-from vaebm.evaluation.stored_draws import StoredDraws, stored_rows
+from vaebm.evaluation.statistics import has_classes
+from vaebm.evaluation.stored_draws import StoredDraws, energies_of_data, energies_of_draws, stored_rows
+from vaebm.metrics.classifier import is_stacked
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.stacked_classifier import is_stacked
 from vaebm.models import Model, NoiseSpaceModel, Show
 from vaebm.models.base import Batches
 from vaebm.progress import Progress
@@ -53,7 +50,7 @@ class Wanted(NamedTuple):
     show: Show | None = None
 
     @classmethod
-    def answered_by(cls, measured: Measurement) -> Wanted:
+    def answered_by(cls, measured: Measurement) -> "Wanted":
         """What a measurement answers."""
         show = measured.settings.get("show") if is_shown(measured.name) else None
         return cls(measured.name, measured.settings.get("features"), show)
@@ -62,9 +59,7 @@ class Wanted(NamedTuple):
 class Kept(Batches, Protocol):
     """Batches of a drawing that go on where it was stopped, until they are of no use."""
 
-    def discard(self) -> None:
-        """Throws them away."""
-        ...
+    def discard(self) -> None: ...
 
 
 class Evaluation:
@@ -258,7 +253,6 @@ class Evaluation:
         return shown, seconds
 
     def discard(self, subject: str) -> None:
-        """Throws away batches of chains: what they are for is measured."""
         self._batches(subject, self.n * self.draws).discard()
 
     def classifier(self) -> AnyClassifier:
@@ -279,7 +273,6 @@ class Evaluation:
         return classifier
 
     def _look(self, subject: str, x: Tensor, wanted: Mapping[Wanted, Metric]) -> list[Measurement]:
-        """What is wanted of samples as they are presented: on every space, and without features."""
         found: list[Measurement] = []
         for space in [*self.spaces, None]:
             name = None if space is None else space.name
@@ -312,7 +305,6 @@ class Evaluation:
     def _reconstructions(
         self, presented: Sequence[Show | None], batches: Iterable[Tensor]
     ) -> dict[Show | None, Tensor]:
-        """Of batches of held-out data."""
         assert isinstance(self.model, NoiseSpaceModel)
         # Pixel noise has a generator of its own, so that codes are the same whatever is shown of them.
         codes, noise = (torch.Generator(self.model.device).manual_seed(self.seed + i) for i in range(2))
@@ -324,7 +316,6 @@ class Evaluation:
         return {show: torch.cat(parts) for show, parts in shown.items()}
 
     def _drawing(self) -> dict[str, Any]:
-        """What decides the model's own samples."""
         if not isinstance(self.model, NoiseSpaceModel):
             return {}
         settings = self.model.settings

@@ -1,12 +1,11 @@
 """What a recipe says of how a run is measured."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from vaebm.models import Show
+from vaebm.registry import Settings
 
 FeaturesName = Literal["classifier", "pixels", "inception-64", "inception-192", "inception-768", "inception-2048"]
 INCEPTION_LAYERS: dict[str, Literal[64, 192, 768, 2048]] = {
@@ -17,10 +16,8 @@ INCEPTION_LAYERS: dict[str, Literal[64, 192, 768, 2048]] = {
 }
 
 
-class FeatureSettings(BaseModel):
+class FeatureSettings(Settings):
     """What a recipe says of one kind of features."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     n: int | None = Field(None, ge=2, description="samples; null: evaluation.n, for inception 5,000 at most")
     reference_n: int | None = Field(None, ge=2, description="training images; null: all, for inception 10,000 at most")
@@ -29,10 +26,8 @@ class FeatureSettings(BaseModel):
     )
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Settings):
     """How a run is measured."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")

@@ -3,11 +3,14 @@
     FOLDER/SUBJECT.safetensors    a tensor for each show: images (n, C, H, W) uint8, points (n, dim) float32; energies;
                                   in the metadata, as JSON: model_sha256, shows, seed, samples measured, sampler, ...
 
+Such a file is a *record*: tensors with what is known of them, valid for the weights that they were made with.
+
 Of many samples a random choice is kept, the same rows for every subject drawn in that number, in a random order: any
 first few are a fair choice. Row i of `reconstruction` is of row i of `held_out`.
-"""
 
-from __future__ import annotations
+Energies are what the energy adds to the base: E(x, z) less the term that the base carries, in nats; low = likely. Of
+data z is the posterior mean. Where the mean over samples is that over data, the energy cannot tell the two apart.
+"""
 
 import json
 import math
@@ -15,10 +18,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from vaebm.evaluation.records import load_record, packed, save_record, unpacked
+from vaebm.data.transforms import to_model, to_uint8
+from vaebm.files import write_atomically
+from vaebm.models import CHAINS_AT_ONCE, Model, NoiseSpaceModel
+
+
+def save_record(path: Path, model_sha256: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Writes a file, and its folder where that is not there."""
+    known = json.dumps({"model_sha256": model_sha256, **about}, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, safetensors.torch.save(content, {"about": known}))
+
+
+def load_record(path: Path, model_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors, and what is known of them; None where there is no such file, or it is damaged or of other weights."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about: dict[str, Any] = json.loads(file.metadata()["about"])
+            names = file.keys()
+            return ({name: file.get_tensor(name) for name in names}, about) if _fits(about, model_sha256) else None
+    except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError):
+        return None
+
+
+def packed(x: Tensor) -> Tensor:
+    """Data (..., *data_shape) in the model's range as files hold them: images uint8, points float32."""
+    return to_uint8(x) if x.ndim >= 4 else x.float()
+
+
+def unpacked(x: Tensor) -> Tensor:
+    """The same in the model's range again."""
+    return to_model(x) if not x.is_floating_point() else x
+
+
+def _fits(about: Mapping[str, Any], model_sha256: str) -> bool:
+    return bool(about["model_sha256"] == model_sha256)
+
 
 MAX_POINTS, MAX_IMAGES, MIN_IMAGES = 10_000, 2_000, 64
 MAX_VALUES = 1 << 24  # of all images of a subject and show, 16 MB
@@ -36,12 +77,7 @@ def stored_rows(count: int, data_shape: Sequence[int]) -> Tensor:
 
 
 class StoredDraws:
-    """The draws of one run; what is damaged, or of another model, counts as not there.
-
-    Args:
-        folder: there, or made by the first `save`.
-        model_sha256: of the weights that the draws have to be of.
-    """
+    """The draws of one run by a model of this hash; what is damaged, or of another model, counts as not there."""
 
     def __init__(self, folder: Path, model_sha256: str) -> None:
         self.folder, self.model_sha256 = folder, model_sha256
@@ -49,13 +85,8 @@ class StoredDraws:
     def save(self, subject: str, shown: Mapping[Any, Tensor], energies: Tensor | None = None, **about: Any) -> None:
         """Keeps rows (k, *data_shape) in the model's range, by show (None for held-out data), in place of others.
 
-        Shows that are kept already stay where they are of the same draw, which `about` tells.
-
-        Args:
-            subject: whose.
-            shown: by show.
-            energies: of the rows, (k,), less what the base carries (evaluation/energies.py).
-            **about: what the draw depends on; anything that JSON can say.
+        Shows that are kept already stay where they are of the same draw, which `about` tells: whatever the draw depends
+        on, as JSON can say it. Energies (k,) are less what the base carries (evaluation/stored_draws.py).
         """
         known = json.loads(json.dumps({"model_sha256": self.model_sha256, **about}))
         tensors, old = self._read(subject)
@@ -80,7 +111,6 @@ class StoredDraws:
         return self._read(subject)[1]
 
     def subjects(self) -> list[str]:
-        """Of whom there are draws."""
         names = sorted(path.stem for path in self.folder.glob("*.safetensors"))
         return [name for name in names if self.about(name)]
 
@@ -89,3 +119,25 @@ class StoredDraws:
 
     def _read(self, subject: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_record(self._path(subject), self.model_sha256) or ({}, {})
+
+
+def energies_of_draws(model: Model, eps: Tensor) -> Tensor | None:
+    """Of noise (n, dim), (n,) on the CPU; None where there is no energy beyond the base."""
+    if not isinstance(model, NoiseSpaceModel) or not model.corrects:
+        return None
+    return -model.log_weights(eps).float().cpu()
+
+
+@torch.no_grad()
+def energies_of_data(model: Model, x: Tensor, seed: int) -> Tensor | None:
+    """Of data (n, *data_shape) in the model's range, (n,) on the CPU; with the noise that the model adds to data."""
+    if not isinstance(model, NoiseSpaceModel) or not model.corrects:
+        return None
+    generator = torch.Generator(model.device).manual_seed(seed)
+    energies = []
+    with model.frozen(), model.autocast():
+        for part in x.split(CHAINS_AT_ONCE):
+            noisy = model.add_noise(part.to(model.device), generator)
+            z = model.vae.encode(noisy) if model.energy_net.correction.reads_z else None
+            energies.append(model.energy_over_base(noisy, z).float().cpu())
+    return torch.cat(energies)

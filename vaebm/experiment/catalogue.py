@@ -7,12 +7,10 @@ The same rule serves overrides, so `sampler.kind=mala` is enough to change the s
 Nothing heavy is imported here: a list of recipes is there at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaebm.errors import InputError
 from vaebm.wording import did_you_mean
@@ -21,8 +19,7 @@ FOLDER = Path(__file__).parent.parent / "recipes"
 Tree = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class RecipeSummary:
+class RecipeSummary(NamedTuple):
     """A recipe's name and its line."""
 
     name: str
@@ -68,7 +65,7 @@ def override_tree(override: str) -> Tree:
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"override {override!r} has no value: write key=value, such as seed=1")
-    return _nested(key.split("."), _parse(override, value))
+    return reduce(lambda tree, part: {part: tree}, reversed(key.split(".")), _parse(override, value))
 
 
 def merge(base: Tree, over: Tree) -> Tree:
@@ -131,7 +128,3 @@ def _parse(override: str, value: str) -> Any:
         return OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=True)["value"]  # type: ignore[index, call-overload]
     except (YAMLError, OmegaConfBaseException):
         raise InputError(f"the value of override {override!r} cannot be read: write it as in YAML") from None
-
-
-def _nested(keys: list[str], value: Any) -> Tree:
-    return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}

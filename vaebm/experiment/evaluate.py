@@ -4,8 +4,6 @@ What stands in measurements.json by the same protocol is kept. What is shown as 
 file, whatever else is measured beside it.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 
@@ -14,7 +12,7 @@ from vaebm.errors import InputError
 from vaebm.evaluation import Evaluation, StoredDraws
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.unfinished import Unfinished, request_of
+from vaebm.experiment.sample import Unfinished, request_of
 from vaebm.files import sha256
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model

@@ -7,8 +7,6 @@
 They are valid for the weights that they were made with.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -30,21 +28,13 @@ MAX_VALUES = 300_000  # of these images together, between the limits
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a page says of the nets.
+    """What a page says of the nets."""
 
-    Args:
-        sizes: weights by part: "VAE", and "E(x)", "E(z)", ... for the terms of the energy.
-        latent_dim: of the codes; None without codes.
-        components: of the mixture fitted to the codes.
-        refused: why samples could not be drawn, by subject.
-        inapplicable: names of measurements of the model itself that do not apply to it or to its data.
-    """
-
-    sizes: dict[str, int]
-    latent_dim: int | None
-    components: int | None
-    refused: dict[str, str]
-    inapplicable: list[str]
+    sizes: dict[str, int]  # weights by part: "VAE", and "E(x)", "E(z)", ... for the terms of the energy.
+    latent_dim: int | None  # of the codes; None without codes
+    components: int | None  # of the mixture fitted to the codes
+    refused: dict[str, str]  # why samples could not be drawn, by subject
+    inapplicable: list[str]  # names of measurements of the model itself that do not apply to it or to its data
 
 
 @dataclass(frozen=True, eq=False)

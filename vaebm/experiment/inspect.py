@@ -12,11 +12,9 @@ Memory: weights, optimizer and averages (16 bytes a weight), what a step keeps f
 chains.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ from vaebm.progress import silent
 from vaebm.sampling import SamplerSettings
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.settings import settings_of
-from vaebm.training.codes import ROWS_AT_ONCE, codes_of_data
 from vaebm.training.engine import Engine
 from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
@@ -43,12 +40,12 @@ from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer
 from vaebm.training.stages import TrainingSettings
-from vaebm.training.vae import VAEStage
+from vaebm.training.vae import ROWS_AT_ONCE, VAEStage, codes_of_data
 from vaebm.wording import duration
 
 CHAINS = 256  # samples that are counted at once
 BYTES_PER_TRAINED_WEIGHT = 16  # weight, gradient, and Adam's two moments, in float32
-PASSES_OF_AN_OPTIMIZER = 4  # over each weight, three arrays at a time: norm, clipping, Adam, average
+PASSES_OF_AN_OPTIMIZER = 3  # over each weight, four arrays at a time: clipping, Adam, average
 MIXTURE_ITERATIONS = 50
 FEW_OPERATIONS = 5000  # of a step that is counted twice: its first time prepares what stays
 
@@ -76,15 +73,7 @@ class Inspection:
     """Sentences for people, and the numbers behind them."""
 
     sentences: list[str]
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """One sentence a line."""
-        return self.sentences
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers."""
-        return self.numbers
+    numbers: dict[str, Any]
 
 
 def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
@@ -154,6 +143,20 @@ def _stage_sentence(name: str, iterations: int, rows: list[dict[str, Any]]) -> s
     return sentence
 
 
+@dataclass(frozen=True)
+class _StageCount:
+    name: str
+    iterations: int
+    step: Count
+    pool: Count
+    fixed: Count
+    activation_bytes: int
+
+    def cost(self, machine: Machine) -> StageCost:
+        step, pool, fixed = (machine.seconds(count) for count in (self.step, self.pool, self.fixed))
+        return StageCost(self.name, self.iterations, round(self.step.flops), step, self.activation_bytes, pool, fixed)
+
+
 class _Counts:
     """What a recipe's stages and the drawing of samples do; to be made within `Counting`."""
 
@@ -163,9 +166,8 @@ class _Counts:
         if not isinstance(train.values, Tensor):  # images on disk, which stay there
             train = replace(train, values=torch.zeros((2, *data.shape), dtype=torch.uint8), labels=None, factors=None)
         self.training = Training(model, train, engine, silent(), recipe.seed)
-        self._known_chains: dict[
-            tuple[type[SamplerSettings], int], dict[int, Count]
-        ] = {}  # by kernel and steps, by rows
+        # by kernel and steps, by rows
+        self._known_chains: dict[tuple[type[SamplerSettings], int], dict[int, Count]] = {}
         self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
         self.samples = self._samples()
 
@@ -176,7 +178,8 @@ class _Counts:
 
     def _stage(self, stage: Stage) -> _StageCount:
         of, iterations = self.counting.of, stage.iterations
-        phase = _phases(self.recipe).get(stage.name)
+        energy_stage = getattr(self.recipe, "energy_stage", None)
+        phase = None if energy_stage is None else energy_stage.phases.get(stage.name)
         fixed, pool = of(stage.begin), Count()
         for name, value in list(vars(stage).items()):
             if isinstance(value, Optimizer):
@@ -238,27 +241,6 @@ class _Counts:
         return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
 
 
-@dataclass(frozen=True)
-class _StageCount:
-    name: str
-    iterations: int
-    step: Count
-    pool: Count
-    fixed: Count
-    activation_bytes: int
-
-    def cost(self, machine: Machine) -> StageCost:
-        return StageCost(
-            self.name,
-            self.iterations,
-            round(self.step.flops),
-            machine.seconds(self.step),
-            self.activation_bytes,
-            machine.seconds(self.pool),
-            machine.seconds(self.fixed),
-        )
-
-
 class _Backward:
     """In an optimizer's place: the backward pass, and as many passes over the weights as an optimizer makes."""
 
@@ -271,7 +253,7 @@ class _Backward:
         loss.backward()
         for weight in self.weights:
             for _ in range(PASSES_OF_AN_OPTIMIZER):
-                weight.detach() + weight.detach()
+                torch.addcmul(weight.detach(), weight.detach(), weight.detach())
         return 1.0
 
 
@@ -279,11 +261,6 @@ def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
     """Warm-up included, as far as the bound on gradients allows."""
     allowed = math.inf if sampler.gradients is None else sampler.gradients / sampler.build().gradients_per_step
     return min(steps + sampler.warmup, allowed)
-
-
-def _phases(recipe: Recipe) -> dict[str, EstimatorSettings | None]:
-    stage = getattr(recipe, "energy_stage", None)
-    return {} if stage is None else stage.phases
 
 
 def _briefly(settings: TrainingSettings) -> TrainingSettings:

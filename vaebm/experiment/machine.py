@@ -8,8 +8,6 @@ there is nothing to compute, forwards and backwards. On a CPU, time is what this
 programs do not count.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 
 from vaebm.experiment.shapes import Count, Operation, Signature, aten, is_signature, tensors_of
 
-BUDGET = 0.6  # seconds of measuring
+BUDGET = 0.5  # seconds of measuring
 MAX_KERNEL = 0.02  # seconds that one run may take
 ASSUMED_RATE, ASSUMED_BANDWIDTH = 3e10, 5e9  # of a slow machine, to know what is large before anything is measured
 ROWS = {aten.convolution.default: (0,), aten.convolution_backward.default: (0, 1), aten.mm.default: (0,)} | {
@@ -43,12 +41,7 @@ OPERATIONS_OF_A_LAYER = 6  # addmm and silu; backwards silu, two products and a 
 
 
 class Machine:
-    """A device, measured on what will run on it.
-
-    Args:
-        device: the device.
-        work: what weighs how much, as counts of operations.
-    """
+    """A device, measured on the work that will run on it."""
 
     def __init__(self, device: torch.device, work: Count) -> None:
         self.device = device

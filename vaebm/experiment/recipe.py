@@ -4,8 +4,6 @@ It joins the settings that stand beside each part (the VAE's in vae/, the sample
 recipe in a run is complete, so a later version's defaults do not change what it means.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -14,27 +12,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from vaebm.data import Data
 from vaebm.errors import InputError, check_choice
 from vaebm.evaluation.settings import EvaluationSettings
-from vaebm.experiment.catalogue import RecipeSummary, Tree, list_recipes, read_recipe
+from vaebm.experiment.catalogue import Tree, read_recipe
 from vaebm.models import MODELS, ModelSettings
 from vaebm.nn.bfloat16 import has_bfloat16
+from vaebm.registry import Settings
 from vaebm.training.loop import CheckpointSettings
 from vaebm.training.monitor import DivergenceMonitorSettings
 from vaebm.training.stages import TRAININGS, TrainingSettings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
-__all__ = ["Recipe", "RecipeSummary", "list_recipes", "load_recipe", "validate"]
 
-
-class LoggingSettings(BaseModel):
+class LoggingSettings(Settings):
     """What is written while training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(50, ge=1, description="iterations between two lines of metrics.jsonl")
     tracker: Literal["tensorboard", "wandb", "mlflow", "comet_ml", "aim"] | None = Field(
@@ -42,10 +37,8 @@ class LoggingSettings(BaseModel):
     )
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """One experiment, whole: this, and what the model's family has to say of the model and of its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("", description="the recipe's name; runs are called by it")
     summary: str = Field("", description="what it is, in a line of `vaebm recipes`")
@@ -77,7 +70,7 @@ class Recipe(BaseModel):
     def _part(self, settings: type[SettingsT]) -> SettingsT:
         return settings.model_validate({name: getattr(self, name) for name in settings.model_fields})
 
-    def for_device(self, device: torch.device) -> Recipe:
+    def for_device(self, device: torch.device) -> "Recipe":
         """The recipe with `precision: auto` settled: bfloat16 where `device` multiplies it natively, else float32."""
         if getattr(self, "precision", None) != "auto":
             return self
@@ -120,11 +113,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def validate(tree: Tree, source: str) -> Recipe:
-    """The recipe that a tree of plain values describes; `source` is how messages call it.
-
-    Raises:
-        InputError: as in `load_recipe`.
-    """
+    """The recipe that a tree of plain values describes; `source` is how messages call it."""
     try:
         return recipe_of(str(tree.get("kind", "vaebm"))).model_validate(tree)
     except ValidationError as error:
@@ -136,11 +125,8 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
     keys, parent = _keys_in_tree(problem["loc"], tree)
     path = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(
-            keys[-1],
-            sorted(_fields(recipe_of(str(tree.get("kind", "vaebm"))).model_json_schema(), keys[:-1], parent)),
-            n=1,
-        )
+        schema = recipe_of(str(tree.get("kind", "vaebm"))).model_json_schema()
+        near = get_close_matches(keys[-1], sorted(_fields(schema, keys[:-1], parent)), n=1)
         hint = f"did you mean {'.'.join([*keys[:-1], near[0]])}?" if near else "remove it"
         return f"there is no key {path}: {hint}"
     if problem["type"] == "missing":
@@ -165,11 +151,9 @@ def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str
             continue
         keys.append(str(part))
         parent = node
-        if isinstance(node, dict):
-            node = node.get(part)
-        elif isinstance(node, list) and isinstance(part, int):
-            node = node[part] if part < len(node) else None
-        else:
+        try:
+            node = node[part]
+        except (LookupError, TypeError):
             node = None
     return keys, parent
 
@@ -179,17 +163,8 @@ def _fields(schema: dict[str, Any], keys: list[str], parent: Any) -> Iterator[st
     definitions = schema["$defs"]
     nodes = [schema]
     for key in keys:
-        nodes = [
-            resolved
-            for node in nodes
-            for found in (
-                [node.get("properties", {}).get(key)]
-                if key in node.get("properties", {})
-                else [node.get("additionalProperties")]
-            )
-            if isinstance(found, dict)
-            for resolved in _resolve(found, definitions)
-        ]
+        below = [node.get("properties", {}).get(key, node.get("additionalProperties")) for node in nodes]
+        nodes = [resolved for node in below if isinstance(node, dict) for resolved in _resolve(node, definitions)]
     kind = parent.get("kind") if isinstance(parent, dict) else None
     for node in nodes:
         properties = node.get("properties", {})

@@ -9,8 +9,6 @@ measurements.json     a list of measurements
 report.html           the page about it
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -46,16 +44,12 @@ class Run:
     """
 
     def __init__(
-        self,
-        path: Path,
-        recipe: Recipe,
-        data: DataSet | None = None,
-        parts: Mapping[str, nn.Module] | None = None,
+        self, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
     ) -> None:
         self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
 
     @classmethod
-    def open(cls, path: str | Path | Run, parts: Mapping[str, nn.Module] | None = None) -> Run:
+    def open(cls, path: "str | Path | Run", parts: Mapping[str, nn.Module] | None = None) -> "Run":
         """The run in a directory, or whose model is in it; a run that is open already is given back.
 
         Raises:
@@ -86,12 +80,8 @@ class Run:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        recipe: Recipe,
-        data: DataSet | None = None,
-        parts: Mapping[str, nn.Module] | None = None,
-    ) -> Run:
+        cls, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
+    ) -> "Run":
         """A new run, or the one of the same recipe that is there already; `data` where they have been read.
 
         Raises:

@@ -4,26 +4,85 @@
     FILE.png     one grid; every image with the same fixed range, nothing is stretched
     FOLDER       00000.png, 00001.png, ...
 
-A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not.
+A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not:
+batches of chains that have ended are kept beside the file that they are for,
+
+    .NAME.unfinished/00000.safetensors    noise `eps` (rows, dim) of a batch, and the generator's state after it
+
+and a sampling that was stopped goes on from there. Batches of another request (model, settings, number, seed, device,
+version) are thrown away.
 """
 
-from __future__ import annotations
-
+import hashlib
+import json
 import math
+import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from vaebm.data import Modality, modality_of
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.experiment.unfinished import Unfinished, request_of
+from vaebm.files import sha256, write_atomically
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
+
+
+class Unfinished:
+    """Batches on their way into `out`; `request` is what they depend on, as JSON can say it."""
+
+    def __init__(self, out: Path, request: dict[str, Any]) -> None:
+        self.folder = out.with_name(f".{out.name}.unfinished")
+        self.request = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+    def load(self, generator: torch.Generator) -> list[Tensor]:
+        """Batches that are done, in order; the generator is put where they left it."""
+        batches: list[Tensor] = []
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    if file.metadata() != {"request": self.request}:
+                        break
+                    batches.append(file.get_tensor("eps").to(generator.device))
+                    state = file.get_tensor("generator")
+            except (OSError, SafetensorError):
+                break
+        if batches:
+            generator.set_state(state)
+        else:
+            self.discard()
+        return batches
+
+    def keep(self, index: int, eps: Tensor, generator: torch.Generator) -> None:
+        """Another batch, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"eps": eps.cpu().contiguous(), "generator": generator.get_state()}
+        write_atomically(self.folder / f"{index:05d}.safetensors", save(tensors, {"request": self.request}))
+
+    def discard(self) -> None:
+        """All of them: they are in `out` now, or of no use."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def request_of(run: Run, model: Model, n: int, seed: int) -> dict[str, Any]:
+    """What the noise of n samples depends on."""
+    return {
+        "version": version("vaebm"),
+        "model_sha256": sha256(run.path / "model" / "model.safetensors"),
+        "settings": model.settings.model_dump(mode="json"),
+        "device": model.device.type,
+        "n": n,
+        "seed": seed,
+    }
 
 
 def draw_samples(
@@ -95,8 +154,8 @@ def write_samples(
     model.update_settings(settings)
     unfinished = Unfinished(out, request_of(run, model, n, seed))
     arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
-    if _ending(out) == ".npz":
-        _write_npz(out, **arrays)
+    if out.suffix.lower() == ".npz":
+        write_atomically(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     else:
         write_images(arrays["images"], out)
     unfinished.discard()
@@ -110,10 +169,8 @@ def write_images(images: np.ndarray, out: Path) -> None:
     def picture(pixels: np.ndarray) -> Image.Image:
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    if _ending(out) == ".png":
-        draft = out.with_name(f".{out.name}")
-        picture(grid(images)).save(draft, format="png")
-        draft.replace(out)
+    if out.suffix.lower() == ".png":
+        write_atomically(out, lambda file: picture(grid(images)).save(file, format="png"))
     else:
         out.mkdir(parents=True, exist_ok=True)
         digits = max(5, len(str(len(images) - 1)))
@@ -133,21 +190,11 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return sheet
 
 
-def _write_npz(out: Path, **arrays: np.ndarray) -> None:
-    draft = out.with_name(f".{out.name}")
-    with draft.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    draft.replace(out)
-
-
-def _ending(out: Path) -> str:
-    return out.suffix.lower()
-
-
 def _check_target(out: Path, modality: Modality) -> None:
-    if not modality.pictured and _ending(out) != ".npz":
+    ending = out.suffix.lower()
+    if not modality.pictured and ending != ".npz":
         raise InputError(f"{out}: {modality.noun}s go into an .npz file, as in --out {out.with_suffix('.npz')}")
-    if _ending(out) in (".npz", ".png"):
+    if ending in (".npz", ".png"):
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")
         out.parent.mkdir(parents=True, exist_ok=True)

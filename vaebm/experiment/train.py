@@ -1,6 +1,11 @@
-"""Training as one call: find out what to train, make or reopen the run, run both stages, save the model."""
+"""Training as one call: find out what to train, make or reopen the run, run both stages, save the model.
 
-from __future__ import annotations
+A folder of images is trained by the recipe `folder`, with what the pictures themselves decide; an override always has
+the last word:
+
+    likelihood    censored where at least SATURATED of the pixels are exactly black or white, else Gaussian; per pixel
+    size          as the images are, up to 64 x 64 (data/sets/folder.py)
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -9,9 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vaebm.data import ARCHIVES, DataSet
+from vaebm.data import DataSet
+from vaebm.data.files.archives import ARCHIVES
+from vaebm.data.sets.folder import name_of
+from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
-from vaebm.experiment.preset import folder_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, Run
 from vaebm.models import Model
@@ -57,17 +64,14 @@ def train_recipe(
     progress: Progress,
     parts: Mapping[str, nn.Module] | None = None,
 ) -> Run:
-    """Trains a recipe into the run `path`, or goes on; `parts` are modules that the recipe does not build.
-
-    Raises:
-        InputError, Diverged, Preempted, Interrupted: as in `train`.
-    """
+    """Trains a recipe into the run `path`, or goes on; `parts` are modules that the recipe does not build."""
     with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
-            training = _training(run, engine, progress)
+            model = build_model(recipe, run.data(), engine.device, run.parts)
+            training = Training(model, run.data().train.to(engine.device), engine, progress, recipe.seed)
             stages = recipe.training_settings().stages(training)
         run = engine.first(lambda: Run.create(path, recipe, data, parts))
         if run.diverged is not None:
@@ -82,12 +86,6 @@ def train_recipe(
     return run
 
 
-def _training(run: Run, engine: Engine, progress: Progress) -> Training:
-    recipe, data = run.recipe, run.data()
-    model = build_model(recipe, data, engine.device, run.parts)
-    return Training(model, data.train.to(engine.device), engine, progress, recipe.seed)
-
-
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
@@ -96,14 +94,8 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
         progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
-    loop = Loop(
-        training,
-        stages,
-        checkpoints,
-        log,
-        DivergenceMonitor(recipe.divergence_monitor),
-        recipe.checkpoint.every_seconds,
-    )
+    monitor = DivergenceMonitor(recipe.divergence_monitor)
+    loop = Loop(training, stages, checkpoints, log, monitor, recipe.checkpoint.every_seconds)
     try:
         training.model.prepare(progress)
         loop.run()
@@ -146,3 +138,21 @@ def _save(run: Run, training: Training) -> None:
     if training.engine.is_main:
         run.save_model(training.model)
     training.engine.wait()
+
+
+def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) -> tuple[Recipe, DataSet]:
+    """The recipe for a folder, and its data, read once.
+
+    Raises:
+        InputError: the folder's images cannot be used, or an override is wrong.
+    """
+    base = [f"data.root={str(folder.resolve())!r}", f"name={name_of(folder)!r}"]
+    data = load_recipe("folder", [*base, *overrides]).data.load(progress)
+    kind = "censored" if data.saturated_fraction >= SATURATED else "gaussian"
+    recipe = load_recipe("folder", [*base, f"vae.likelihood={{kind: {kind}, scale: pixel}}", *overrides])
+    progress.say(
+        f"Preset `folder`: {data.saturated_fraction:.0%} of the pixels are exactly black or white, so the decoder is"
+        f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"
+        f" vae.kind={recipe.vae.kind}."
+    )
+    return recipe, data

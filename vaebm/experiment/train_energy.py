@@ -1,7 +1,5 @@
 """An energy for a VAE trained elsewhere: the stages of a recipe that come after the VAE's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,6 @@
 """Measurements: how good are the samples, and how sure is that? Every function takes (generated, reference)."""
 
-from vaebm.metrics.class_histogram import class_gap, class_modes
-from vaebm.metrics.classifier import Classifier, train_classifier
+from vaebm.metrics.classifier import Classifier, StackedClassifier, train_classifier, train_stacked_classifier
 from vaebm.metrics.features import (
     Features,
     classifier_features,
@@ -14,10 +13,9 @@ from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moment
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.modes import mode_kl, mode_measurements, modes_covered, within_three_sigma
+from vaebm.metrics.modes import class_gap, class_modes, mode_measurements
 from vaebm.metrics.quadrature import PlaneQuadrature
 from vaebm.metrics.saturation import pixels_between_ends
-from vaebm.metrics.stacked_classifier import StackedClassifier, train_stacked_classifier
 
 __all__ = [
     "Classifier",
@@ -36,14 +34,11 @@ __all__ = [
     "inception_features",
     "inception_layer",
     "kernel_distance",
-    "mode_kl",
     "mode_measurements",
-    "modes_covered",
     "pixel_features",
     "pixels_between_ends",
     "precision_recall",
     "real_features",
     "train_classifier",
     "train_stacked_classifier",
-    "within_three_sigma",
 ]

@@ -4,8 +4,6 @@ Whatever memory layout a numpy array has (negative strides, another byte order, 
 read for what it says. Tables of all pairs of rows are made a block at a time, so memory is bounded.
 """
 
-from __future__ import annotations
-
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,11 +23,7 @@ FAR_OUTSIDE = 16.0  # what no image in [-1, 1] reaches, nor a sample of it with 
 
 
 def as_tensor(values: Array, name: str) -> Tensor:
-    """The values as a tensor on the CPU, without a graph.
-
-    Raises:
-        InputError: values that are no real numbers.
-    """
+    """The values as a tensor on the CPU, without a graph; values that are no real numbers are refused."""
     if isinstance(values, Tensor):
         tensor = values.detach().cpu()
     else:
@@ -45,11 +39,7 @@ def as_tensor(values: Array, name: str) -> Tensor:
 
 
 def as_rows(values: Rows, name: str = "features", at_least: int = 2) -> Tensor:
-    """Rows (n, dim) as float64 on the CPU.
-
-    Raises:
-        InputError: no (n, dim) array of `at_least` rows of finite numbers; `name` is how the message calls it.
-    """
+    """Rows (n, dim) of finite numbers as float64 on the CPU, `at_least` so many; `name` is how messages call them."""
     rows = as_tensor(values, name)
     if rows.ndim != 2 or rows.shape[0] < at_least or rows.shape[1] < 1:
         raise InputError(f"{name} has shape {tuple(rows.shape)}: give (n, dim) with n at least {at_least}")
@@ -64,11 +54,7 @@ def as_rows(values: Rows, name: str = "features", at_least: int = 2) -> Tensor:
 
 
 def same_dim(generated: Tensor, reference: Tensor) -> None:
-    """Refuses rows, or means, whose last axes differ.
-
-    Raises:
-        InputError: the two are not of the same features.
-    """
+    """Refuses rows, or means, whose last axes differ."""
     if generated.shape[-1] != reference.shape[-1]:
         raise InputError(
             f"generated has {generated.shape[-1]} dimensions and reference {reference.shape[-1]}: "
@@ -77,11 +63,7 @@ def same_dim(generated: Tensor, reference: Tensor) -> None:
 
 
 def as_images(values: Array, at_least: int = 1) -> Tensor:
-    """Images (n, C, H, W) in [-1, 1] as float32 on the CPU; values that no such image has are warned about.
-
-    Raises:
-        InputError: another shape, channels last, or whole numbers as files store them.
-    """
+    """Images (n, C, H, W) in [-1, 1] as float32 on the CPU; values that no such image has are warned about."""
     images = as_tensor(values, "images")
     shape = tuple(images.shape)
     if images.ndim != 4 or len(images) < at_least:
@@ -97,11 +79,7 @@ def as_images(values: Array, at_least: int = 1) -> Tensor:
 
 
 def as_classes(values: Array, classes: int, name: str) -> Tensor:
-    """Class numbers (n,) int64 from 0 to `classes` - 1.
-
-    Raises:
-        InputError: another shape or type, or a class beyond those.
-    """
+    """Class numbers (n,) int64 from 0 to `classes` - 1."""
     found = as_tensor(values, name)
     if found.ndim != 1 or found.is_floating_point():
         raise InputError(f"{name} has shape {tuple(found.shape)} and type {found.dtype}: give whole numbers (n,)")
@@ -112,11 +90,7 @@ def as_classes(values: Array, classes: int, name: str) -> Tensor:
 
 
 def as_count(value: SupportsIndex, name: str, at_least: int = 1) -> int:
-    """A whole number, of Python, numpy or torch.
-
-    Raises:
-        InputError: something else, or too small a number.
-    """
+    """A whole number, of Python, numpy or torch, `at_least` so large."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -3,7 +3,7 @@
     inception-768   the mean over pixels of a layer (64, 192, 768 or 2048 channels) of FID's Inception network
                     (`metrics/inception.py`)
     classifier      the 64 features of the recipe's own classifier, where there are labels (`metrics/classifier.py`);
-                    of stacked digits 64 a channel (`metrics/stacked_classifier.py`)
+                    of stacked digits 64 a channel (`metrics/classifier.py`)
     pixels          the image averaged down to at most 8 x 8 a channel, and flattened
 
 Inception sees images as files hold them: rounded to 256 levels, grey ones repeated to three channels. Only with 2048
@@ -18,8 +18,6 @@ kept on disk, where they may be deleted at any time:
 Features of one name, hash and precision compare; others do not, which is why these go into every measurement's
 settings. This is the one door to the Inception network and its weights.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -41,10 +39,8 @@ from vaebm.data.transforms import to_model, to_uint8
 from vaebm.errors import InputError
 from vaebm.files import cache_folder, write_atomically
 from vaebm.metrics.arrays import Array, as_images, as_tensor
-from vaebm.metrics.classifier import Classifier
-from vaebm.metrics.inception import Inception, Layer
-from vaebm.metrics.inception_weights import find_weights, read_weights
-from vaebm.metrics.stacked_classifier import StackedClassifier
+from vaebm.metrics.classifier import Classifier, StackedClassifier
+from vaebm.metrics.inception import Inception, Layer, find_weights, read_weights
 from vaebm.wording import did_you_mean
 
 IMAGES_AT_ONCE = 1024
@@ -74,14 +70,7 @@ class Features:
     slow: bool = False
 
     def __call__(self, images: Array, advance: Callable[[int], None] | None = None) -> Tensor:
-        """Feature rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], computed in chunks, on the CPU.
-
-        Args:
-            advance: gets the number of images in each chunk when it is done.
-
-        Raises:
-            InputError: these are not images of the shape that the network was made for.
-        """
+        """Rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], on the CPU; `advance` gets the sizes of chunks."""
         return self.of_batches([as_images(images)], advance)
 
     def of_batches(self, batches: Iterable[Tensor], advance: Callable[[int], None] | None = None) -> Tensor:
@@ -111,7 +100,7 @@ def inception_layer(
 
     Args:
         layer: 64, 192, 768 or 2048, as far as the file of weights goes.
-        weights: a file or folder; found by itself unless given (`metrics/inception_weights.py`).
+        weights: a file or folder; found by itself unless given (`metrics/inception.py`).
         precision: bfloat16 is four times as fast where the processor multiplies it, and changes distances: compare only
             within one precision.
         device: where to compute.
@@ -178,11 +167,7 @@ def pixel_features() -> Features:
 def real_features(
     features: Features, split: Split, indices: Tensor, advance: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Rows (n, dim) float32 of the images of `split` at `indices` (n,); from disk where they are known.
-
-    Args:
-        advance: gets the number of images in each chunk when it is done.
-    """
+    """Rows (n, dim) float32 of the images of `split` at `indices` (n,), from disk where they are known."""
 
     def batches() -> Iterator[Tensor]:
         return (split.batch(some).x for some in indices.split(IMAGES_AT_ONCE))

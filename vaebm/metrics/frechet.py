@@ -20,8 +20,6 @@ References: Dowson & Landau, The Frechet distance between multivariate normal di
 trained by a two time-scale update rule, 2017.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass
@@ -45,7 +43,7 @@ class Moments:
     covariance: Tensor
 
     @classmethod
-    def of(cls, features: Rows, name: str = "features") -> Moments:
+    def of(cls, features: Rows, name: str = "features") -> "Moments":
         """Of rows (n, dim), numpy or torch; `name` is how messages call them.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The Inception network behind FID, up to the layer that is asked for.
+"""The Inception network behind FID, up to the layer that is asked for, and where its weights are looked for.
 
     299 x 299 -> 3x3 s2 32 -> 3x3 32 -> 3x3 64 -> max 3 s2      mean over pixels:   64 features
               -> 1x1 80 -> 3x3 192 -> max 3 s2                                      192
@@ -12,18 +12,26 @@ folded: a layer is one convolution with a bias, then a ReLU.
 
 Images come in [-1, 1] and are resized to 299 x 299 bilinearly (corners not aligned, no antialiasing), as in the public
 PyTorch FID.
+
+Weights are those of the path that was given, a file or a folder, or lie in $VAEBM_DATA/inception, or in inception/ of
+the cache folder (`vaebm/files.py`). In a folder the complete ones come first, then those that end at Mixed_6e.
+Safetensors, or PyTorch's own format read as plain tensors only: a file that asks for anything else is refused. Where a
+name ends in eight hexadecimal digits, as that of the published file does, they have to be the first of its SHA-256.
 """
 
-from __future__ import annotations
-
+import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, get_args
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.errors import InputError
+from vaebm.files import cache_folder, sha256
 from vaebm.nn.bfloat16 import has_bfloat16
 
 Layer = Literal[64, 192, 768, 2048]
@@ -242,3 +250,64 @@ class Inception(nn.Module):
 
 def _halve(x: Tensor) -> Tensor:
     return functional.max_pool2d(x, 3, 2)
+
+
+PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
+ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"
+FILES = (
+    PUBLISHED,
+    "pt_inception-2015-12-05-6726825d.safetensors",
+    "pt_inception-2015-12-05-to-Mixed_6e.safetensors",
+)
+
+
+def find_weights(path: str | Path | None = None) -> Path:
+    """The file of weights.
+
+    Raises:
+        InputError: there is none in any of the places.
+    """
+    if path is not None:
+        given = Path(path)
+        found = given if given.is_file() else _in_folder(given)
+        if found is None:
+            raise InputError(f"there are no Inception weights at {given}: give one of {', '.join(FILES)}")
+        return found
+    data = os.environ.get("VAEBM_DATA")
+    folders = [Path(data) / "inception"] if data else []
+    folders.append(cache_folder() / "inception")
+    for folder in folders:
+        found = _in_folder(folder)
+        if found is not None:
+            return found
+    raise InputError(
+        f"there are no Inception weights in {' or '.join(map(str, folders))}: download {ADDRESS} into the latter"
+    )
+
+
+def read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Tensors by their published names, and the SHA-256 of the file.
+
+    Raises:
+        InputError: the file is damaged, or no file of weights.
+    """
+    try:
+        digest = sha256(path)
+    except OSError as reason:
+        raise InputError(f"{path} cannot be read ({reason.strerror}): give a readable file of weights") from None
+    promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if promised and not digest.startswith(promised[1]):
+        raise InputError(f"{path} is damaged, its SHA-256 begins with {digest[:8]}: delete it and download {ADDRESS}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path), digest
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001  # whatever a reader says of a file that it cannot read
+        raise InputError(f"{path} is damaged or holds no plain weights: delete it and download {ADDRESS}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} holds more than weights: give one of {', '.join(FILES)}")
+    return state, digest
+
+
+def _in_folder(folder: Path) -> Path | None:
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)

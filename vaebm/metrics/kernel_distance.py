@@ -10,8 +10,6 @@ counts the draw of both sets. Blocks take every B-th row: nothing is random, and
 Reference: Binkowski et al., Demystifying MMD GANs, 2018.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -25,8 +25,6 @@ References: Kynkaanniemi et al., Improved precision and recall metric for assess
 al., Reliable fidelity and diversity metrics for generative models, 2020.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -55,11 +53,7 @@ class Manifold:
         return len(self.rows)
 
     def radii(self, neighbours: int) -> Tensor:
-        """(n,): distances to the nearest neighbour of that number, others than the point itself.
-
-        Raises:
-            InputError: there are not so many other rows.
-        """
+        """(n,): distances to the nearest neighbour of that number, others than the point itself."""
         neighbours = as_count(neighbours, "neighbours")
         if neighbours >= len(self):
             raise InputError(

@@ -8,8 +8,6 @@ As JSON it is one flat object, so that tables, notebooks and other projects read
     {"name": "frechet_distance", "subject": "vaebm", "value": 24.1, "stderr": 0.8, "n": 10000, "settings": {...}}
 """
 
-from __future__ import annotations
-
 import json
 import math
 import operator
@@ -63,16 +61,15 @@ class Measurement:
                 f"the settings of {self.name} do not fit into JSON ({reason}): give finite numbers, strings, lists"
             ) from None
 
-    def with_subject(self, subject: str) -> Measurement:
+    def with_subject(self, subject: str) -> "Measurement":
         """The same number, said of `subject`."""
         return replace(self, subject=subject)
 
-    def with_settings(self, **settings: Any) -> Measurement:
+    def with_settings(self, **settings: Any) -> "Measurement":
         """The same number with more of its protocol; a setting named again is replaced."""
         return replace(self, settings=self.settings | settings)
 
     def to_json(self) -> dict[str, Any]:
-        """The flat object of the module's docstring."""
         return {
             "name": self.name,
             "subject": self.subject,
@@ -83,7 +80,7 @@ class Measurement:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Measurement:
+    def from_json(cls, record: Mapping[str, Any]) -> "Measurement":
         """Reads such an object; further keys (a results file adds recipe, seed, hardware, ...) are left aside.
 
         Raises:
@@ -108,7 +105,7 @@ class Measurement:
             raise InputError("a measurement holds a value of a wrong type: it is damaged; measure again") from None
 
     @classmethod
-    def mean_of(cls, draws: Sequence[Measurement]) -> Measurement:
+    def mean_of(cls, draws: "Sequence[Measurement]") -> "Measurement":
         """The mean of one measurement of several draws of equal n, its standard error from their spread.
 
         One draw alone is returned as it is. Settings that differ from draw to draw are left out.

@@ -18,8 +18,6 @@ This is the usual rectangle rule, which converges faster than any power of the s
 asks that steps be below the narrowest s(z), and that m(z) move by less than that from one z_k to the next.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -6,8 +6,6 @@ Values are rounded to those that the data are stored in, and clamped, since a de
 black. Neither more nor less is better: compare with held-out images. The standard error is over images.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

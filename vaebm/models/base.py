@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from vaebm.data.modality import modality_of
@@ -21,6 +21,7 @@ from vaebm.errors import check_choice
 from vaebm.models.inputs import whole_number
 from vaebm.models.saved import Saved
 from vaebm.progress import Progress
+from vaebm.registry import Settings
 
 Show = Literal["sample", "mean", "denoised"]
 SHOWS: tuple[Show, ...] = ("sample", "mean", "denoised")
@@ -38,10 +39,8 @@ class Batches(Protocol):
         ...
 
 
-class ModelSettings(BaseModel, ABC):
+class ModelSettings(Settings, ABC):
     """Everything that decides what a saved model computes; `kind` names the family."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     changeable: ClassVar[frozenset[str]] = frozenset()  # names of what may change after training
 

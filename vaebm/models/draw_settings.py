@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm import sampling
 from vaebm.models.base import Show
 from vaebm.models.noise_space import Target
+from vaebm.registry import Settings
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.settings import settings_of
 
 
-class InitSettings(BaseModel):
+class InitSettings(Settings):
     """Where chains begin: at samples of the base, among which the energy may choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     importance_samples: int = Field(
         1, ge=1, description="draws a chain among which the energy's weights choose; 1 takes them all"
@@ -29,10 +28,8 @@ class InitSettings(BaseModel):
     )
 
 
-class DrawSettings(BaseModel):
+class DrawSettings(Settings):
     """How samples are drawn; all of it may change after training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampler: sampling.Sampler = Field(settings_of(Langevin)(), description="the kernel and how long its chains run")
     latent_step_scale: float = Field(

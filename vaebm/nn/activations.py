@@ -6,8 +6,6 @@
 An energy's steepness decides whether a chain of given step size is stable, hence the scaled one in energies.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -8,8 +8,6 @@ Running averages lag behind the weights, and belong to others once the weights a
 `recalibrate` estimates them anew as plain means over several batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Which devices multiply bfloat16 in hardware; elsewhere PyTorch emulates it, slower than float32 by far."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -7,8 +7,6 @@ PyTorch's takes five times as long in bfloat16 as in float32 (measured with oneD
 images of 48 x 32 x 32), so it is computed in float32. A chain needs only the first.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ A chain evaluates the same weights hundreds of times: inside `folded(module)` ev
 the graph, and reused, so that a normalised layer costs what its bare linear map costs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

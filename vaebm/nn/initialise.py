@@ -4,8 +4,6 @@ Linear and convolution weights are uniform on +-sqrt(1 / fan_in), biases likewis
 source of the randomness changes, so that a seed in a recipe decides everything and no global state is touched.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ A plain network is biased towards slow functions; with features of the right sca
 Recht 2007, Tancik et al. 2020). The frequencies are fixed and saved with the weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -5,8 +5,6 @@ skip = identity, or a 1x1 convolution where the number of channels changes
 a block that halves averages 2 x 2 pixels at its end (odd sizes keep their last row and column)
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -6,8 +6,6 @@ Weights are flattened to (outputs, rest) and layers of one shape are iterated as
 kept between calls, so four iterations a step suffice after forty at the first (the settings of Vahdat & Kautz 2020).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

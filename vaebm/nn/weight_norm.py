@@ -6,8 +6,6 @@
 It keeps no statistics of data, so nothing has to be estimated again when inputs come from elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,7 +29,6 @@ class WeightNorm(Foldable):
         self.register_buffer("initialised", torch.tensor(False))
 
     def computed_weight(self) -> Tensor:
-        """g v / |v|."""
         norm = self.per_output(self.weight.flatten(1).norm(dim=1))
         weight: Tensor = self.weight * (self.per_output(self.gain) / norm)
         return weight

@@ -4,8 +4,6 @@ opening   the verdict, the numbers behind it, and the run in a few facts
 record    what happened when, what was run, and on what the page was made
 """
 
-from __future__ import annotations
-
 import os
 import platform
 

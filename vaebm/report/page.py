@@ -4,8 +4,6 @@ Beside it two pictures for a README or a slide are left in RUN/samples: `compari
 and `chains.png` (chains from start to end).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vaebm.evaluation import quantity
@@ -14,8 +12,8 @@ from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
 from vaebm.progress import Progress, silent
 from vaebm.report.facts import deciding_figure, events, facts_of, surroundings, title_of, warning
-from vaebm.report.html import write_page
 from vaebm.report.report_data import ReportData
+from vaebm.report.section import write_page
 from vaebm.report.sections import SECTIONS
 from vaebm.report.sections.chains import chain_picture
 from vaebm.report.sections.density import comparison_of_points
@@ -29,10 +27,8 @@ REPORT, SAMPLES = "report.html", "samples"
 def write_report(run: Run, *, device: str | None = None, progress: Progress | None = None) -> Path:
     """Writes `RUN/report.html` and the pictures in `RUN/samples`; returns the path of the page.
 
-    Args:
-        run: with a model, finished or not, measured or not.
-        device: where the model runs, if what the page shows of it is not stored yet.
-        progress: of what is drawn for that.
+    The run may be finished or not, measured or not. The model runs on `device` if what the page shows of it is not
+    stored yet.
 
     Raises:
         InputError: the run has no model yet, or its measurements are damaged.

@@ -3,8 +3,6 @@
 The samples are those that were measured (evaluation/stored_draws.py); chains and densities were recorded once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -4,19 +4,18 @@ Colours are Okabe and Ito's and shades of them; chains with an accept step are b
 the rest purple and grey.
 """
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from vaebm.evaluation.metric import quantity as quantity_of
 from vaebm.evaluation.quantity import written
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Row = Mapping[str, Any]
 
@@ -76,7 +75,7 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
     return [column for column in COLUMNS if all(column.name in row["quality"] for row in rows)]
 
 
-def title_of(name: str) -> str:
+def axis_title(name: str) -> str:
     """What a measurement is called on an axis."""
     return next((quantity.title for quantity in COLUMNS if quantity.name == name), quantity_of(name).title)
 
@@ -110,10 +109,6 @@ def command(row: Row, run: str) -> str:
 
 def samplers_table(rows: Sequence[Row]) -> Table:
     """The table for a terminal, with the advice below it."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
     table.add_column("", no_wrap=True)
     shown = [column for column in columns_of(rows) if column.name != "kernel_distance"]

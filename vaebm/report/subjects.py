@@ -3,30 +3,25 @@
 The order is that of a page: what is to be reached (held-out data, the truth), then the VAE, the same VAE with
 its codes drawn from a mixture, the VAE with its energy; last its reconstructions, which bound what the decoder can
 do. The colours are told apart with any common colour blindness, and in grey (Okabe & Ito 2008, the data in slate).
+
+Below them stands how shows, starts, steps and numbers are called.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+
+from vaebm.evaluation.chain_record import Start
+from vaebm.wording import counted
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One of them.
+    """One of them."""
 
-    Args:
-        key: as measurements have it.
-        name: in a sentence, with its article.
-        label: in a legend.
-        heading: over a narrow column, in two lines.
-        colour: of its marks.
-    """
-
-    key: str
-    name: str
-    label: str
-    heading: str
-    colour: str
+    key: str  # as measurements have it
+    name: str  # in a sentence, with its article
+    label: str  # in a legend
+    heading: str  # over a narrow column, in two lines
+    colour: str  # of its marks
 
 
 SUBJECTS = {
@@ -55,3 +50,28 @@ def in_order(keys: set[str]) -> list[str]:
     """Keys in the order of a page, unknown ones last."""
     known = [key for key in SUBJECTS if key in keys]
     return known + sorted(keys - SUBJECTS.keys())
+
+
+SHOWN = {
+    "sample": "with the pixel noise",
+    "mean": "as decoder means",
+    "denoised": "denoised, without an energy as decoder means",
+}
+STARTS: dict[Start, str] = {
+    "prior": "the VAE's prior",
+    "mixture": "the code mixture",
+    "latent_energy": "codes that follow the energy on them, E(z), with the VAE's pixel noise",
+    "chosen": "draws among which the energy on x chose",
+}
+
+
+def number(value: float, sign: bool = False) -> str:
+    """'−12.30', with a true minus; '+0.40' where the sign is to be seen."""
+    return f"{value:{'+' if sign else ''},.2f}".replace("-", "−")
+
+
+def step_label(step: int, total: int) -> str:
+    """'start', '1 step', '20 steps', 'end (60)'."""
+    if step == 0:
+        return "start"
+    return f"end ({step:,})" if step == total else counted(step, "step")

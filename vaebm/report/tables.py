@@ -7,22 +7,20 @@ It fits 80 columns of a terminal. Below it stand the verdict in words and the pr
 `measurement_rows` is the same table as data, for the page.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from vaebm.evaluation.metric import is_shown, quantity
 from vaebm.evaluation.quantity import Quantity, decimals, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.subjects import FLOORS, in_order, subject
+from vaebm.report.subjects import FLOORS, SHOWN, in_order, subject
 from vaebm.report.verdict import verdict
-from vaebm.report.wording import SHOWN
 from vaebm.wording import counted
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
@@ -32,19 +30,12 @@ DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 @dataclass(frozen=True)
 class TableRow:
-    """Measurements of one name by one protocol.
+    """Measurements of one name by one protocol."""
 
-    Args:
-        measure: what was measured.
-        cells: by subject, each the number and its standard error as they are written.
-        measurements: by subject, as they were stored.
-        shown: how samples are shown, where another row has the same shown otherwise; else "".
-    """
-
-    measure: Quantity
-    cells: dict[str, tuple[str, str]]
-    measurements: dict[str, Measurement]
-    shown: str = ""
+    measure: Quantity  # what was measured
+    cells: dict[str, tuple[str, str]]  # by subject, each the number and its standard error as they are written
+    measurements: dict[str, Measurement]  # by subject, as they were stored
+    shown: str = ""  # how samples are shown, where another row has the same shown otherwise; else ""
 
     @property
     def title(self) -> str:
@@ -103,10 +94,6 @@ def columns(rows: Sequence[TableRow]) -> list[str]:
 
 def measurements_table(measurements: Sequence[Measurement]) -> Table:
     """The table for a terminal, at least 80 columns wide."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     rows = measurement_rows(measurements)
     keys = columns(rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", caption_style="")

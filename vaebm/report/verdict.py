@@ -7,8 +7,6 @@ of two numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): t
 overstates the error where they are of the same held-out points.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +24,12 @@ SURE = 2.0  # standard errors
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said.
+    """What can be said."""
 
-    Args:
-        outcome: of the model against the best one without the energy.
-        sentence: all of it in words; it always ends in a full stop.
-        name: the measurement that decided; None where none could.
-        measurements: its numbers, by subject.
-    """
-
-    outcome: Literal["better", "worse", "same", "unknown"]
-    sentence: str
-    name: str | None
-    measurements: Mapping[str, Measurement]
+    outcome: Literal["better", "worse", "same", "unknown"]  # of the model against the best one without the energy
+    sentence: str  # all of it in words; it always ends in a full stop
+    name: str | None  # the measurement that decided; None where none could
+    measurements: Mapping[str, Measurement]  # its numbers, by subject
 
 
 NO_ENERGY = Verdict("unknown", "This model has no energy whose gain could be told.", None, {})

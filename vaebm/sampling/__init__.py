@@ -10,8 +10,7 @@ from vaebm.sampling.compiled import compiled
 from vaebm.sampling.diagnostics import Diagnosis, diagnose
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.normaliser import LogNormaliser, log_normaliser
 from vaebm.sampling.resampling import importance_resample

@@ -32,11 +32,7 @@ class Draw(NamedTuple):
 
 
 class ReplayBuffer:
-    """Up to `capacity` positions.
-
-    Args:
-        capacity: how many.
-    """
+    """Up to `capacity` positions."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
@@ -46,7 +42,6 @@ class ReplayBuffer:
         self._filled = 0
 
     def __len__(self) -> int:
-        """Positions stored."""
         return self._filled
 
     @property
@@ -111,11 +106,7 @@ class ReplayBuffer:
         return {} if self._positions is None else {"positions": self._positions[: self._filled].clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes the positions of a `state_dict`.
-
-        Raises:
-            ValueError: it holds more than the capacity.
-        """
+        """Takes the positions of a `state_dict`; raises a ValueError where there are more than the capacity."""
         self._positions, self._filled = None, 0
         if "positions" in state:
             stored = state["positions"]

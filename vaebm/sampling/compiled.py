@@ -13,10 +13,9 @@ from vaebm.sampling.kernel import LogDensity, evaluate
 
 
 class Compiled:
-    """A target whose value and score are compiled; `evaluate`, and so every kernel, takes both from here.
+    """A target (chain, dim) -> (chain,) of torch operations, compiled with its score.
 
-    Args:
-        target: (chain, dim) -> (chain,), of torch operations; its weights are taken as they are at each call.
+    `evaluate`, and so every kernel, takes both from here; the target's weights are taken as they are at each call.
     """
 
     def __init__(self, target: LogDensity) -> None:
@@ -39,11 +38,6 @@ class Compiled:
         return self.target(position)
 
     def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """(chain,) and (chain, dim).
-
-        Raises:
-            ValueError: as `evaluate` does.
-        """
         if not self.checked:
             evaluate(self.target, position)
             self.checked = True

@@ -6,15 +6,22 @@ Of each quantity, over the steps of all chains:
   they do not;
 - bulk and tail effective sample size (the tail's is the smaller of those of the 5 % and 95 % quantiles), and the Monte
   Carlo standard error of the mean: as published, by arviz-stats;
-- autocorrelation by lag (see `autocorrelation`), and the drift: how far the mean of the second half of the run lies
-  from that of the first, in standard deviations.
+- the drift: how far the mean of the second half of the run lies from that of the first, in standard deviations;
+- autocorrelation by lag, and the integrated autocorrelation time: $\tau$ steps are worth one independent sample,
+
+    $$ \rho_k = \frac{E[(x_t - \bar x)(x_{t+k} - \bar x)]}{E[(x_t - \bar x)^2]}, \qquad
+       \tau = 1 + 2 \sum_{k \ge 1} \rho_k $$
+
+  Mean and expectations are over all chains, which are taken to sample the same distribution. The sum ends before the
+  first pair $\rho_{2k} + \rho_{2k+1}$ that is not positive.
 
 Quantities are the coordinates; in more than 64 dimensions 64 random unit directions instead, since chains that have
 not mixed disagree in nearly every direction. The energy (minus log-density) is always among them, and so is any
 feature that the caller has recorded, such as the class of a sample.
 
 Reference: Vehtari, Gelman, Simpson, Carpenter and Buerkner, Rank-normalization, folding, and localization: An improved
-R-hat, Bayesian Analysis 16, 2021.
+R-hat, Bayesian Analysis 16, 2021; Geyer, Practical Markov chain Monte Carlo, Statistical Science 7, 1992 (initial
+positive sequence).
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +31,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.sampling.autocorrelation import autocorrelation
 from vaebm.sampling.run import Chains
 
 MAX_DIRECTIONS = 64
@@ -137,3 +143,31 @@ def _by_arviz(history: Tensor) -> dict[str, Tensor]:
         "ess_tail": apply(array_stats.ess, "tail", prob=(0.05, 0.95)),
         "mcse": apply(array_stats.mcse, "mean"),
     }
+
+
+def autocorrelation(history: Tensor) -> Tensor:
+    """rho_k of each quantity.
+
+    Args:
+        history: (steps, chain, quantity).
+
+    Returns:
+        (steps, quantity), from lag 0, which is 1; nan for a quantity that does not change.
+    """
+    steps = history.shape[0]
+    centred = history - history.mean(dim=(0, 1))
+    # Zeros after the series keep the circular correlation from wrapping around.
+    spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
+    products = torch.fft.irfft(spectrum.abs().square(), n=2 * steps, dim=0)[:steps].mean(dim=1)
+    pairs = torch.arange(steps, 0, -1, device=history.device, dtype=history.dtype)[:, None]
+    covariance: Tensor = products / pairs
+    return covariance / covariance[0]
+
+
+def integrated_time(history: Tensor) -> Tensor:
+    """tau of each quantity, (quantity,), from a history (steps, chain, quantity)."""
+    rho = autocorrelation(history)
+    pairs = rho[: len(rho) // 2 * 2].reshape(-1, 2, rho.shape[1]).sum(dim=1)
+    positive = (pairs > 0).cumprod(dim=0)
+    tau: Tensor = 2 * (pairs * positive).sum(dim=0) - 1
+    return tau

@@ -27,18 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, reduce
 from numbers import Real
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    Self,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -185,7 +174,7 @@ class Kernel(ABC):
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> "WarmUp":
         """What learns this kernel's numbers over `steps` steps, for `gradients` evaluations a chain in all."""
-        return Unlearned(self)
+        return WarmUp(self)
 
 
 def _check_bounds(name: str, value: Any, bounds: Mapping[str, float]) -> None:
@@ -214,30 +203,18 @@ def _declared(kernel: type[Kernel]) -> list[tuple[str, Mapping[str, float], tupl
     ]
 
 
-class WarmUp(Protocol):
-    """Steps like a kernel, and learns the kernel's numbers from what it sees."""
+class WarmUp:
+    """Steps like a kernel, and learns its numbers from what it sees: here nothing, the chains only reach the target."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
         """One step of every chain with the kernel as learned so far."""
-        ...
-
-    def finish(self) -> Kernel:
-        """The kernel as learned."""
-        ...
-
-
-@dataclass(frozen=True)
-class Unlearned:
-    """A warm-up that learns nothing: its steps only bring the chains to the target."""
-
-    kernel: Kernel
-
-    def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain."""
         return self.kernel.step(state, target, generator)
 
     def finish(self) -> Kernel:
-        """The kernel as it was."""
+        """The kernel as learned."""
         return self.kernel
 
 
@@ -296,11 +273,7 @@ def evaluate(target: LogDensity | Scored, position: Tensor) -> tuple[Tensor, Ten
 
 
 def log_densities(target: LogDensity, position: Tensor, *, noun: str = "target", hint: str = "") -> Tensor:
-    """(chain,), the log-density without its score; the target gets a copy of the positions, which it may change.
-
-    Raises:
-        ValueError: it gives another shape; `noun` is how the message calls it, and `hint` what may be the cause.
-    """
+    """(chain,), without the score; the target gets a copy, which it may change. `noun` and `hint` are for messages."""
     with torch.no_grad():
         values = target(position.clone())
     _check_shape(values, position, noun, hint)

@@ -51,15 +51,7 @@ def outside(proposed: ChainState) -> Tensor:
 def metropolis(
     state: ChainState, proposed: ChainState, log_ratio: Tensor, generator: torch.Generator, gradients: int = 1
 ) -> tuple[ChainState, StepInfo]:
-    """The accept step, of every chain.
-
-    Args:
-        state: where the chains are.
-        proposed: where they may go.
-        log_ratio: log alpha, (chain,).
-        generator: for the decision.
-        gradients: evaluations that the proposal cost.
-    """
+    """The accept step of every chain: from `state` to `proposed`, by log alpha (chain,), at a cost of `gradients`."""
     acceptance = acceptance_probability(resolved(log_ratio, state, proposed))
     uniform = torch.rand(acceptance.shape, dtype=acceptance.dtype, device=acceptance.device, generator=generator)
     accepted, beyond = uniform < acceptance, outside(proposed)

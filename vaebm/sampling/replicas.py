@@ -44,11 +44,9 @@ class Replicas(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """How well the replicas travel, since the start or since the ladder last changed.
+    """Since the start, or since the ladder last changed: mean swap rates (rung - 1,), and round trips (chain,) int64.
 
-    Attributes:
-        swap_rates: (rung - 1,), mean probability of a swap between a rung and the next; nan where none was tried.
-        round_trips: (chain,) int64, from the cold end to the hot and back.
+    The rate is nan where no swap was tried; a round trip leads from the cold end to the hot one and back.
     """
 
     swap_rates: Tensor
@@ -73,14 +71,9 @@ def replicate(state: ChainState, rungs: int) -> Replicas:
 def swap(
     replicas: Replicas, inner: tuple[Tensor, ...], betas: Tensor, phi: Tensor, generator: torch.Generator
 ) -> tuple[Replicas, tuple[Tensor, ...]]:
-    """A round of swaps.
+    """A round of swaps after the replicas' moves, by betas (rung,) and phi (chain, rung).
 
-    Args:
-        replicas: after their moves.
-        inner: what the inner kernel carries, each (chain * rung, ...); it travels with the positions.
-        betas: (rung,).
-        phi: (chain, rung).
-        generator: for the decisions.
+    What the inner kernel carries, each (chain * rung, ...), travels with the positions.
     """
     chains, rungs, dim = replicas.position.shape
     device = betas.device

@@ -38,12 +38,7 @@ class Reference(Protocol):
 
 
 class Resampled(NamedTuple):
-    """What importance resampling gives.
-
-    Attributes:
-        position: (n, dim), equally weighted.
-        ess: effective sample size among the proposals.
-    """
+    """Equally weighted positions (n, dim), and the effective sample size among the proposals."""
 
     position: Tensor
     ess: float
@@ -104,9 +99,6 @@ def draw_reference(reference: Reference, n: int, generator: torch.Generator) -> 
     """(n, dim) draws from `generator`.
 
     `torch.distributions` asks for no generator and would draw from the global one, which all threads share.
-
-    Raises:
-        ValueError: the reference does not give (n, dim).
     """
     with _DrawFrom(generator):
         position = reference.sample((n,))
@@ -116,11 +108,7 @@ def draw_reference(reference: Reference, n: int, generator: torch.Generator) -> 
 
 
 def reference_log_prob(reference: Reference, position: Tensor) -> Tensor:
-    """(n,), without gradient.
-
-    Raises:
-        ValueError: the reference gives another shape.
-    """
+    """(n,), without gradient."""
     return log_densities(reference.log_prob, position, noun="reference", hint=NOT_INDEPENDENT)
 
 

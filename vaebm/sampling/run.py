@@ -176,7 +176,6 @@ class _Run:
         self.stopped = torch.zeros_like(self.divergences, dtype=torch.bool)
 
     def warm_up(self) -> None:
-        """Steps that learn the kernel."""
         if not self.budget.warmup:
             return
         learner = self.kernel.within(self.budget.warm_up_longest).warm_up(
@@ -196,7 +195,6 @@ class _Run:
         self.target.limit = self.budget.total
 
     def keep(self) -> None:
-        """Steps of the kernel as it is, which are kept."""
         self.kernel = kernel = self.kernel.within(self.budget.longest(self.target.spent))
         while self.done < self.budget.max_steps and self.target.left >= 1:
             before = self.target.spent
@@ -228,7 +226,6 @@ class _Run:
             self.progress(self.warmed + self.done, (self.budget.warmup if step < 1 else self.warmed) + int(expected))
 
     def chains(self, interrupted: bool, *, keep_history: bool) -> Chains:
-        """What the run leaves."""
         done, rows = self.done, self.done // self.thinning
         return Chains(
             state=self.state,
@@ -255,11 +252,9 @@ class _Metered:
 
     @property
     def left(self) -> float:
-        """Evaluations that a chain may still make."""
         return self.limit - self.spent
 
     def __call__(self, position: Tensor) -> Tensor:
-        """(row, dim) -> (row,), without a gradient and so without a price."""
         return self.target(position)
 
     def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,13 +270,9 @@ class _Metered:
 class _Budget:
     """How gradients are shared out between warm-up and kept steps.
 
-    Attributes:
-        total: gradients of each chain; infinite where there is no bound.
-        warmup: steps of the warm-up.
-        warm_up_limit: what may be spent when it ends.
-        warm_up_longest: gradients of one of its steps at the start.
-        steps: to keep, or None for as many as fit.
-        max_steps: no more than this many will be kept.
+    Of each chain: `total` gradients, infinite without a bound; `warm_up_limit` of them may be spent when the `warmup`
+    steps end, each of which costs `warm_up_longest` at the start; `steps` to keep, None for as many as fit, and no more
+    than `max_steps`.
     """
 
     total: float

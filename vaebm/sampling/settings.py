@@ -7,10 +7,10 @@ descriptions, and how long its chains run; `build()` gives the kernel.
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 from torch import Tensor
 
-from vaebm.registry import Registry
+from vaebm.registry import Registry, Settings
 from vaebm.sampling.kernel import Kernel, Number
 
 Steps = Annotated[int, Field(ge=1, description="kernel steps of each chain after the warm-up")]
@@ -21,10 +21,8 @@ Gradients = Annotated[
 ]
 
 
-class SamplerSettings(BaseModel):
+class SamplerSettings(Settings):
     """What the settings of all kernels share."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     builds: ClassVar[type[Kernel]]
 

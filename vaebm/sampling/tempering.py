@@ -28,18 +28,8 @@ from torch import Tensor
 from vaebm.sampling.adaptation.ladder import LadderKernel
 from vaebm.sampling.adaptation.warmup import Tunable
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import (
-    ChainState,
-    LogDensity,
-    RunLength,
-    StepInfo,
-    evaluate,
-    number,
-    start,
-    sum_over_dim,
-)
-from vaebm.sampling.langevin import Langevin
-from vaebm.sampling.mala import MALA
+from vaebm.sampling.kernel import ChainState, LogDensity, RunLength, StepInfo, evaluate, number, start, sum_over_dim
+from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.replicas import Exchange, Replicas, cold_info, exchange, replicate, swap, unpack
 from vaebm.sampling.underdamped import Underdamped
 
@@ -47,11 +37,7 @@ GEOMETRIC = tuple(round(0.01 ** (k / 7), 4) for k in range(8))
 
 
 def falling(betas: tuple[float, ...]) -> tuple[float, ...]:
-    """The ladder, which has to fall from 1 to a positive number.
-
-    Raises:
-        ValueError: says what is wrong with which rung.
-    """
+    """The ladder, which has to fall from 1 to a positive number."""
     if len(betas) < 2:
         raise ValueError(f"betas has {len(betas)} rungs; a ladder needs at least 2")
     if betas[0] != 1:
@@ -93,37 +79,30 @@ class Tempering(LadderKernel):
 
     @classmethod
     def build(cls, numbers: Mapping[str, Any], inverse_mass: float | Tensor) -> Self:
-        """The kernel with the numbers of a recipe, and this inverse mass for the inner kernel."""
         own = {name: value for name, value in numbers.items() if name not in cls.recipe_fields}
         return cls(INNER[numbers["kernel"]](step_size=numbers["step_size"], inverse_mass=inverse_mass), **own)
 
     @property
     def adjusted(self) -> bool:
-        """Whether the inner kernel is: the swaps are exact."""
         return self.kernel.adjusted
 
     @property
     def gradients_per_step(self) -> float:
-        """The inner kernel's, of all replicas."""
         return len(self.betas) * self.kernel.gradients_per_step
 
     def within(self, gradients: float) -> Self:
-        """The ladder, with an inner kernel that is cheap enough where there is one."""
         kernel = self.kernel.within(gradients / len(self.betas))
         return self if kernel is self.kernel else replace(self, kernel=kernel)
 
     def init(self, position: Tensor, target: LogDensity) -> ChainState:
-        """The state of ladders whose replicas all start at `position`, (chain, dim); one gradient evaluation."""
         state = start(position, target)
         return state._replace(carried=tuple(replicate(state, len(self.betas))))
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One inner step of every replica, and one round of swaps."""
         state, info = self.advance(state, target, generator)
         return state, cold_info(info)
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """As `step`, with what the inner kernel tells of each replica, (chain, rung)."""
         replicas, inner = unpack(state)
         betas = torch.tensor(self.betas, dtype=state.position.dtype, device=state.position.device)
         replicas, inner, info = self._move(replicas, inner, betas, target, generator)
@@ -173,13 +152,7 @@ class Tempering(LadderKernel):
 
 
 class Tempered:
-    """log p_k of every replica, whose score follows from the target's.
-
-    Args:
-        target: (chain, dim) -> (chain,).
-        beta: inverse temperature of each row, (row,).
-        path: what is tempered.
-    """
+    """log p_k of every row, at inverse temperatures `beta` (row,); its score follows from the target's."""
 
     def __init__(self, target: LogDensity, beta: Tensor, path: Literal["density", "energy"]) -> None:
         self.target, self.beta, self.rest = target, beta, None if path == "density" else 1 - beta
@@ -199,9 +172,7 @@ class Tempered:
         return log_density.div_(self.beta), score.div_(self.beta[:, None])
 
     def __call__(self, position: Tensor) -> Tensor:
-        """(row, dim) -> (row,)."""
         return self.value_and_score(position)[0]
 
     def value_and_score(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """(row,) and (row, dim)."""
         return self.heat(position, *evaluate(self.target, position))

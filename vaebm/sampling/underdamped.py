@@ -65,7 +65,6 @@ class Underdamped(Unadjusted):
         return self.temperature * self.noise_scale**2
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain; a chain whose next point is not finite is held where it is."""
         if state.carried:
             (momentum,) = state.carried
         else:

@@ -6,8 +6,6 @@ disk and renamed, so a folder of the right name is complete; what a killed proce
 the next one. Nothing is pickled.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -63,13 +61,7 @@ def _read_manifest(path: Path) -> Tree:
 
 
 class Checkpoints:
-    """The checkpoints of one run.
-
-    Args:
-        folder: `RUN/checkpoints`.
-        keep: how many of the newest stay.
-        engine: which process this is, of how many.
-    """
+    """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay."""
 
     def __init__(self, folder: Path, keep: int, engine: Engine) -> None:
         self.folder, self.keep, self._engine = folder, keep, engine

@@ -6,8 +6,6 @@ run on the plain nets. Start several processes with `torchrun --nproc_per_node 2
 --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +24,7 @@ Made = TypeVar("Made")
 
 
 def fastest_device(name: str | None) -> torch.device:
-    """The device of that name, or the one that training takes without a name.
-
-    Raises:
-        InputError: no such device here.
-    """
+    """The device of that name, or the one that training takes without a name."""
     if name is not None:
         return checked_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
@@ -100,17 +94,12 @@ class Engine:
         return make() if made is None else made
 
     def per_process(self, batch_size: int) -> int:
-        """This process's part of a batch.
-
-        Raises:
-            InputError: the batch has fewer rows than there are processes.
-        """
+        """This process's part of a batch."""
         if batch_size < self.world_size:
             raise InputError(f"batch_size={batch_size} is less than the {self.world_size} processes: raise it")
         return batch_size // self.world_size
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Averages gradients over the processes."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.world_size == 1 or not gradients:
             return
@@ -120,14 +109,12 @@ class Engine:
             gradient.copy_(part.view_as(gradient))
 
     def average(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Averages numbers over the processes."""
         if self.world_size == 1:
             return dict(figures)
         mean = self._reduce(torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device))
         return dict(zip(figures, mean.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
         return self.average({"flag": float(flag)})["flag"] > 0
 
     def synchronise(self, module: nn.Module) -> None:
@@ -141,12 +128,10 @@ class Engine:
         self._accelerator.wait_for_everyone()
 
     def start_tracker(self) -> None:
-        """Opens the tracker, where there is one."""
         if self._tracker is not None:
             self._accelerator.init_trackers("vaebm")
 
     def track(self, figures: Mapping[str, float], step: int) -> None:
-        """Hands numbers to the tracker, where there is one."""
         self._accelerator.log(dict(figures), step=step)
 
     def close(self) -> None:

@@ -8,8 +8,6 @@ A checkpoint remembers how long the file was; a resumed run cuts it there, so no
 are not finite are left out, since JSON cannot write them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -18,13 +16,7 @@ from typing import Any
 
 
 class MetricsLog:
-    """Means of figures between lines.
-
-    Args:
-        path: `RUN/metrics.jsonl`.
-        every: iterations between two lines of figures.
-        writes: whether this process writes (the first one does).
-    """
+    """Means of figures over `every` iterations, a line each; only the first process `writes`."""
 
     def __init__(self, path: Path, every: int, writes: bool) -> None:
         self.path, self.every, self._writes = path, every, writes
@@ -32,7 +24,6 @@ class MetricsLog:
         self._counts: dict[str, int] = {}
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Takes the figures of one iteration."""
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -44,7 +35,6 @@ class MetricsLog:
         return means
 
     def write(self, **row: Any) -> None:
-        """Appends a line."""
         if self._writes:
             finite = {
                 name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)
@@ -53,7 +43,6 @@ class MetricsLog:
                 file.write(json.dumps(finite) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         length = self.path.stat().st_size if self.path.exists() else 0
         return {"length": length, "sums": dict(self._sums), "counts": dict(self._counts)}
 

@@ -6,8 +6,6 @@ the position, so nothing that happens after a resume depends on whether there wa
 was taken.
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -17,11 +15,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.data import Batch, Split
 from vaebm.errors import Diverged, Interrupted, Preempted
 from vaebm.progress import Progress
+from vaebm.registry import Settings
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
 from vaebm.training.log import MetricsLog
@@ -29,10 +28,8 @@ from vaebm.training.monitor import DivergenceMonitor
 from vaebm.training.shuffled_sampler import ShuffledSampler
 
 
-class CheckpointSettings(BaseModel):
+class CheckpointSettings(Settings):
     """When a run is saved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints; 0 for every iteration")
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")

@@ -10,20 +10,17 @@ It stops training when
 There is no rollback yet: training stops and keeps the last good checkpoint.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vaebm.errors import Diverged
+from vaebm.registry import Settings
 
 
-class DivergenceMonitorSettings(BaseModel):
+class DivergenceMonitorSettings(Settings):
     """Limits of a healthy run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     energy_gap: float = Field(200.0, gt=0, description="largest size of mean E(x-) - mean E(x+), in nats")
     loss_excess: float = Field(0.5, gt=0, description="largest excess of a logistic loss over log 4, in nats")
@@ -41,11 +38,7 @@ class DivergenceMonitor:
         self._excess = 0.0
 
     def check(self, where: str, figures: Mapping[str, float]) -> None:
-        """Passes where the figures are healthy.
-
-        Raises:
-            Diverged: with the reason and what to do.
-        """
+        """Raises `Diverged`, with the reason and what to do, where the figures are not healthy."""
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(figures.get(name, 0.0)):
                 raise self._reason(where, f"the {name.replace('_', ' ')} is not finite")
@@ -68,11 +61,9 @@ class DivergenceMonitor:
         self._excess = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """For a checkpoint."""
         return {"excess": self._excess}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """From a checkpoint."""
         self._excess = state["excess"]
 
     @staticmethod

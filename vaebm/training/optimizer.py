@@ -7,8 +7,6 @@ weights at the end of a stage, which removes the noise of the last steps (Polyak
 https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at step t, so that the start is forgotten.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import cached_property
 from typing import Literal
@@ -20,6 +18,21 @@ from vaebm.nn.spectral import SpectralNorms
 from vaebm.training.checkpoint import Tree, load_optimizer_state
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Stage, Training
+
+
+def ramp(iteration: int, flat: int, length: int) -> float:
+    """0 for `flat` iterations, then linearly to 1 over `length`, then 1."""
+    if iteration < flat:
+        return 0.0
+    return min(1.0, (iteration - flat + 1) / length) if length else 1.0
+
+
+def rise_and_fall(iteration: int, iterations: int, rise: int) -> float:
+    """Linearly up to 1 over `rise` iterations and then down, towards 0 at the end: the shape of a learning rate."""
+    if iteration < rise:
+        return (iteration + 1) / rise
+    return (iterations - iteration) / max(1, iterations - rise)
+
 
 OptimizerKind = Literal["adam", "adamax"]
 
@@ -34,7 +47,6 @@ class ExponentialAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the weights after a step."""
         self.steps += 1
         if self.decay:
             decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
@@ -47,11 +59,9 @@ class ExponentialAverage:
             weight.copy_(mean)
 
     def state_dict(self) -> Tree:
-        """For a checkpoint."""
         return {"steps": self.steps, "mean": self.mean}
 
     def load_state_dict(self, state: Tree) -> None:
-        """From a checkpoint."""
         self.steps = state["steps"]
         for mean, saved in zip(self.mean, state["mean"], strict=True):
             mean.copy_(saved)
@@ -60,14 +70,8 @@ class ExponentialAverage:
 class Optimizer:
     """Adam, or Adamax, on the trainable weights of a module.
 
-    Args:
-        module: what is trained.
-        engine: averages gradients over processes.
-        learning_rate: the highest rate.
-        betas: the decays of first and second moment.
-        clip_norm: gradients of a larger norm are scaled down to it.
-        ema_decay: decay of the moving average of weights; 0 for none.
-        kind: which of the two.
+    Rates rise to `learning_rate`, `betas` are the decays of first and second moment, gradients of a larger norm than
+    `clip_norm` are scaled down to it, and `ema_decay` is that of the moving average of weights; 0 for none.
     """
 
     def __init__(
@@ -105,11 +109,9 @@ class Optimizer:
         return float(norm)
 
     def state_dict(self) -> Tree:
-        """For a checkpoint."""
         return {"optimizer": self._optimizer.state_dict(), "ema": self.ema.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
-        """From a checkpoint."""
         load_optimizer_state(self._optimizer, state["optimizer"])
         self.ema.load_state_dict(state["ema"])
 

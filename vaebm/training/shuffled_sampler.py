@@ -5,8 +5,6 @@ on in the next, so after any number of batches two rows differ by at most one in
 each takes its part of every batch. A resumed run needs one number: how many rows have been taken.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -14,13 +12,7 @@ EPOCHS_APART = 1_000_003  # between the generators of two seeds, so that they sh
 
 
 class ShuffledSampler:
-    """An endless order of `count` rows.
-
-    Args:
-        count: rows of an epoch.
-        seed: of the order.
-        rank, processes: which part of every batch is this process's.
-    """
+    """An endless order of `count` rows, of every batch of which this process takes its part."""
 
     def __init__(self, count: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.count, self.seed, self.rank, self.processes = count, seed, rank, processes

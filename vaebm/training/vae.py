@@ -9,31 +9,60 @@ Normalised layers start from the first batch; statistics of batch normalisation 
 weights at the end.
 
 A VAE whose KL weight is 1 from the start can collapse: it becomes the best single Gaussian and never uses its codes.
-"""
 
-from __future__ import annotations
+Of a VAE trained elsewhere (vae/external.py) its likelihood is fitted to data instead:
+
+    maximise  mean log p(x | z),   z ~ q(z | x),   over the scale and the adapter alone
+"""
 
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from torch import Tensor, nn
 
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
+from vaebm.registry import Settings
 from vaebm.training.checkpoint import Tree
-from vaebm.training.codes import set_code_mixture
 from vaebm.training.loop import Training
-from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind
-from vaebm.training.schedule import ramp, rise_and_fall
+from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind, ramp, rise_and_fall
+from vaebm.vae import fit_code_mixture
+from vaebm.vae.external import ExternalVAE
 from vaebm.vae.objectives import OBJECTIVES, ELBOSettings, ObjectiveSettings
+
+ROWS_AT_ONCE = 512
+
+
+def set_code_mixture(training: Training) -> None:
+    """Fits the mixture to codes of data, and gives it to the model and to the terms that are built on it."""
+    model, engine = training.model, training.engine
+    settings = model.settings.code_mixture
+    codes = codes_of_data(training, settings.codes, engine.generator)
+    mixture = fit_code_mixture(codes, settings, training.seed, training.progress)
+    model.set_mixture(mixture.to(engine.device))
+    engine.synchronise(model)
+
+
+@torch.no_grad()
+def codes_of_data(training: Training, n: int, generator: torch.Generator) -> Tensor:
+    """(n, code_dim): codes of randomly chosen data; each point is taken equally often, several times in a small set."""
+    model, data = training.model, training.data
+    order = torch.randperm(len(data), generator=generator, device=generator.device)
+    order = order.repeat(-(-n // len(data)))[:n]
+    codes = []
+    with training.progress.task("codes of data", n, "codes") as task, model.frozen(), model.autocast():
+        for part in order.split(ROWS_AT_ONCE):
+            codes.append(model.vae.infer(data.batch(part, generator).x, generator).z[:, : model.vae.code_dim])
+            task.advance(len(part))
+    return torch.cat(codes)
+
 
 RECALIBRATION_BATCHES = 50
 
 
-class VAEStageSettings(BaseModel):
+class VAEStageSettings(Settings):
     """How the VAE is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(4000, ge=1, description="steps of the optimizer")
     batch_size: int = Field(128, ge=1, description="data points in a batch")
@@ -104,3 +133,39 @@ class VAEStage(LearningStage):
     def _reconstruct(self) -> object:
         t = self.training
         return t.model.vae.reconstruct(t.batch(self.settings.batch_size).x, t.engine.generator)
+
+
+class LikelihoodStage(LearningStage):
+    """Fits `model.vae`'s likelihood, then sets `model.mixture`."""
+
+    name = "likelihood"
+
+    def __init__(self, training: Training, settings: VAEStageSettings) -> None:
+        self.training, self.settings = training, settings
+        self.iterations = settings.iterations
+        self._values = torch.Size(training.model.data_shape).numel()
+
+    def prepare(self) -> None:
+        s, engine, fitted = self.settings, self.training.engine, nn.ParameterList(self._vae.fitted())
+        self.optimizer = Optimizer(fitted, engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.ema_decay, s.optimizer)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        s, t = self.settings, self.training
+        x = t.batch(s.batch_size).x
+        with t.model.autocast():
+            with torch.no_grad():
+                image = self._vae.image(self._vae.infer(x, t.engine.generator).z)
+            log_likelihood = self._vae.likelihood_of(image).log_prob(x).mean()
+        rate = rise_and_fall(iteration, s.iterations, s.warmup_iterations)
+        norm = self.optimizer.step(-log_likelihood / self._values, rate)
+        figures = {"log_likelihood": float(log_likelihood.detach()), "gradient_norm": norm}
+        return {"loss": -figures["log_likelihood"] / self._values, **figures}
+
+    def end(self) -> None:
+        super().end()
+        set_code_mixture(self.training)
+
+    @property
+    def _vae(self) -> ExternalVAE:
+        vae: ExternalVAE = self.training.model.vae
+        return vae

@@ -21,12 +21,12 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, standard_log_prob
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
-from vaebm.registry import Registry
+from vaebm.registry import Registry, Settings
 
 
 class Inference(NamedTuple):
@@ -150,10 +150,8 @@ class FlatVAE(VAE):
         return standard_log_prob(z)
 
 
-class VAESettings(BaseModel, ABC):
+class VAESettings(Settings, ABC):
     """A VAE as a recipe describes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = Field(description="which VAE")
 

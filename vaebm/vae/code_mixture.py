@@ -16,23 +16,22 @@ draws are worse for it (docs/studies/images.md).
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.progress import Progress, silent
+from vaebm.registry import Settings
 
 TOLERANCE = 1e-3
 ITERATIONS = 200
 CHUNK = 2048  # codes at a time: (CHUNK, K, d) numbers stay in the processor's cache
 
 
-class CodeMixtureSettings(BaseModel):
+class CodeMixtureSettings(Settings):
     """Full-covariance Gaussians fitted by expectation-maximisation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     components: int = Field(10, ge=1, description="Gaussians in the mixture")
     covariance_floor: float = Field(1e-3, gt=0, description="added to the diagonal of every covariance")

@@ -4,8 +4,6 @@ A source lists the names of its files, sorted and with forward slashes (hidden f
 are passed over), and opens one by its name. It can be sent to another process, which then opens the archive anew.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile
@@ -51,7 +49,7 @@ class ImageSource(ABC):
             UnreadableImage: it is no file that could hold a picture.
         """
 
-    def part(self, names: Iterable[str]) -> ImageSource:
+    def part(self, names: Iterable[str]) -> "ImageSource":
         """A source that need only know these names."""
         return self
 

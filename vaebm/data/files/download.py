@@ -10,8 +10,6 @@ A server that cuts the connection is asked for the rest as long as its answers b
 file wait for the first one. When no address answers, the message says which file to put where, and from which page.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import http.client
@@ -35,20 +33,15 @@ SCHEMES = ("http://", "https://")
 
 @dataclass(frozen=True)
 class Published:
-    """A file as its publishers offer it.
+    """A file as its publishers offer it."""
 
-    Args:
-        name: of the file.
-        digest: "sha256:..." or, where only that was published, "md5:..."; None where neither was: then only the size
-            that the server promises, and the reader of the format, guard against damage.
-        addresses: of the file itself, the likeliest to answer first; none where a program cannot fetch it.
-        page: where a person finds it.
-    """
-
-    name: str
+    name: str  # of the file
+    # "sha256:..." or, where only that was published, "md5:..."; None where neither was: then only the size that the
+    # server promises, and the reader of the format, guard against damage
     digest: str | None
+    # of the file itself, the likeliest to answer first; none where a program cannot fetch it
     addresses: tuple[str, ...]
-    page: str
+    page: str  # where a person finds it
 
 
 def obtain(file: Published, folders: Sequence[Path], progress: Progress) -> Path:

@@ -8,8 +8,6 @@ then resized (antialiased; bicubic, or bilinear as the published pipelines of so
 Every problem is an `UnreadableImage` that says which: not an image, truncated, too large to decode safely.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

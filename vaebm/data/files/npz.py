@@ -4,8 +4,6 @@ An .npz is a zip of .npy files; a .npy is a header, then the values. Arrays of P
 unpickled.
 """
 
-from __future__ import annotations
-
 import math
 import zipfile
 import zlib

@@ -12,9 +12,8 @@ from vaebm.data.sets.folder import FolderSettings
 from vaebm.data.sets.gaussians import GaussiansSettings
 from vaebm.data.sets.given import GivenSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
-from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings
+from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings, StackedMNISTSettings
 from vaebm.data.sets.sprites import SpritesSettings
-from vaebm.data.sets.stacked_mnist import StackedMNISTSettings
 from vaebm.data.sets.svhn import SVHNSettings
 from vaebm.data.settings import DataSettings
 

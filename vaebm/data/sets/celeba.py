@@ -9,8 +9,6 @@ References: Liu, Luo, Wang, Tang, [Deep learning face attributes in the wild](ht
 Karras, Aila, Laine, Lehtinen, [Progressive growing of GANs](https://arxiv.org/abs/1710.10196), 2018.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
@@ -18,7 +16,7 @@ from typing import ClassVar, Literal
 from vaebm.data.collection import HELD_OUT_FRACTION
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
-from vaebm.data.sets.large import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 from vaebm.wording import counted
@@ -30,10 +28,7 @@ DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
 IMAGES = Published(
     "img_align_celeba.zip",
     "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
-    (
-        f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",
-        "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",
-    ),
+    (f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM", "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip"),
     PAGE,
 )
 PARTITION = Published(
@@ -92,11 +87,7 @@ def _find_partition(place: Path) -> Path:
 
 
 def _read_partition(path: Path) -> dict[str, str]:
-    """File name to split.
-
-    Raises:
-        InputError: a line is no such pair.
-    """
+    """File name to split."""
     listed = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         file, _, part = line.strip().rpartition(" ")

@@ -6,15 +6,13 @@ Reference: Aubry, Maturana, Efros, Russell, Sivic, [Seeing 3D chairs: exemplar p
 dataset of CAD models](https://www.di.ens.fr/willow/research/seeing3Dchairs), 2014.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from vaebm.data.collection import held_out
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.sets.large import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 

@@ -9,8 +9,6 @@ then 3,072 pixel bytes, colour planes first. Reference: Krizhevsky, [Learning mu
 images](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf), 2009.
 """
 
-from __future__ import annotations
-
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -40,22 +38,15 @@ willow_tree wolf woman worm
 
 
 class CIFARSettings(LabelledSettings):
-    """What the two have in common.
-
-    Attributes:
-        archive: the published file.
-        folder: in the archive, and unpacked.
-        files: checksums of the batches in it by name; the last batch is the test images.
-        label_bytes: of an image; the last of them is its class.
-        other_forms: patterns of files that hold the set in a form that is not read.
-    """
+    """What the two have in common."""
 
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
-    archive: ClassVar[Published]
-    folder: ClassVar[str]
+    archive: ClassVar[Published]  # the published file
+    folder: ClassVar[str]  # in the archive, and unpacked
+    # checksums of the batches in it by name; the last batch is the test images
     files: ClassVar[Mapping[str, str | None]]
-    label_bytes: ClassVar[int]
-    other_forms: ClassVar[tuple[str, ...]]
+    label_bytes: ClassVar[int]  # of an image; the last of them is its class
+    other_forms: ClassVar[tuple[str, ...]]  # patterns of files that hold the set in a form that is not read
 
     def read(self, progress: Progress | None) -> tuple[Labelled, Labelled]:
         place = self._place(progress)

@@ -7,8 +7,6 @@ Reference: E. Alpaydin, C. Kaynak, [Optical Recognition of Handwritten Digits](h
 Machine Learning Repository, 1998 (its test part, as scikit-learn's `load_digits` has it).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -13,8 +13,6 @@ counted and named, not fatal.
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,11 +46,7 @@ class FolderSettings(ImageSettings):
     size: int | None = Field(None, description="Side that images are cropped and resized to; null leaves them alone.")
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """Reads the images; shape (1 or 3, H, W).
-
-        Raises:
-            InputError: there are no images there, or not of one size; the message says what to do.
-        """
+        """Reads the images; shape (1 or 3, H, W)."""
         root, progress = Path(self.root).expanduser(), progress or silent()
         if is_prepared(root):
             data = prepared_set(root, self)
@@ -123,11 +117,7 @@ def survey(source: ImageSource, progress: Progress) -> Survey:
 
 
 def _common_size(files: Survey, size: int | None) -> tuple[int, int]:
-    """Height and width that all images get. Files that would decide it, but are broken, move to `skipped`.
-
-    Raises:
-        InputError: they are of several sizes, or too small.
-    """
+    """Height and width that all images get. Files that would decide it, but are broken, move to `skipped`."""
     root = files.source.path
     if size is not None:
         if size < MIN_SIDE:

@@ -8,8 +8,6 @@ points. Labels are the index k of the mode that a point came from; `truth` is th
 section 5.1).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -3,8 +3,6 @@
 One in ten is held out, every tenth in order, unless held-out data are given too.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any, Literal
 
@@ -34,11 +32,7 @@ class GivenSettings(DataSettings):
     sha256: str = Field(description="of the values, so that other data are noticed")
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """Cannot be done: the values are not on disk.
-
-        Raises:
-            InputError: always; the message says what to do.
-        """
+        """Cannot be done: the values are not on disk."""
         raise InputError(
             "this run's data were passed as an array and are not on disk: pass them again, as in"
             " vaebm.train_energy(vae, data, out=run)"

@@ -1,17 +1,15 @@
-"""Published sets: where their files lie, and what those that are read whole have in common.
+"""Published sets: where their files lie, and what those have in common that are read whole, or prepared.
 
     ROOT/NAME/FILE         the files as they are published; a set's files may also lie in ROOT itself
-    ROOT/NAME/prepared/    where `vaebm data prepare NAME` puts a large set
+    ROOT/NAME/prepared/    where `vaebm data prepare NAME --from FOLDER` puts a large set, once; it is read from there
 
 ROOT is `root` in the recipe, else the folder that VAEBM_DATA names, else the user's cache. What is not there is
 downloaded there, where it can be.
 """
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +18,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from vaebm.data.collection import Collection
 from vaebm.data.describe import describe
-from vaebm.data.files.download import Published, obtain
+from vaebm.data.files.archives import FolderSource, ImageSource, open_source
+from vaebm.data.files.download import Published, check, obtain
+from vaebm.data.manifest import Manifest
+from vaebm.data.prepared import is_prepared, prepared_set
 from vaebm.data.settings import EIGHT_BITS, ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
@@ -30,20 +32,20 @@ from vaebm.progress import Progress, silent
 
 VARIABLE = "VAEBM_DATA"
 REPLACE = "replace it by the published file"
+PREPARED = "prepared"
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
+
 Labelled = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8 and labels (N,) int64."""
 
 
 class PublishedSettings(ImageSettings):
-    """What recipes may say of a published set of images.
-
-    Attributes:
-        class_names: of its classes, known without its files; None where it has none.
-    """
+    """What recipes may say of a published set of images."""
 
     kind: str
     root: str | None = Field(None, description="Folder of data sets; null stands for $VAEBM_DATA, else ~/.cache/vaebm.")
 
+    # of its classes, known without its files; None where it has none
     class_names: ClassVar[tuple[str, ...] | None] = None
 
     @property
@@ -78,34 +80,22 @@ class PublishedSettings(ImageSettings):
 
 
 class LabelledSettings(PublishedSettings):
-    """What published sets have in common that are read whole and have a label for each image.
-
-    Attributes:
-        subject: what the images are, for the sentence that describes them.
-    """
+    """What published sets have in common that are read whole and have a label for each image."""
 
     validation: int = Field(
         5_000, ge=0, description="Number of the last training images that are held back for choices between models."
     )
 
-    subject: ClassVar[str]
+    subject: ClassVar[str]  # what the images are, for the sentence that describes them
     class_names: ClassVar[tuple[str, ...]]
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set.
-
-        Raises:
-            InputError: a file is missing or damaged, or cannot be downloaded.
-        """
+        """The data set."""
         splits = {name: self.split(*labelled) for name, labelled in self.parts(progress).items()}
         return DataSet(self.kind, splits, describe(self.subject, splits, self.class_names), self.class_names)
 
     def parts(self, progress: Progress | None) -> dict[str, Labelled]:
-        """Images and labels by split, 8 bits whatever the recipe says.
-
-        Raises:
-            InputError: as `load` does.
-        """
+        """Images and labels by split, 8 bits whatever the recipe says."""
         (images, labels), test = self.read(progress)
         rows = len(images) - self.validation
         if rows < 1:
@@ -130,3 +120,90 @@ class LabelledSettings(PublishedSettings):
         if not len(labels) or labels.max() >= len(self.class_names):
             raise InputError(f"{path} has labels beyond the {len(self.class_names)} classes: {REPLACE}")
         return torch.tensor(images), torch.tensor(labels.astype(np.int64))
+
+
+class LargeSettings(PublishedSettings):
+    """What recipes may say of a published set that can be prepared."""
+
+    @property
+    def prepared(self) -> Path:
+        """ROOT/NAME/prepared, or `root` itself where that is a prepared folder."""
+        root, own = self.folders()
+        return root if is_prepared(root) else own / PREPARED
+
+    @abstractmethod
+    def collection(self, source: Path | None, progress: Progress) -> Collection:
+        """Its images, from its files in `source`, or where recipes look for them, downloaded if need be.
+
+        Raises:
+            InputError: a file is missing or damaged.
+            OSError: the disk is full.
+        """
+
+
+class PicturesSettings(LargeSettings):
+    """What recipes may say of a published set of image files, which has to be prepared."""
+
+    needed: ClassVar[tuple[Published, ...]]  # its files, first the one that holds the images
+
+    def load(self, progress: Progress | None = None) -> DataSet:
+        """The data set, read from disk as it is needed."""
+        if not is_prepared(self.prepared):
+            files = " and ".join(file.name for file in self.needed)
+            raise InputError(
+                f"{self.kind} is not prepared in {self.prepared}: get {files} from {self.needed[0].page}, then run"
+                f" `vaebm data prepare {self.kind} --from FOLDER` once"
+            )
+        data = prepared_set(self.prepared, self)
+        if data.name != self.kind:
+            raise InputError(f"{self.prepared} holds {data.name}, not {self.kind}: set data.root to another folder")
+        return data
+
+    def collection(self, source: Path | None, progress: Progress) -> Manifest:
+        place = source or self.folders()[1]
+        for file in self.missing(place) if source is None else ():
+            if file.addresses:
+                self.obtain(file, progress)
+        return self.manifest(place, progress)
+
+    def missing(self, place: Path) -> list[Published]:
+        """What of `needed` a folder lacks; the images are not lacking where they lie there unpacked."""
+        further = self.needed[int(holds_pictures(place)) :]
+        return [file for file in further if not any(place.rglob(file.name))]
+
+    @abstractmethod
+    def manifest(self, place: Path, progress: Progress) -> Manifest:
+        """Its files at a place as images.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
+
+
+def holds_pictures(place: Path) -> bool:
+    """Whether image files lie in a folder or below."""
+    return place.is_dir() and any(map(_is_picture, FolderSource(place).names()))
+
+
+def pictures_in(place: Path, archive: Published) -> tuple[ImageSource, list[str]]:
+    """The images of a published set, sorted by name: in its archive, an archive at `place`, or a folder of them.
+
+    Raises:
+        InputError: there are none, or the archive is damaged.
+    """
+    if not place.exists():
+        raise InputError(
+            f"{place} does not exist: get {archive.name} from {archive.page}, and name its folder by --from"
+        )
+    if (place / archive.name).is_file():
+        check(place / archive.name, archive)
+        place = place / archive.name
+    source = open_source(place)
+    names = list(filter(_is_picture, source.names()))
+    if not names:
+        raise InputError(f"{source.path} holds no images: get {archive.name} from {archive.page}")
+    return source, names
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES

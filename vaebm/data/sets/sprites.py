@@ -8,8 +8,6 @@ Reference: Matthey, Higgins, Hassabis, Lerchner, [dSprites: disentanglement test
 dataset](https://github.com/google-deepmind/dsprites-dataset), 2017.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,8 +19,7 @@ from vaebm.data.arrays import ImageArray
 from vaebm.data.files.download import Published
 from vaebm.data.files.npz import stored_arrays
 from vaebm.data.prepared import is_prepared, prepared_set
-from vaebm.data.sets.large import LargeSettings
-from vaebm.data.sets.published import REPLACE
+from vaebm.data.sets.published import REPLACE, LargeSettings
 from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
 from vaebm.progress import Progress, silent
@@ -50,11 +47,7 @@ class SpritesSettings(LargeSettings):
     )
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be.
-
-        Raises:
-            InputError: a file is missing or damaged, or cannot be downloaded.
-        """
+        """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be."""
         if is_prepared(self.prepared) and self.file == FILE:
             return prepared_set(self.prepared, self)
         progress = progress or silent()

@@ -9,8 +9,6 @@ numbers and nothing that could run. Reference: Netzer et al., [Reading digits in
 feature learning](http://ufldl.stanford.edu/housenumbers/nips2011_housenumbers.pdf), 2011.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import numpy as np

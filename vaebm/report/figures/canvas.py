@@ -5,8 +5,6 @@ where it is narrow, without any text becoming too small to read. Text in an SVG 
 typeface.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

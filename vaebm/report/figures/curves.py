@@ -1,21 +1,25 @@
-"""Curves: figures of training against iterations, stage after stage.
+"""Curves: figures of training against iterations, stage after stage; and one quantity of several things, side by side.
 
-Where curves fall far in their first iterations and then hardly move, the axis is cut to where they are worth
-reading: the lowest 2 % of all values may lie outside it.
+Where curves of training fall far in their first iterations and then hardly move, the axis is cut to where they are
+worth reading: the lowest 2 % of all values may lie outside it. Small multiples have a chart for each curve, with all
+others in grey behind it, since a dozen curves in one chart cannot be told apart; axes are logarithmic where values span
+decades.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from vaebm.report.figures.canvas import MUTED, chart, svg
-
-Curve = tuple[Sequence[float], Sequence[float]]  # iterations, values
+from vaebm.report.figures.canvas import MUTED, RULE, blank, chart, svg
 
 ROOM_FOR_NAMES = 0.08  # of the axis, above the curves, for the names of stages
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+MAX_COLUMNS = 5
+LOG_FROM = 8.0  # ratio of largest to smallest from which an axis is logarithmic
+
+Curve = tuple[Sequence[float], Sequence[float]]  # iterations, values
 
 
 def curves(
@@ -74,3 +78,46 @@ def _readable(all_values: Sequence[Sequence[float]], level: tuple[float, str] | 
         low, high = min(low, level[0]), max(high, level[0])
     margin = 0.06 * (high - low) or max(abs(high), 1.0) * 0.06
     return low - margin, high + margin
+
+
+@dataclass(frozen=True)
+class SpentCurve:
+    """A quantity against what was spent."""
+
+    name: str  # over its chart
+    colour: str  # of the curve
+    spent: Sequence[float]  # abscissae
+    values: Sequence[float]  # ordinates
+    errors: Sequence[float]  # their standard errors
+
+
+def small_multiples(curves: Sequence[SpentCurve], across: str, up: str, level: float | None) -> bytes:
+    """An SVG of small charts of `up` against `across`, `MAX_COLUMNS` in a row; `level` is drawn as a dashed line."""
+    rows = math.ceil(len(curves) / MAX_COLUMNS)
+    columns = math.ceil(len(curves) / rows)
+    seen = [value for curve in curves for value in curve.values] + ([] if level is None else [level])
+    low, high = min(seen), max(seen)
+    logarithmic = low > 0 and high > LOG_FROM * low
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    limits = (low / 1.5, high * 1.7) if logarithmic else (low - margin, high + margin)
+    with blank(2.3 * columns + 0.5, 2.1 * rows + 0.25) as figure:
+        for i, curve in enumerate(curves):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            for other in curves:
+                axes.plot(other.spent, other.values, color=RULE, linewidth=0.9, zorder=1)
+            if level is not None:
+                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (5, 3)), zorder=2)
+            floor = limits[0] if logarithmic else -math.inf
+            below = [max(v - e, floor) for v, e in zip(curve.values, curve.errors, strict=True)]
+            above = [v + e for v, e in zip(curve.values, curve.errors, strict=True)]
+            axes.fill_between(curve.spent, below, above, color=curve.colour, alpha=0.18, linewidth=0, zorder=3)
+            axes.plot(curve.spent, curve.values, color=curve.colour, marker="o", markersize=3.5, zorder=4)
+            axes.set_title(curve.name, fontsize=9.5, pad=4)
+            if logarithmic:
+                axes.set_yscale("log")
+            axes.set_ylim(*limits)
+            axes.set_xlim(left=0)
+            axes.tick_params(labelbottom=i + columns >= len(curves), labelleft=i % columns == 0, length=0)
+        figure.supxlabel(across, fontsize=9.5, color=MUTED)
+        figure.supylabel(up, fontsize=9.5, color=MUTED)
+        return svg(figure)

@@ -1,7 +1,5 @@
 """Dots: one number of each of several things on one axis, in rows; a logarithmic one where numbers span decades."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,27 +14,16 @@ POWERS_FROM = 200.0  # and from which it has numbers at powers of ten alone: mor
 
 @dataclass(frozen=True)
 class Dot:
-    """One row.
+    """One row."""
 
-    Args:
-        name: of the row.
-        colour: of its marks.
-        value: where the dot lies; None for none.
-        words: the value as it is written.
-        stderr: two of these are drawn to either side.
-        bracket: ends of a thin line.
-        ring: a further value, drawn as a ring.
-        bold: whether the words are to stand out.
-    """
-
-    name: str
-    colour: str
-    value: float | None
-    words: str
-    stderr: float = 0.0
-    bracket: tuple[float, float] | None = None
-    ring: float | None = None
-    bold: bool = False
+    name: str  # of the row
+    colour: str  # of its marks
+    value: float | None  # where the dot lies; None for none
+    words: str  # the value as it is written
+    stderr: float = 0.0  # two of these are drawn to either side
+    bracket: tuple[float, float] | None = None  # ends of a thin line
+    ring: float | None = None  # a further value, drawn as a ring
+    bold: bool = False  # whether the words are to stand out
 
 
 def dots(

@@ -1,7 +1,5 @@
 """Energies: how the energy ranks data and samples of each model, as histograms over one axis."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -3,8 +3,6 @@
 Of points with more coordinates the first two are drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,11 +63,7 @@ def energy_map(energy: Tensor, extent: tuple[float, float], reach: float) -> byt
 
 
 def scatter(
-    points: Tensor,
-    colour: str,
-    extent: tuple[float, float],
-    near: Tensor | None,
-    dots_per_inch: int = DOTS_PER_INCH,
+    points: Tensor, colour: str, extent: tuple[float, float], near: Tensor | None, dots_per_inch: int = DOTS_PER_INCH
 ) -> bytes:
     """A PNG of points (n, dim); those that are not `near` (n,) bool a mode are drawn in a colour of their own."""
     with blank(SIDE, SIDE, dots_per_inch) as figure:

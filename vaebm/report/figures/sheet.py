@@ -4,8 +4,6 @@ Every pixel of an image becomes a square of whole pixels, and 0 is always black 
 stretched, image by image or otherwise. Images with a side above 96 are first reduced by averaging blocks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,17 +31,7 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 def grid_side(shape: tuple[int, ...], most: int = 6) -> int:
     """How many images a square sheet holds along a side, for images (C, H, W)."""
-    return min(most, max(3, SHEET_PIXELS // (2 * shown_side(shape))))
-
-
-def shown_side(shape: tuple[int, ...]) -> int:
-    """The longer side, in pixels, with which images (C, H, W) are shown."""
-    return min(MAX_SIDE, max(shape[1:]))
-
-
-def is_reduced(shape: tuple[int, ...]) -> bool:
-    """Whether images (C, H, W) are shown smaller than they are."""
-    return max(shape[1:]) > MAX_SIDE
+    return min(most, max(3, SHEET_PIXELS // (2 * min(MAX_SIDE, max(shape[1:])))))
 
 
 def tiles(x: Tensor) -> Pixels:
@@ -95,11 +83,6 @@ def wide_sheet(shown: Pixels, columns: int, wide_gaps: Sequence[int] = ()) -> Pi
 def interleaved(first: Pixels, second: Pixels) -> Pixels:
     """Tiles of two rows (n, h, w, 3) in turns, (2 n, h, w, 3)."""
     return np.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
-
-
-def framed(pixels: Pixels) -> Pixels:
-    """With a pixel of paper around it."""
-    return np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=PAPER)
 
 
 def images_that_fit(shape: tuple[int, ...], budget: int) -> int:

@@ -3,8 +3,6 @@
 A section that a run has nothing to say for is None, and is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vaebm.report.report_data import ReportData

@@ -1,7 +1,5 @@
 """Chains: how the energy leads samples from where they start to where they end."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np
@@ -13,8 +11,7 @@ from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Animation, Figure, Row, Section
-from vaebm.report.subjects import WITH_ENERGY, subject
-from vaebm.report.wording import STARTS, step_label
+from vaebm.report.subjects import STARTS, WITH_ENERGY, step_label, subject
 from vaebm.wording import counted, duration
 
 STRIP_ROWS = 6
@@ -104,7 +101,8 @@ def _image_animation(data: DataSet, chains: ChainRecord) -> Animation | None:
     frames = []
     for _, x in kept:
         tiles = sheet.tiles(x[: side * side])
-        frames.append(sheet.framed(sheet.sheet([tiles[i : i + side] for i in range(0, len(tiles), side)])))
+        frame = sheet.sheet([tiles[i : i + side] for i in range(0, len(tiles), side)])
+        frames.append(np.pad(frame, ((1, 1), (1, 1), (0, 0)), constant_values=sheet.PAPER))
     watch = (
         "An image that turns into another belongs to a chain that crosses between kinds."
         if chains.run.moves_codes

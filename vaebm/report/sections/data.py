@@ -1,7 +1,5 @@
 """The data: what was found, and what it looks like."""
 
-from __future__ import annotations
-
 import torch
 
 from vaebm.data import DataSet
@@ -31,7 +29,7 @@ def _images(data: DataSet) -> Row:
         rows = rows[data.train.labels[rows].argsort(stable=True)]
         ordered = ", ordered by class"
     grid = sheet.wide_sheet(sheet.tiles(data.train.batch(rows).x), columns)
-    reduced = f" Images are reduced to {sheet.MAX_SIDE} pixels here." if sheet.is_reduced(data.shape) else ""
+    reduced = f" Images are reduced to {sheet.MAX_SIDE} pixels here." if max(data.shape[1:]) > sheet.MAX_SIDE else ""
     caption = (
         f"These are {counted(len(rows), 'training image')}, drawn at random{ordered}. Samples should vary as much"
         " within a kind and have edges as sharp. In all pictures of this page, black is the lowest value that a pixel"

@@ -1,7 +1,5 @@
 """Points: the densities of the models on one scale, and their samples among the modes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -33,7 +31,11 @@ def density_section(report: ReportData) -> Section | None:
     if densities.refusal:
         sentences.insert(0, f"There are no maps of densities: {densities.refusal}.")
     else:
-        rows = [_maps(report, densities), _scale(densities), *rows]
+        caption = (
+            f"The colours of all these maps span {plane.NATS_SHOWN:.0f} nats below the highest density. White is less."
+        )
+        scale = Row([Figure(plane.density_scale(_highest(densities)), caption)], 260, 420)
+        rows = [_maps(report, densities), scale, *rows]
         sentences.insert(
             0,
             "Densities are exact: they are integrals over all codes by quadrature, with an error below"
@@ -68,13 +70,6 @@ def _maps(report: ReportData, densities: DensityMaps) -> Row:
         number = f"Log-likelihood {numbers[key]}. " if key in numbers else ""
         figures.append(Figure(picture, number + WHAT_IT_IS.get(key, ""), subject(key).label, subject(key).colour))
     return Row(figures, 220, 360)
-
-
-def _scale(densities: DensityMaps) -> Row:
-    caption = (
-        f"The colours of all these maps span {plane.NATS_SHOWN:.0f} nats below the highest density. White is less."
-    )
-    return Row([Figure(plane.density_scale(_highest(densities)), caption)], 260, 420)
 
 
 def _samples(report: ReportData) -> Row:

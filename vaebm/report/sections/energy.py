@@ -1,7 +1,5 @@
 """The energy: what it prefers, and whether it can still tell samples from data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -13,8 +11,7 @@ from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.histograms import energy_histograms
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, WITH_ENERGY, subject
-from vaebm.report.wording import number
+from vaebm.report.subjects import FLOORS, WITH_ENERGY, number, subject
 
 EXTREMES = 12  # images at either end of the energy's ranking
 RANKED = "vae_mixture"  # whose images these are

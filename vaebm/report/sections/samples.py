@@ -1,7 +1,5 @@
 """Images: samples of each model side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor
@@ -9,8 +7,7 @@ from torch import Tensor
 from vaebm.report.figures import sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, RECONSTRUCTION, WITH_ENERGY, subject
-from vaebm.report.wording import SHOWN, STARTS
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, SHOWN, STARTS, WITH_ENERGY, subject
 from vaebm.wording import counted
 
 PAIRS_ACROSS, PAIRS_DOWN = 8, 3

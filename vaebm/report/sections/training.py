@@ -1,17 +1,28 @@
 """Training: the figures of both stages against iterations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebm.experiment.run_directory import Run
 from vaebm.report.figures.curves import Curve, curves
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.wording import number
+from vaebm.report.subjects import number
 
+FRACTIONS = {
+    "acceptance": (
+        "acceptance of chains",
+        "Acceptance near 0 or 1 says that chains hardly move or take needlessly small steps.",
+    ),
+    "proposal_ess": (
+        "proposals that count",
+        (
+            "Proposals that count are the effective share of the start's samples under the energy. Where it falls"
+            " towards 0, few of them stand for the model."
+        ),
+    ),
+    "stuck_fraction": ("chains not finite", "No chain should meet values that are not finite."),
+}
 LogRow = Mapping[str, Any]  # one line of metrics.jsonl
 INDISTINGUISHABLE = math.log(4.0)  # the logistic loss where nothing tells data from samples
 
@@ -30,7 +41,8 @@ def training_section(report: ReportData) -> Section:
     if vae:
         kl_weight = getattr(run.recipe.vae_stage.objective, "kl_weight", 1.0)
         rows.append(Row(_vae_figures(vae, kl_weight), 400, 540))
-    if figures := _energy_figures(energy, _stage_lengths(run)):
+    lengths = {event["stage"]: float(event["iterations"]) for event in run.events() if event["event"] == "stage"}
+    if figures := _energy_figures(energy, lengths):
         rows.append(Row(figures, 400, 540))
     sentences = ["Each point is the mean over the iterations since the one before it."]
     if not energy:
@@ -44,27 +56,17 @@ def _vae_figures(rows: Sequence[LogRow], kl_weight: float) -> list[Figure]:
     risen = next((float(row["iteration"]) for row in rows if row.get("kl_weight", 0.0) >= kl_weight), None)
     boundaries = {} if risen is None or risen == iterations[0] else {f"KL weight {kl_weight:g}": risen}
     last = rows[-1]
-    elbo = curves(
-        "ELBO of the VAE",
-        "nats a data point",
-        {"ELBO": (iterations, [row["elbo"] for row in rows])},
-        boundaries=boundaries,
-    )
-    kl = curves(
-        "KL divergence by group of codes",
-        "nats a data point",
-        {key.removeprefix("kl_"): (iterations, [row[key] for row in rows]) for key in groups},
-        boundaries=boundaries,
-    )
+    elbo = {"ELBO": (iterations, [row["elbo"] for row in rows])}
+    kl = {key.removeprefix("kl_"): (iterations, [row[key] for row in rows]) for key in groups}
     said = ", ".join(f"{last[key]:.1f} nats in {key.removeprefix('kl_')}" for key in groups)
     return [
         Figure(
-            elbo,
+            curves("ELBO of the VAE", "nats a data point", elbo, boundaries=boundaries),
             f"This lower bound on the log-likelihood ended at {number(last['elbo'])} nats. Higher is better, and it"
             " should level off.",
         ),
         Figure(
-            kl,
+            curves("KL divergence by group of codes", "nats a data point", kl, boundaries=boundaries),
             f"The codes say this much about their data: {said} at the end. Near 0 they would say nothing (a collapse).",
         ),
     ]
@@ -73,52 +75,41 @@ def _vae_figures(rows: Sequence[LogRow], kl_weight: float) -> list[Figure]:
 def _energy_figures(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> list[Figure]:
     starts = _starts(rows, lengths)
     boundaries = starts if len(starts) > 1 else {}
+    figures = []
 
     def curve(key: str, factor: float = 1.0, shift: float = 0.0, chosen: Sequence[LogRow] = rows) -> Curve:
         there = [row for row in chosen if key in row]
-        return (
-            [starts[row["stage"]] + row["iteration"] for row in there],
-            [factor * row[key] + shift for row in there],
-        )
+        iterations = [starts[row["stage"]] + row["iteration"] for row in there]
+        return iterations, [factor * row[key] + shift for row in there]
 
-    figures = []
+    def draw(caption: str, title: str, unit: str, named: Mapping[str, Curve], **more: Any) -> None:
+        figures.append(Figure(curves(title, unit, named, **{"boundaries": boundaries, **more}), caption))
+
     if any("gap" in row for row in rows):
-        picture = curves(
-            "Energy gap", "nats", {"gap": curve("gap")}, boundaries=boundaries, level=(0.0, "samples like data")
-        )
-        figures.append(Figure(picture, _gap_caption(rows)))
+        draw(_gap_caption(rows), "Energy gap", "nats", {"gap": curve("gap")}, level=(0.0, "samples like data"))
     if any("ratio_excess" in row for row in rows):
-        loss = curve("ratio_excess", shift=INDISTINGUISHABLE)
-        level = (INDISTINGUISHABLE, "log 4: not to be told apart")
-        picture = curves("Logistic loss", "nats", {"loss": loss}, boundaries=boundaries, level=level)
-        figures.append(
-            Figure(
-                picture,
-                "The loss says how well data are told from the samples of the model before. Below log 4 there is"
-                " something to correct. In rounds it should come back towards log 4. Above log 4 the energy would be"
-                " running away.",
-            )
+        draw(
+            "The loss says how well data are told from the samples of the model before. Below log 4 there is something"
+            " to correct. In rounds it should come back towards log 4. Above log 4 the energy would be running away.",
+            "Logistic loss",
+            "nats",
+            {"loss": curve("ratio_excess", shift=INDISTINGUISHABLE)},
+            level=(INDISTINGUISHABLE, "log 4: not to be told apart"),
         )
     gained = [row for row in rows if "contrast" in row and "proposal_ess" in row and "ratio_excess" not in row]
     if gained:
-        picture = curves("Log-likelihood gained", "nats a data point", {"gain": curve("contrast", -1.0, 0.0, gained)})
-        figures.append(
-            Figure(
-                picture,
-                "The model gained this over itself without E(x), by importance sampling on each batch. Higher is"
-                " better.",
-            )
+        draw(
+            "The model gained this over itself without E(x), by importance sampling on each batch. Higher is better.",
+            "Log-likelihood gained",
+            "nats a data point",
+            {"gain": curve("contrast", -1.0, 0.0, gained)},
+            boundaries=None,
         )
-    fractions = {
-        "acceptance": "acceptance of chains",
-        "proposal_ess": "proposals that count",
-        "stuck_fraction": "chains not finite",
-    }
-    named = {name: curve(key) for key, name in fractions.items() if any(row.get(key) for row in rows)}
+    named = {name: curve(key) for key, (name, _) in FRACTIONS.items() if any(row.get(key) for row in rows)}
     if named:
+        caption = " ".join(caption for name, caption in FRACTIONS.values() if name in named)
         title = "Sampling while learning" if len(named) > 1 else next(iter(named)).capitalize()
-        picture = curves(title, "fraction", named, boundaries=boundaries, limits=(-0.03, 1.03))
-        figures.append(Figure(picture, _fractions_caption(named)))
+        draw(caption, title, "fraction", named, limits=(-0.03, 1.03))
     return figures
 
 
@@ -132,16 +123,6 @@ def _gap_caption(rows: Sequence[LogRow]) -> str:
     )
 
 
-def _fractions_caption(named: Mapping[str, Curve]) -> str:
-    words = {
-        "acceptance of chains": "Acceptance near 0 or 1 says that chains hardly move or take needlessly small steps.",
-        "proposals that count": "Proposals that count are the effective fraction of the start's samples under the"
-        " energy. Where it falls towards 0, few of them stand for the model.",
-        "chains not finite": "No chain should meet values that are not finite.",
-    }
-    return " ".join(words[name] for name in named)
-
-
 def _starts(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> dict[str, float]:
     """Where each stage begins on an axis that counts iterations of all of them."""
     starts: dict[str, float] = {}
@@ -150,7 +131,3 @@ def _starts(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> dict[str, f
         starts[name] = reached
         reached += lengths.get(name) or max(float(row["iteration"]) for row in rows if row["stage"] == name)
     return starts
-
-
-def _stage_lengths(run: Run) -> dict[str, float]:
-    return {event["stage"]: float(event["iterations"]) for event in run.events() if event["event"] == "stage"}

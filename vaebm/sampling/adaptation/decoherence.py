@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.adaptation.warmup import StepSizeWarmUp, Unadjusted
-from vaebm.sampling.autocorrelation import integrated_time
+from vaebm.sampling.diagnostics import integrated_time
 from vaebm.sampling.kernel import ChainState, LogDensity, StepInfo, WarmUp, number
 
 FACTOR = 0.4
@@ -31,7 +31,6 @@ class DecoherenceKernel(Unadjusted):
     decoherence: float = number(1.0, "decoherence length over the square root of the dimension", gt=0)
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns step size, inverse mass and decoherence length."""
         return DecoherenceWarmUp(self, steps, gradients)
 
 
@@ -44,7 +43,6 @@ class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
         self.coordinates: Tensor | None = None
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain, remembered in the last window."""
         moved, info = self.kernel.step(state, target, generator)
         if len(self.ends) > 1 and self.ends[-2] <= self.done < self.ends[-1]:
             dim = state.position.shape[1]
@@ -55,7 +53,6 @@ class DecoherenceWarmUp(StepSizeWarmUp[DecoherenceKernel]):
         return moved, info
 
     def close_window(self) -> None:
-        """Takes the mass, and in the end the length, that the window has learned."""
         if self.done == self.ends[-1]:
             steps = float(integrated_time(torch.stack(self.seen)).nanmean().clamp(min=1))
             dim = self.variance.mean.shape[0] if self.variance.mean is not None else 1

@@ -22,12 +22,7 @@ KAPPA = 0.75
 
 
 class DualAveraging:
-    """Learns one step size, or several at once, from acceptances.
-
-    Args:
-        step_size: h_0, scalar or of any shape: one step size for each group of chains.
-        target_acceptance: delta.
-    """
+    """Learns step sizes of any shape, one for each group of chains, from h_0 towards the target acceptance delta."""
 
     def __init__(self, step_size: Tensor, target_acceptance: float) -> None:
         self.target_acceptance = target_acceptance

@@ -55,7 +55,6 @@ class LadderKernel(Kernel):
         return self.kernel.step_size / (betas.sqrt() if self.kernel.kinetic else betas)
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns the step size of each rung, and the temperatures between the ends."""
         return LadderWarmUp(self, steps)
 
 
@@ -68,23 +67,19 @@ def equal_swaps(betas: tuple[float, ...], swap_rates: Tensor) -> tuple[float, ..
     return (betas[0], *map(float, moved[1:-1]), betas[-1])
 
 
-class LadderWarmUp:
-    """Learns step sizes, temperatures, and the mass that all rungs share.
+class LadderWarmUp(WarmUp):
+    """Learns step sizes, temperatures, and the mass that all rungs share."""
 
-    Args:
-        kernel: where to start.
-        steps: how many steps there will be.
-    """
+    kernel: LadderKernel
 
     def __init__(self, kernel: LadderKernel, steps: int) -> None:
-        self.kernel = kernel
+        super().__init__(kernel)
         self.ends = window_ends(steps)
         self.done = 0
         self.averaging: DualAveraging | None = None
         self.variance = Variance()
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every ladder with the kernel as learned so far."""
         searched = 0
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
@@ -127,7 +122,6 @@ class LadderWarmUp:
         return DualAveraging(step_sizes, wanted), gradients
 
     def finish(self) -> Kernel:
-        """The kernel with averaged step sizes."""
         if self.averaging is not None:
             self.kernel = replace(self.kernel, step_sizes=self.averaging.average)
         return self.kernel

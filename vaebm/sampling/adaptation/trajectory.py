@@ -39,14 +39,9 @@ MAX_LEAPFROG_STEPS = 64
 
 
 class Trajectory(NamedTuple):
-    """A proposal by integration.
+    """A proposal by integration: its end, the velocity (chain, dim) of the whitened position there, log alpha (chain,).
 
-    Attributes:
-        end: where it ends.
-        velocity: (chain, dim), of the whitened position at the end.
-        log_ratio: (chain,), the log Metropolis ratio.
-        gradients: evaluations that it cost, one for each step of the integrator.
-        time: how long it was; a number, or one for each chain, (chain, 1).
+    It cost as many `gradients` as the integrator made steps; its `time` is one number, or one a chain, (chain, 1).
     """
 
     end: ChainState
@@ -72,11 +67,9 @@ class TrajectoryKernel(Adjusted):
 
     @property
     def gradients_per_step(self) -> float:
-        """One for each step of the integrator, on average."""
         return max(1.0, self.num_leapfrog_steps)
 
     def within(self, gradients: float) -> Self:
-        """The kernel, with trajectories of at most `gradients` integrator steps (1 is the least)."""
         if round(self.num_leapfrog_steps * (1 + self.jitter)) <= gradients or self.num_leapfrog_steps <= 1:
             return self
         return replace(self, num_leapfrog_steps=max(1, math.floor(gradients)) / (1 + self.jitter))
@@ -86,12 +79,10 @@ class TrajectoryKernel(Adjusted):
         """A trajectory of every chain."""
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One trajectory of every chain; an end that is not finite is rejected and called diverged."""
         trajectory = self.propose(state, target, generator)
         return metropolis(state, trajectory.end, trajectory.log_ratio, generator, trajectory.gradients)
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns step size, inverse mass and trajectory length."""
         return TrajectoryWarmUp(self, steps, gradients)
 
 
@@ -113,7 +104,6 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         self.lengths: list[float] = []
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One trajectory of every chain, from which the length is learned."""
         if self.variance.mean is not None and self.log_length is None:
             self.log_length = math.log(float(self.kernel.step_size))
         if self.log_length is not None:
@@ -129,7 +119,6 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         return moved, info
 
     def with_step_size(self, step_size: Tensor) -> TrajectoryKernel:
-        """The kernel as learned so far, with another step size for trajectories of the same length."""
         kernel = super().with_step_size(step_size)
         return kernel if self.log_length is None else self._of_length(kernel, math.exp(self.log_length))
 
@@ -162,7 +151,6 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
         return log_length + RATE * slope / math.sqrt(self.square / (1 - DECAY**self.climbed))
 
     def close_window(self) -> None:
-        """Takes the mass that the window has learned, and puts the length into its units."""
         before = torch.as_tensor(self.kernel.inverse_mass).log().mean()
         super().close_window()
         shift = float(before - torch.as_tensor(self.kernel.inverse_mass).log().mean()) / 2
@@ -171,7 +159,6 @@ class TrajectoryWarmUp(StepSizeWarmUp[TrajectoryKernel]):
             self.lengths = [length + shift for length in self.lengths]
 
     def finish(self) -> Kernel:
-        """The kernel with the averaged step size and length."""
         kernel = super().finish()
         if not self.lengths:
             return kernel

@@ -65,7 +65,6 @@ class Tunable(Kernel):
         """The mean acceptance to tune the step size for."""
 
     def warm_up(self, steps: int, gradients: float = math.inf) -> WarmUp:
-        """Learns step size and inverse mass."""
         return StepSizeWarmUp(self, steps, gradients)
 
 
@@ -80,7 +79,6 @@ class Adjusted(Tunable):
     )
 
     def desired_acceptance(self, dim: int) -> float:
-        """The target acceptance, in any dimension."""
         return self.target_acceptance
 
 
@@ -95,7 +93,6 @@ class Unadjusted(Tunable):
     )
 
     def desired_acceptance(self, dim: int) -> float:
-        """The acceptance that the energy error amounts to."""
         return tolerated_acceptance(self.energy_error, dim)
 
 
@@ -169,17 +166,10 @@ def search_step_size(
     return torch.where(grow, step_size / 2, step_size), gradients
 
 
-class StepSizeWarmUp(Generic[KernelT]):
-    """Learns the step size by dual averaging, and the mass in windows.
+class StepSizeWarmUp(WarmUp, Generic[KernelT]):
+    """Learns the step size by dual averaging, and the mass in windows, for `gradients` evaluations of each chain."""
 
-    Args:
-        kernel: where to start.
-        steps: how many steps there will be.
-        gradients: evaluations that they may cost each chain in all.
-
-    Raises:
-        ValueError: the kernel has a step size for each chain, of which no single one can be learned.
-    """
+    kernel: KernelT
 
     def __init__(self, kernel: KernelT, steps: int, gradients: float = math.inf) -> None:
         if isinstance(kernel.step_size, Tensor) and kernel.step_size.numel() > 1:
@@ -195,7 +185,6 @@ class StepSizeWarmUp(Generic[KernelT]):
         self.averaging: DualAveraging | None = None
 
     def step(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of every chain with the kernel as learned so far."""
         searched = 0
         if self.averaging is None:
             self.averaging, searched = self._search(state, target, generator)
@@ -220,11 +209,9 @@ class StepSizeWarmUp(Generic[KernelT]):
         return state, info._replace(gradients=info.gradients + searched)
 
     def advance(self, state: ChainState, target: LogDensity, generator: torch.Generator) -> tuple[ChainState, StepInfo]:
-        """One step of the kernel."""
         return self.kernel.step(state, target, generator)
 
     def close_window(self) -> None:
-        """Takes the mass that the window has learned."""
         inverse_mass = self.variance.inverse_mass(self.kernel.inverse_mass)
         if inverse_mass is not None:
             self.kernel = replace(self.kernel, inverse_mass=inverse_mass)

@@ -13,39 +13,32 @@ A new estimator is a file with a settings class, a stage class, and one line: `E
 The learning rate rises and falls to 0 within each phase.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from vaebm.energy import TotalEnergy
 from vaebm.nn.weight_norm import initialise_from_data
-from vaebm.registry import Registry
+from vaebm.registry import Registry, Settings
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.loop import Training
-from vaebm.training.optimizer import LearningStage, Optimizer
-from vaebm.training.schedule import rise_and_fall
+from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class PhaseDefaults(BaseModel):
+class PhaseDefaults(Settings):
     """What holds for every phase that does not say otherwise."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     learning_rate: float = Field(3e-4, gt=0, description="rate of phases that do not name their own")
     batch_size: int = Field(96, ge=1, description="data points in a batch of phases that do not name their own")
 
 
-class EstimatorSettings(BaseModel):
+class EstimatorSettings(Settings):
     """What every estimator has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str = Field(description="the estimator")
     batch_size: int | None = Field(None, ge=1, description="data points in a batch; null: the stage's")

@@ -4,8 +4,6 @@ What the contrasts share: the penalties that may stand beside them, and the gap 
 where samples of the model look like data. A *logistic* contrast is log 4 where data and samples cannot be told apart.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -28,7 +26,7 @@ class Contrast(NamedTuple):
     logistic: bool = False
 
     @classmethod
-    def of(cls, loss: Tensor, positive: Tensor, negative: Tensor, logistic: bool = False) -> Contrast:
+    def of(cls, loss: Tensor, positive: Tensor, negative: Tensor, logistic: bool = False) -> "Contrast":
         """The loss with the gap of energies of data and of samples."""
         return cls(loss, (negative.mean() - positive.mean()).detach(), logistic)
 

@@ -10,8 +10,6 @@ Xiao, Kreis, Kautz & Vahdat, VAEBM, ICLR 2021, https://arxiv.org/abs/2010.00654;
 https://doi.org/10.1162/089976602760128018; replay buffers: Du & Mordatch 2019, https://arxiv.org/abs/1903.08689
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 
@@ -24,7 +22,7 @@ from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.base import IteratedSettings
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
 from vaebm.training.estimators.negatives import decoded, moved, start
-from vaebm.training.schedule import ramp
+from vaebm.training.optimizer import ramp
 
 
 def contrastive_divergence(positive: Tensor, negative: Tensor) -> Contrast:
@@ -70,7 +68,6 @@ class ContrastiveDivergence(ContrastEstimator):
         return {**figures, **chain_figures}
 
     def _chains(self, n: int, iteration: int) -> tuple[Tensor, dict[str, float]]:
-        """Where n chains end, and their figures."""
         s, t = self.settings, self.training
         if self.buffer is None:
             return moved(t, start(t, n), s.sampler)

@@ -13,8 +13,6 @@ Vincent, A connection between score matching and denoising autoencoders, 2011, h
 Saremi & Hyvarinen, Neural empirical Bayes, JMLR 2019, https://arxiv.org/abs/1903.02334
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -48,11 +46,7 @@ def batch_denoising_loss(estimator: Estimator) -> Tensor:
 
 
 def check_noise(estimator: Estimator) -> None:
-    """Passes where the energy reads x with noise.
-
-    Raises:
-        InputError: it does not; the message says what to set.
-    """
+    """Raises an InputError that says what to set, unless the energy reads x with noise."""
     if not (estimator.training.model.noise_std and estimator.energy.reads_x):
         raise InputError(
             f"energy_stage.phases.{estimator.name} matches scores of images with noise, but energy.noise_std is 0: set"

@@ -8,8 +8,6 @@ training cannot run away: the estimator to begin with. The ratio saturates where
 Gutmann & Hyvarinen, Noise-contrastive estimation, JMLR 2012, https://jmlr.org/papers/v13/gutmann12a.html
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

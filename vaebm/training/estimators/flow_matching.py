@@ -11,8 +11,6 @@ Lipman et al., Flow matching for generative modeling, ICLR 2023, https://arxiv.o
 Improving and generalizing flow-based generative models, TMLR 2024, https://arxiv.org/abs/2302.00482
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -10,8 +10,6 @@ Bengio & Senecal, Quick training of probabilistic neural nets by importance samp
 https://proceedings.mlr.press/r4/bengio03a.html
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

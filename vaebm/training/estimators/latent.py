@@ -4,27 +4,23 @@ Which estimator learns a term is decided by the term's class: `LATENT_ESTIMATORS
 without weights has nothing to learn.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from vaebm.energy import LatentEnergy
 from vaebm.errors import InputError
-from vaebm.training.codes import codes_of_data
+from vaebm.registry import Settings
 from vaebm.training.loop import Training
-from vaebm.training.optimizer import LearningStage, Optimizer
-from vaebm.training.schedule import rise_and_fall
+from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
+from vaebm.training.vae import codes_of_data
 
 
-class LatentStageSettings(BaseModel):
+class LatentStageSettings(Settings):
     """How the term on codes is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(1500, ge=1, description="steps of the optimizer")
     batch_size: int = Field(256, ge=1, description="codes in a batch")

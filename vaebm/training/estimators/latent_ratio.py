@@ -6,8 +6,6 @@ At the optimum mix(z) exp(-net(z)) is the aggregate posterior, the density that 
 net's bound lets it; the mixture's components are then weighed anew. The loss is that of density_ratio.py.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

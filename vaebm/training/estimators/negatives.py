@@ -5,8 +5,6 @@ what the energy reads of them leaves. If the energy is not finite at the start, 
 is 1, which stops training.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -31,11 +29,11 @@ class Pair(NamedTuple):
         """B."""
         return next(len(value) for value in self if value is not None)
 
-    def joined(self, other: Pair) -> Pair:
+    def joined(self, other: "Pair") -> "Pair":
         """The rows of both, this one's first."""
         return Pair(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(self, other, strict=True)))
 
-    def chosen(self, index: Tensor) -> Pair:
+    def chosen(self, index: Tensor) -> "Pair":
         """The rows of these indices."""
         return Pair(*(None if value is None else value[index] for value in self))
 
@@ -73,16 +71,9 @@ def start(training: Training, n: int) -> Tensor:
 def moved(
     training: Training, position: Tensor, sampler: sampling.SamplerSettings | None, task: str = ""
 ) -> tuple[Tensor, dict[str, float]]:
-    """Moves chains from positions (B, dim) on.
+    """Where chains end that begin at positions (B, dim), their mean acceptance, and the fraction that got stuck.
 
-    Args:
-        training: whose model and generator they take.
-        position: where they begin.
-        sampler: kernel and steps; None for the recipe's.
-        task: how progress calls it; empty for work too short to be shown.
-
-    Returns:
-        Where they end; their mean acceptance, and the fraction that met values that are not finite.
+    The sampler is the recipe's unless given; `task` is how progress calls it, empty for work too short to be shown.
     """
     model, generator = training.model, training.engine.generator
     sampler = sampler or model.settings.sampler

@@ -14,8 +14,6 @@ The learning rate falls to 0 within each round: a round that ends at a high rate
 samples.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Literal
 
@@ -29,7 +27,7 @@ from vaebm.models import CHAINS_AT_ONCE
 from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
 from vaebm.training.estimators.negatives import Pair, decoded, moved, start
-from vaebm.training.schedule import rise_and_fall
+from vaebm.training.optimizer import rise_and_fall
 
 
 def ratio_to_old(positive: Tensor, negative: Tensor, old_positive: Tensor, old_negative: Tensor) -> Contrast:
@@ -57,7 +55,6 @@ class RatioRoundsSettings(ContrastSettings):
 
     @property
     def iterations(self) -> int:
-        """Of all rounds."""
         return self.rounds * self.iterations_per_round
 
 

@@ -9,8 +9,6 @@ cells have a batch normalisation in front of the first 1x1 convolution too, whic
 redundant. a = 0.1 keeps a deep stack near the identity at first (Szegedy et al. 2017).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
@@ -79,12 +77,7 @@ def encoder_cell(channels: int, convolution: Convolution) -> Cell:
 
 
 class DecoderCell(Cell, Freezable):
-    """A wide depth-wise convolution between two of 1 x 1: a large view for few products.
-
-    Args:
-        expansion: channels in between, for each of `channels`.
-        kernel_size: of the depth-wise convolution, odd.
-    """
+    """A wide depth-wise convolution of odd size, `expansion` times as many channels, between two of 1 x 1."""
 
     def __init__(self, channels: int, expansion: int, kernel_size: int, convolution: Convolution) -> None:
         wide = expansion * channels

@@ -11,8 +11,6 @@ matrix products with weights laid out for each direction, cast and transposed on
 convolution is one by the flipped kernel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

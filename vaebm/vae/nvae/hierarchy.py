@@ -13,8 +13,6 @@ The published residual is mu_p + dmu, without the factor sigma_p; with it the di
 that a prior that becomes narrow does not make it explode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -8,8 +8,6 @@
 of `padding` pixels may be added around the image first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ Sampling at a temperature is T_z(temperature * eps_z), as for every VAE. `genera
 `latent` and then `decode` would twice.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

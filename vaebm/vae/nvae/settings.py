@@ -10,8 +10,6 @@
 the VAE's stage. Published sizes: CIFAR-10 widths [128, 256], groups [30], latents 20; CelebA 64 groups [5, 5, 5].
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 
@@ -46,7 +44,7 @@ class NVAESettings(VAESettings):
     likelihood: LikelihoodSettings = Field(CensoredSettings(), description="p(x | z)")
 
     @model_validator(mode="after")
-    def _check_scales(self) -> NVAESettings:
+    def _check_scales(self) -> "NVAESettings":
         if len(self.groups) > len(self.widths):
             raise ValueError(f"groups names {len(self.groups)} scales, but widths only {len(self.widths)}")
         if min(self.groups) < 1 or min(self.widths) < 1:

@@ -6,8 +6,6 @@
 Halving is a 3x3 convolution of stride 2, doubling a 1x1 convolution and nearest neighbours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -22,11 +20,7 @@ from vaebm.vae.nvae.layout import Scale
 class BottomUp(nn.Module):
     """(B, C, H, W) -> one feature for each group, in the order of the groups: the top first.
 
-    Args:
-        channels: of the image.
-        scales: from the coarsest to the full size.
-        cells: residual cells for each group, and for a scale without.
-        padding: pixels repeated around the image.
+    There are `cells` residual cells for each group and for a scale without; `padding` pixels are repeated at the edges.
     """
 
     def __init__(
@@ -67,12 +61,8 @@ class BottomUp(nn.Module):
 class Tail(nn.Module):
     """The state below the last group, (B, C, h, w), to the likelihood's raw output (B, outputs, H, W).
 
-    Args:
-        scales: from that of the last group to the full size.
-        outputs: channels of the raw output.
-        cells: residual cells at each scale.
-        cell: makes one, for so many channels.
-        padding: pixels cut off around the image.
+    There are `cells` of what `cell` makes at each scale, from that of the last group to the full size; `padding` pixels
+    are cut off at the edges.
     """
 
     def __init__(

@@ -14,11 +14,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from vaebm.data import Batch
-from vaebm.registry import Registry
+from vaebm.registry import Registry, Settings
 from vaebm.vae.base import VAE
 
 
@@ -50,10 +50,8 @@ class Objective(ABC):
         """From a checkpoint."""
 
 
-class ObjectiveSettings(BaseModel, ABC):
+class ObjectiveSettings(Settings, ABC):
     """An objective as a recipe describes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str = Field(description="the objective")
 

@@ -1,15 +1,16 @@
-"""Image statistics: what is counted of images without features, by the same rules for samples and held-out images.
+"""Statistics: what is counted of samples without features, by the same rules for samples and held-out data.
 
-    pixels_between_ends   fraction of values that are neither black nor white (metrics/saturation.py)
-    class_gap             where there are labels: largest difference of class shares from the training data's
-    modes_covered         of stacked digits, in its place: classes that occur among the thousand,
-    mode_kl               and the divergence of their shares from the training data's (metrics/class_histogram.py)
+    modes_covered, ...     of points whose truth is a known mixture, against its modes (metrics/modes.py)
+    pixels_between_ends    share of values that are neither black nor white (metrics/saturation.py)
+    class_gap              where there are labels: largest difference of class shares from the training data's
+    modes_covered          of stacked digits, in its place: classes that occur among the thousand,
+    mode_kl                and the divergence of their shares from the training data's (metrics/modes.py)
+    seconds_per_thousand   how long the model's samples take to draw and to show, on the machine that measures
 
 Classes of samples, and of held-out images, are what the recipe's classifier takes them for; of training data they are
-the labels. All but the first depend on the number of images: compare at equal ones. Of several draws it is the mean.
+the labels. All but pixels and time depend on the number of samples: compare at equal ones. Of several draws it is the
+mean.
 """
-
-from __future__ import annotations
 
 import torch
 
@@ -17,11 +18,33 @@ from vaebm import metrics
 from vaebm.data import DataSet
 from vaebm.evaluation.feature_metrics import mean_over_draws
 from vaebm.evaluation.metric import Given, Metric, Need
-from vaebm.evaluation.modes import MODE_KL, MODES_COVERED
 from vaebm.evaluation.quantity import Quantity
+from vaebm.metrics.classifier import is_stacked
 from vaebm.metrics.measurement import Measurement
-from vaebm.metrics.stacked_classifier import is_stacked
 from vaebm.models import Model
+
+MODES_COVERED = Quantity("modes_covered", "modes covered", "the number of modes covered", better="higher", whole=True)
+MODE_KL = Quantity("mode_kl", "KL of mode shares", "the KL divergence of mode shares", "nats", "lower")
+
+
+class Modes(Metric):
+    """Of data whose truth is a mixture of equal round Gaussians."""
+
+    quantities = (
+        MODES_COVERED,
+        Quantity("within_three_sigma", "within 3 σ of a mode", "the share within 3 σ of a mode", "%", "higher", 100.0),
+        MODE_KL,
+    )
+    needs = frozenset({"samples"})
+
+    def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        return data.truth is not None
+
+    def measure(self, given: Given) -> list[Measurement]:
+        truth = given.data.truth
+        assert truth is not None
+        return mean_over_draws([metrics.mode_measurements(x, truth.modes, truth.scale) for x in given.draws])
+
 
 SAMPLES: frozenset[Need] = frozenset({"samples"})
 
@@ -102,3 +125,18 @@ def by_class(given: Given) -> list[Measurement]:
             by_draw.append({"class_gap": metrics.class_gap(classes, labels, classifier.classes)})
     of = {"classifier": classifier.sha256(), "split": "train"}
     return [m.with_settings(**of) for m in mean_over_draws(by_draw)]
+
+
+class DrawingTime(Metric):
+    """Of one drawing of all samples, so there is no standard error."""
+
+    quantities = (
+        Quantity("seconds_per_thousand", "time for 1,000 samples", "the time to draw 1,000 samples", "s", "lower"),
+    )
+    needs = frozenset({"time"})
+
+    def measure(self, given: Given) -> list[Measurement]:
+        assert given.seconds is not None
+        machine = {"device": str(given.model.device), "threads": torch.get_num_threads()}
+        n = sum(map(len, given.draws))
+        return [Measurement("seconds_per_thousand", given.seconds, 0.0, n, machine)]
