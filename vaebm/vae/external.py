@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vaebm.data.modality import modality_of
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32
 from vaebm.distributions.likelihood import CensoredSettings, GaussianSettings, Likelihood
 from vaebm.errors import InputError, check_choice
@@ -44,6 +46,10 @@ SCALE_NAMES: dict[EncoderReturns, tuple[str, ...]] = {
 IMAGE_NAMES = ("reconstruction", "sample", "recon_x", "x")
 MAX_CODE = 256  # codes beyond these keep their prior: a mixture of full covariances over more is slow and fits poorly
 WIDTH = 32  # of the adapter
+LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
+    "image": partial(nn.Conv2d, kernel_size=3, padding=1),
+    "points": nn.Linear,
+}  # of the adapter, by modality
 
 
 class ExternalSettings(VAESettings):
@@ -193,13 +199,8 @@ class _Adapter(nn.Module):
 
     def __init__(self, data_shape: tuple[int, ...], generator: torch.Generator) -> None:
         super().__init__()
-        values = data_shape[0]
-        if len(data_shape) == 1:
-            first: nn.Module = nn.Linear(values, WIDTH)
-            last: nn.Module = nn.Linear(WIDTH, 2 * values)
-        else:
-            first = nn.Conv2d(values, WIDTH, 3, padding=1)
-            last = nn.Conv2d(WIDTH, 2 * values, 3, padding=1)
+        layer = LAYERS[modality_of(data_shape).name]
+        first, last = layer(data_shape[0], WIDTH), layer(WIDTH, 2 * data_shape[0])
         self.net = nn.Sequential(first, nn.SiLU(), last)
         initialise(self.net, generator)
         for weight in last.parameters():
