@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from vaebm.distributions import GaussianMixture
+from vaebm.distributions.mixture import GaussianMixture
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
 

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from vaebm.distributions import GaussianMixture
 from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.flow import CODES_AT_ONCE, DIVERGENCES_AT_ONCE, FlowEnergy, FlowSettings
 
 

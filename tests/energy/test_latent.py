@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from vaebm.distributions import GaussianMixture
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy
 from vaebm.errors import Diverged
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.distributions import GaussianMixture
 from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import (
     DATA_ENERGIES,
     LATENT_ENERGIES,

@@ -12,7 +12,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaebm.distributions import LikelihoodHead, LikelihoodSettings
 from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.distributions.likelihood import (
     BernoulliSettings,
@@ -20,6 +19,8 @@ from vaebm.distributions.likelihood import (
     GaussianLikelihood,
     GaussianSettings,
     Likelihood,
+    LikelihoodHead,
+    LikelihoodSettings,
     LogisticMixtureSettings,
 )
 

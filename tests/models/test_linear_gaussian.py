@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from vaebm import sampling
-from vaebm.distributions import GaussianMixture
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.base import DataEnergy
 from vaebm.models import VAEBM, VAEBMSettings
 

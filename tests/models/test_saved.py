@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from vaebm.distributions import GaussianMixture
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.errors import InputError
 from vaebm.models import VAEBM, VAEBMSettings
 from vaebm.models import saved as saved_module

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 
-from vaebm.distributions import GaussianMixture
+from vaebm.distributions.mixture import GaussianMixture
 from vaebm.progress import on_terminal
 from vaebm.vae import CodeMixtureSettings, fit_code_mixture
 from vaebm.vae.code_mixture import CHUNK

@@ -35,11 +35,8 @@ class Advice(NamedTuple):
 def advise(rows: Sequence[Row], key: str, key_label: str, start: Mapping[str, tuple[float, float]]) -> Advice | None:
     """Advice by rows as `samplers.json` holds them; None where no sampler has moved its chains.
 
-    Args:
-        rows: of the samplers.
-        key: the measurement that ranks; lower is better.
-        key_label: what to call it in a sentence.
-        start: quality and standard errors of the start that chains share, by name.
+    `key` is the measurement that ranks, lower is better, and `key_label` its name in sentences; `start` has quality and
+    standard errors of the start that chains share, by name.
     """
     moving = [row for row in rows if row["moved"] >= MIN_MOVED]
     if not moving:

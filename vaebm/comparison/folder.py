@@ -34,16 +34,10 @@ ROWS, REFERENCE, SAMPLES = "samplers.json", "reference.json", "samples"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a comparison found.
+    """What a comparison found; `key` names the measurement that ranks.
 
-    Attributes:
-        folder: where it is written.
-        rows: of the samplers, as `samplers.json` holds them.
-        key: the measurement that ranks.
-        start: measurements of the base, where chains begin.
-        references: measurements of what samples are to be compared with, by subject.
-        mode_probabilities: of a model of points, None for images.
-        protocol: what was the same for all.
+    Rows are as `samplers.json` holds them; `start` has the measurements of the base, where chains begin; `references`
+    has those that samples are to be compared with, by subject; `protocol` is what was the same for all.
     """
 
     folder: Path
@@ -62,15 +56,7 @@ class Comparison:
 
 
 class ComparisonFolder:
-    """The folder of a comparison, made where it is not there.
-
-    Args:
-        folder: where it is.
-        protocol: what rows have to share.
-
-    Raises:
-        InputError: the folder is a run itself, or a file.
-    """
+    """The folder of a comparison, made where it is not there; a run itself, or a file, is refused."""
 
     def __init__(self, folder: Path, protocol: dict[str, Any]) -> None:
         if folder.is_file():
@@ -81,11 +67,7 @@ class ComparisonFolder:
         self.folder, self.protocol = folder, protocol
 
     def rows(self, progress: Progress) -> list[dict[str, Any]]:
-        """Those that are finished.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """Those that are finished."""
         path = self.folder / ROWS
         if not path.exists():
             return []

@@ -148,16 +148,8 @@ class KernelCandidate(Candidate):
 class Trail:
     """Observes chains that spend a budget.
 
-    Args:
-        advance: told of each step's evaluations.
-        marks: gradients at which positions are kept, rising.
-        functions: recorded after every step, where given.
-
-    Attributes:
-        marked: gradients spent by a chain, and positions (chain, dim) there.
-        history: (chain, function) after each step.
-        energies: (chain,) after each step, minus the log-density.
-        chains: how they ended.
+    Positions (chain, dim) are `marked` at the first step at which so many gradients are spent. Where `functions` are
+    given, `history` (chain, function) and `energies` (chain,), minus the log-density, are recorded after each step.
     """
 
     chains: Chains

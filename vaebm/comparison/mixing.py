@@ -73,14 +73,8 @@ def between_starts(
 ) -> Mixing | None:
     """Reads chains of which the first half started from the base and the second from data.
 
-    Args:
-        history: (steps, chain, function), what `functions` gave after each step.
-        energies: (steps, chain).
-        functions: what was recorded.
-        gradients_per_step: spent by each chain.
-
-    Returns:
-        None where there are too few steps.
+    The history (steps, chain, function) is what `functions` gave after each step; energies are (steps, chain). None
+    where there are too few steps.
     """
     if len(history) < 2 * MIN_STEPS:
         return None

@@ -66,14 +66,7 @@ class Scorer(ABC):
 
 
 class ImageScorer(Scorer):
-    """Distances in the first of the recipe's feature spaces, and the mean energy.
-
-    Args:
-        evaluation: has the feature space and the recipe's classifier.
-        model: whose samples are scored, its weights frozen.
-        n: samples of each sampler.
-        generator: for draws of the base.
-    """
+    """Distances in the first of the recipe's feature spaces, and the mean energy, of n samples of each sampler."""
 
     key, key_label = "frechet_distance", "Fréchet distance"
 
@@ -145,11 +138,7 @@ class ModeProbabilities:
 
     @classmethod
     def find(cls, model: NoiseSpaceModel, data: DataSet) -> "ModeProbabilities":
-        """By quadrature, or of the truth.
-
-        Raises:
-            InputError: the density behind the data is not known.
-        """
+        """By quadrature, or of the truth; data whose density is not known are refused."""
         if data.truth is None:
             raise InputError(
                 f"samplers of points are compared by the modes of a known density, which {data.name} does not have:"
@@ -177,12 +166,7 @@ class ModeProbabilities:
 
 
 class PointScorer(Scorer):
-    """Modes, and their fractions against the probabilities.
-
-    Args:
-        data: whose density is known.
-        probabilities: of its modes.
-    """
+    """Modes of data whose density is known, and their fractions against the probabilities."""
 
     key = "model_kl"
 

@@ -218,12 +218,9 @@ class LikelihoodHead(nn.Module, ABC):
 
 
 class GaussianHead(LikelihoodHead):
-    """Gaussian values with a learned scale; with `censored`, clamped to [-1, 1].
+    """Gaussian values with a learned scale; with `censored`, the clamp to [-1, 1] belongs to the generator.
 
-    Args:
-        scale: "global" for one sigma, "pixel" for one per value within a factor e^4 of a learned base.
-        initial_scale: sigma before training, in units of x.
-        censored: whether the clamp to [-1, 1] belongs to the generator.
+    The scale is "global", one sigma, or "pixel", one for each value within a factor e^4 of a learned base.
     """
 
     reparameterised = True

@@ -35,14 +35,8 @@ AnyClassifier = metrics.Classifier | metrics.StackedClassifier
 class FeatureSpace:
     """One kind of features on one data set; the network and the reference are made when they are first needed.
 
-    Args:
-        name: of the features.
-        settings: what the recipe says of them.
-        n: samples, where the settings do not say.
-        data: of images.
-        classifier: makes or reads the recipe's classifier.
-        device: where an Inception network is to run.
-        progress: told of what takes long.
+    There are `n` samples where the settings do not say; `classifier` makes or reads the recipe's, and an Inception
+    network runs on `device`.
     """
 
     def __init__(

@@ -59,17 +59,10 @@ class IteratedSettings(EstimatorSettings):
 
 
 class Estimator(LearningStage):
-    """A phase of the energy's training.
+    """A phase of the energy's training, which learns the terms of `energy` together.
 
-    Args:
-        name: of the phase, in recipes and logs.
-        training: model, data and engine.
-        energy: the terms that are learned together.
-        settings: the phase's, of `settings_type`.
-        defaults: the stage's.
-
-    Raises:
-        InputError: the settings do not suit the model.
+    Recipes and logs know it by `name`; what `settings` leave out `defaults` say. Settings that do not suit the model
+    are refused.
     """
 
     settings_type: ClassVar[type[EstimatorSettings]]

@@ -23,13 +23,9 @@ from vaebm.nn.folding import Foldable
 
 
 class FrozenCell:
-    """x + a SE(conv1x1(silu(depthwise(silu(conv1x1(x)))))), of (B, C, H, W).
+    """x + a SE(conv1x1(silu(depthwise(silu(conv1x1(x)))))), of (B, C, H, W), by the three folded convolutions.
 
-    Args:
-        convolutions: the three, folded.
-        gate: convolution, SiLU, convolution, sigmoid of the squeeze and excitation.
-        residual_scale: a.
-        dtype: of products and of what is kept; the sum with x and the gate stay in float32.
+    Products, and what is kept, are of `dtype`; the sum with x and the gate stay in float32.
     """
 
     def __init__(

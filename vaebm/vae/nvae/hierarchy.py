@@ -37,13 +37,7 @@ def _gaussian(raw: Tensor) -> DiagonalGaussian:
 
 
 class Group(nn.Module):
-    """One group of latents (B, latents, h, w) beside a state (B, channels, h, w).
-
-    Args:
-        scale: where it lies.
-        latents: channels of z.
-        top: whether the prior is N(0, I).
-    """
+    """A group of latents (B, latents, h, w) beside a state (B, channels, h, w); the top's prior is N(0, I)."""
 
     def __init__(self, scale: Scale, latents: int, top: bool, convolution: Convolution) -> None:
         super().__init__()
@@ -75,11 +69,7 @@ Choice = Callable[[int, Group, Tensor], Tensor]  # number of the group from 0, t
 class Hierarchy(nn.Module):
     """All groups, the top first. What z_l is at each, its caller chooses: noise, a posterior's draw, or given codes.
 
-    Args:
-        scales: from the coarsest to the last that holds groups.
-        latents: channels of each group.
-        cells: residual cells in front of each group but the top.
-        cell: makes one, for so many channels.
+    In front of each group but the top there are `cells` of what `cell` makes for so many channels.
     """
 
     def __init__(
