@@ -24,7 +24,7 @@ from vaebm.evaluation import all_quantities, is_shown
 from vaebm.evaluation.quantity import NO_BREAK, written
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.subjects import subject
-from vaebm.report.tables import Row, columns, measurement_rows, protocols
+from vaebm.report.tables import TableRow, columns, measurement_rows, protocols
 
 Record = dict[str, Any]
 Key = tuple[str, str, str | None, str | None]  # name, subject, features, show
@@ -92,11 +92,11 @@ def _agree(found: Sequence[Measurement], key: str) -> bool:
     return all(m.settings.get(key) == found[0].settings[key] for m in found)
 
 
-def _heading(row: Row) -> str:
+def _heading(row: TableRow) -> str:
     return f"{row.title}<br><small>{row.detail}</small>" if row.detail else row.title
 
 
-def _cell(row: Row, key: str, by_key: dict[Key, list[Measurement]]) -> str:
+def _cell(row: TableRow, key: str, by_key: dict[Key, list[Measurement]]) -> str:
     if key not in row.cells:
         return "–"
     value, stderr = row.cells[key]

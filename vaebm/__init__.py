@@ -115,7 +115,7 @@ def train(
     from vaebm.experiment.train import train as run_training
     from vaebm.progress import on_terminal
 
-    return run_training(recipe, out, overrides=_as_words(overrides), device=device, progress=on_terminal(quiet))
+    return run_training(recipe, out, overrides=_overrides_of(overrides), device=device, progress=on_terminal(quiet))
 
 
 def train_energy(
@@ -154,7 +154,7 @@ def train_energy(
         out,
         held_out=held_out,
         recipe=recipe,
-        overrides=_as_words(overrides),
+        overrides=_overrides_of(overrides),
         device=device,
         progress=on_terminal(quiet),
     )
@@ -176,7 +176,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", **parts: nn.Module
     return load_run(run, device, **parts)
 
 
-def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
+def _overrides_of(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
     """Overrides as the command line has them.
 
     >>> _as_words({"seed": 1, "sampler": {"kind": "mala", "step_size": 1e-05}})
@@ -185,7 +185,7 @@ def _as_words(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
     words = []
     for name, value in overrides.items():
         if isinstance(value, Mapping):
-            words += _as_words(value, f"{prefix}{name}.")
+            words += _overrides_of(value, f"{prefix}{name}.")
         else:
             words.append(f"{prefix}{name}={json.dumps(value, ensure_ascii=False, default=_plain)}")
     return words

@@ -91,7 +91,7 @@ class _Silent:
         pass
 
 
-class _Row:
+class _TaskRow:
     """An open task and what a display knows of it; `depth` is 0 for the outermost."""
 
     def __init__(self, display: _Display, name: str, total: int, unit: str, done: int, depth: int, due: float) -> None:
@@ -154,12 +154,12 @@ class _Display:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.rows: list[_Row] = []
+        self.rows: list[_TaskRow] = []
 
     @contextmanager
     def task(self, name: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         depth = len(self.rows)
-        row = _Row(self, name, total, unit, done, depth, due=self.first_look[min(depth, 1)])
+        row = _TaskRow(self, name, total, unit, done, depth, due=self.first_look[min(depth, 1)])
         self.rows.append(row)
         finished = False
         try:
@@ -174,14 +174,14 @@ class _Display:
     def say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
 
-    def show(self, row: _Row, now: float) -> float:
+    def show(self, row: _TaskRow, now: float) -> float:
         """Show where the row is, and return the seconds until it is to be shown again."""
         raise NotImplementedError
 
-    def close(self, row: _Row) -> None:
+    def close(self, row: _TaskRow) -> None:
         """The row has left the stack, at its end or through an exception: take it off the screen."""
 
-    def leaves_summary(self, row: _Row) -> bool:
+    def leaves_summary(self, row: _TaskRow) -> bool:
         """Whether the finished row is worth a sentence."""
         return row.depth == 0
 
@@ -191,13 +191,13 @@ class _Lines(_Display):
 
     first_look = (LINE_SECONDS, LINE_SECONDS)
 
-    def show(self, row: _Row, now: float) -> float:
+    def show(self, row: _TaskRow, now: float) -> float:
         row.shown = True
         if row.done < row.total:  # at its end the summary follows at once
             self.say(f"{row.name}: {row.state(now)}")
         return LINE_SECONDS
 
-    def leaves_summary(self, row: _Row) -> bool:
+    def leaves_summary(self, row: _TaskRow) -> bool:
         return row.depth == 0 or row.shown
 
 
@@ -211,7 +211,7 @@ class _Bars(_Display):
         self.bars: rich.progress.Progress | None = None
         self.drawn = 0.0
 
-    def show(self, row: _Row, now: float) -> float:
+    def show(self, row: _TaskRow, now: float) -> float:
         if now - self.drawn < BAR_SECONDS:
             return BAR_SECONDS - (now - self.drawn)
         self.bars = self.bars or self._open()
@@ -224,7 +224,7 @@ class _Bars(_Display):
         self.drawn = now
         return BAR_SECONDS
 
-    def close(self, row: _Row) -> None:
+    def close(self, row: _TaskRow) -> None:
         if self.bars is None:
             return
         if row.bar is not None:

@@ -34,8 +34,8 @@ def test_noise_beyond_an_end_has_the_truncated_distribution(end: float) -> None:
         gaussian = model.vae.decode(model.vae.latent(eps[:, : model.vae.latent_dim])).gaussian
     # Signs are such that eps lies below its limit at either end.
     limit = (-end * (end - gaussian.mean) / gaussian.scale).flatten(1).double()
-    share = torch.special.ndtr(-end * eps[:, model.vae.latent_dim :].double()) / torch.special.ndtr(limit)
-    assert float(share.max()) <= 1 + 1e-5
-    n = share.numel()
-    assert float(share.mean()) == pytest.approx(0.5, abs=5 * (1 / 12 / n) ** 0.5)  # uniform
-    assert float(share.var()) == pytest.approx(1 / 12, abs=5 * (1 / 180 / n) ** 0.5)
+    fraction = torch.special.ndtr(-end * eps[:, model.vae.latent_dim :].double()) / torch.special.ndtr(limit)
+    assert float(fraction.max()) <= 1 + 1e-5
+    n = fraction.numel()
+    assert float(fraction.mean()) == pytest.approx(0.5, abs=5 * (1 / 12 / n) ** 0.5)  # uniform
+    assert float(fraction.var()) == pytest.approx(1 / 12, abs=5 * (1 / 180 / n) ** 0.5)

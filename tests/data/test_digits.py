@@ -12,7 +12,7 @@ def test_the_digits() -> None:
     assert data.train.values.unique().tolist() == list(range(17))
     assert data.train.all().min().item() == -1.0
     assert data.train.all().max().item() == 1.0
-    assert abs(data.saturated_share - 0.58) < 0.01
+    assert abs(data.saturated_fraction - 0.58) < 0.01
     for word in ("1,797", "8 x 8", "1,437", "360", "0 to 16", "58%"):
         assert word in data.description
 

@@ -94,8 +94,8 @@ def test_saturated_pixels_are_counted(tmp_path: Path) -> None:
             tmp_path / f"{i}.png"
         )
     data = FolderSettings(root=str(tmp_path)).load()
-    assert abs(data.saturated_share - 0.5) < 0.05
-    assert f"{data.saturated_share:.0%} of them exactly black or white" in data.description
+    assert abs(data.saturated_fraction - 0.5) < 0.05
+    assert f"{data.saturated_fraction:.0%} of them exactly black or white" in data.description
 
 
 def test_subfolders_are_classes(tmp_path: Path) -> None:

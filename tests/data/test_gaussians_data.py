@@ -13,7 +13,7 @@ def data() -> DataSet:
 
 def test_shapes_and_sentence(data: DataSet) -> None:
     assert (data.modality, data.shape, len(data.train), len(data.test)) == (POINTS, (2,), 100_000, 10_000)
-    assert data.saturated_share == 0.0
+    assert data.saturated_fraction == 0.0
     assert data.class_names is not None
     assert len(data.class_names) == 25
     for word in ("100,000", "10,000", "25 Gaussians", "0.05", "nothing was skipped"):

@@ -75,10 +75,10 @@ def test_a_prepared_folder_is_the_folder(photos: Path, tmp_path: Path, workers: 
         rows = torch.tensor([len(here) - 1, 0, 0])
         assert all(torch.equal(*both) for both in zip(there.batch(rows), here.batch(rows), strict=True))
         assert torch.equal(torch.cat(list(there.chunks(7))), here.all())
-    assert (disk.shape, disk.class_names, disk.saturated_share) == (
+    assert (disk.shape, disk.class_names, disk.saturated_fraction) == (
         memory.shape,
         memory.class_names,
-        memory.saturated_share,
+        memory.saturated_fraction,
     )
     assert disk.description == memory.description
     assert "3 files skipped" in disk.description
@@ -106,7 +106,7 @@ def test_all_grey_is_grey_and_mixed_is_colour(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, out, decode = manifest(photos), tmp_path / "out", manifest_module.decode
+    photo_manifest, out, decode = manifest(photos), tmp_path / "out", manifest_module.decode
     memory, asked = load(photos), []
 
     def interrupted(manifest: Manifest, part: str, names: list[str], shape: tuple[int, int, int]) -> Block:
@@ -117,21 +117,21 @@ def test_an_interrupted_preparation_goes_on(photos: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(manifest_module, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare(plan, out)
+        prepare(photo_manifest, out)
     assert not is_prepared(out)
     with pytest.raises(InputError, match=r"half prepared|progress"):
         load(out)
     with (out / PROGRESS).open("a") as log:
         log.write('{"part": "train", "st')  # cut short
-    prepare(plan, out)
+    prepare(photo_manifest, out)
     assert len(asked) == 8  # three of seven were done
     assert torch.equal(load(out).train.all(), memory.train.all())
-    prepare(plan, out)
+    prepare(photo_manifest, out)
     assert len(asked) == 8
     assert not (out / PROGRESS).exists()
 
 
-def test_another_plan_begins_anew_and_never_touches_what_is_complete(
+def test_another_manifest_begins_anew_and_never_touches_what_is_complete(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"

@@ -227,7 +227,7 @@ def test_the_real_sprites(real: Real) -> None:
     assert (len(data.train), len(data.test), data.shape) == (41_472, 4_608, (1, 64, 64))
     assert torch.cat([data.train.factors, data.test.factors]).amax(0).tolist() == [2, 5, 9, 15, 15]
     assert torch.cat([data.train.factors, data.test.factors]).unique(dim=0).shape[0] == 46_080
-    assert data.saturated_share == 1.0
+    assert data.saturated_fraction == 1.0
 
 
 def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,10 +98,10 @@ def test_samples_and_density_of_a_net_agree() -> None:
     samples = flow.sample(20_000, generator)
     running = mass.view(121, 121).sum(1).cumsum(0)
     for cell in (48, 60, 70):
-        share = float(running[cell])
+        fraction = float(running[cell])
         found = int((samples[:, 0] <= float(side[cell]) + 0.075).sum())
-        error = 3.5 * math.sqrt(share * (1 - share) / len(samples)) + 0.003
-        assert found / len(samples) == pytest.approx(share, abs=error)
+        error = 3.5 * math.sqrt(fraction * (1 - fraction) / len(samples)) + 0.003
+        assert found / len(samples) == pytest.approx(fraction, abs=error)
     assert stats.kstest(samples[:, 0].numpy(), two_components().sample(20_000, generator)[:, 0].numpy()).pvalue < 1e-6
 
 

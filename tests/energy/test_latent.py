@@ -63,10 +63,10 @@ def test_samples_follow_the_density() -> None:
     a = 0.3
     energy = MixtureEnergy(two_components(mean=2.0), Quadratic(a, 0.0))
     z = energy.sample(DRAWS, torch.Generator().manual_seed(1))
-    shares = torch.tensor([0.3 * z_of(-2, 1, a), 0.7 * z_of(2, 0.5, a)])
-    shares /= shares.sum()
+    fractions = torch.tensor([0.3 * z_of(-2, 1, a), 0.7 * z_of(2, 0.5, a)])
+    fractions /= fractions.sum()
     means = torch.tensor([-2 / (1 + a), 2 / (1 + a * 0.25)])
-    assert float(z.mean()) == pytest.approx(float(shares @ means), abs=0.05)
+    assert float(z.mean()) == pytest.approx(float(fractions @ means), abs=0.05)
     assert z.shape == (DRAWS, 1)
 
 
@@ -83,12 +83,12 @@ def test_shares_of_components_vary_less_than_among_independent_samples() -> None
     energy = MixtureEnergy(two_components(), Quadratic(0.1, 1.0))
     generator = torch.Generator().manual_seed(2)
     counts = torch.stack([(energy.sample(40, generator) > 0).sum() for _ in range(1500)]).double()
-    share = float(counts.mean()) / 40
+    fraction = float(counts.mean()) / 40
     # A quarter of the binomial's variance, and what rounding adds: at most 1/4 of a sample squared.
-    assert float(counts.var()) < 0.25 * 40 * share * (1 - share) + 0.25
+    assert float(counts.var()) < 0.25 * 40 * fraction * (1 - fraction) + 0.25
     high = 0.7 * z_of(4, 0.5, 0.1) * math.exp(-1.0)
     expected = high / (high + 0.3 * z_of(-4, 1, 0.1))
-    assert share == pytest.approx(expected, abs=4 * float(counts.std()) / 40 / math.sqrt(1500))
+    assert fraction == pytest.approx(expected, abs=4 * float(counts.std()) / 40 / math.sqrt(1500))
 
 
 @pytest.mark.parametrize("height", [30.0, math.nan])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model
+from vaebm.report.page import write_report
 from vaebm.report.tables import measurement_rows, measurements_table
 
 RECIPE = """\
@@ -112,12 +114,17 @@ def test_a_toy_metric_works_throughout(trained: Path, capsys: pytest.CaptureFixt
     value, stderr = row.cells["vae"]
     assert value == f"{100 * found['brightness', 'vae'].value:.{len(stderr.partition('.')[2])}f}".replace("-", "−")
     assert quantity("feature_mean").arrow == "↓"
+    said = re.sub(r"<[^>]*>", " ", write_report(run).read_text())
+    for word in ("feature mean", "code spread", "brightness", value):
+        assert word in said
     with pytest.raises(InputError, match="did you mean 'brightness'"):
         evaluate(run, only=["brigthness"])
     help_status = main(["evaluate", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert help_status == 0
-    assert "feature_mean" in text
+    for metric in (Brightness, FeatureMean, CodeSpread):
+        assert metric.quantities[0].name in text
+        assert metric.quantities[0].phrase in text
     assert "frechet_distance" in text
 
 

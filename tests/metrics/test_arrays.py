@@ -154,8 +154,8 @@ def test_quadrature_does_not_depend_on_the_origin() -> None:
     points, centres = torch.from_numpy(normal(50, 2, 0)), torch.tensor([[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
     for shift in (1e6, -1e8):
         assert at(shift).log_prob(points + shift) == pytest.approx(at(0.0).log_prob(points), abs=1e-4)
-        masses = at(shift).mode_masses(centres + shift)
-        assert masses == pytest.approx(at(0.0).mode_masses(centres), abs=1e-6)
+        masses = at(shift).mode_probabilities(centres + shift)
+        assert masses == pytest.approx(at(0.0).mode_probabilities(centres), abs=1e-6)
 
 
 @pytest.mark.parametrize("measure", [metrics.kernel_distance, metrics.density_coverage, metrics.mode_measurements])

@@ -15,9 +15,9 @@ from vaebm.metrics import Measurement, class_gap, class_modes
 LABELS = torch.arange(4).repeat(25)
 
 
-def drawn(shares: list[float], n: int, seed: int) -> Tensor:
+def drawn(fractions: list[float], n: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator)
+    return torch.multinomial(torch.tensor(fractions), n, replacement=True, generator=generator)
 
 
 def test_equal_shares() -> None:

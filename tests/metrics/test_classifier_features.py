@@ -43,9 +43,9 @@ def noisy(images: Tensor, scale: float) -> Tensor:
     return (images + scale * noise).clamp(-1.0, 1.0)
 
 
-def blurred(images: Tensor, share: float) -> Tensor:
+def blurred(images: Tensor, fraction: float) -> Tensor:
     smooth = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), value=-1.0), 3, 1)
-    return images + share * (smooth - images)
+    return images + fraction * (smooth - images)
 
 
 def without_classes_below(digits: DataSet, first: int) -> Tensor:
@@ -75,7 +75,7 @@ def test_the_distance_grows_with_every_kind_of_damage(digits: DataSet, features:
 
     held_out = digits.test.all()
     by_noise = [distance(noisy(held_out, scale)) for scale in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)]
-    by_blur = [distance(blurred(held_out, share)) for share in (0.0, 0.25, 0.5, 1.0)]
+    by_blur = [distance(blurred(held_out, fraction)) for fraction in (0.0, 0.25, 0.5, 1.0)]
     by_loss = [distance(without_classes_below(digits, first)) for first in (0, 1, 2, 4, 6)]
     for distances in (by_noise, by_blur, by_loss):
         assert distances == sorted(distances)

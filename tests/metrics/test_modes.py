@@ -30,10 +30,10 @@ def test_the_truth_scores_as_it_should() -> None:
     assert set(measured) == {"modes_covered", "within_three_sigma", "mode_kl"}
     assert measured["modes_covered"].value == 25
     assert measured["modes_covered"].stderr < 1e-9
-    share = measured["within_three_sigma"]
-    assert abs(share.value - (1 - math.exp(-4.5))) < 4 * share.stderr
-    assert share.n == 20_000
-    assert share.settings == {"modes": 25, "std": data.truth.scale}
+    fraction = measured["within_three_sigma"]
+    assert abs(fraction.value - (1 - math.exp(-4.5))) < 4 * fraction.stderr
+    assert fraction.n == 20_000
+    assert fraction.settings == {"modes": 25, "std": data.truth.scale}
     # 2 n KL is about chi-squared with 24 degrees of freedom
     assert 2 * 20_000 * measured["mode_kl"].value < 24 + 4 * math.sqrt(48)
 

@@ -113,7 +113,7 @@ def test_an_energy_that_carves_the_modes_gives_the_true_density() -> None:
     )
     assert quadrature.log_z == pytest.approx(0.0, abs=1e-4)
     assert quadrature.log_prob(points).mean().item() == pytest.approx(truth.log_prob(points).mean().item(), abs=1e-4)
-    assert torch.allclose(quadrature.mode_masses(truth.modes), torch.full((25,), 0.04, dtype=F64), atol=1e-5)
+    assert torch.allclose(quadrature.mode_probabilities(truth.modes), torch.full((25,), 0.04, dtype=F64), atol=1e-5)
 
 
 def test_a_decoder_too_steep_for_the_latent_grid_shows_in_the_error() -> None:

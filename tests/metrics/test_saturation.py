@@ -22,7 +22,7 @@ def test_values_are_rounded_to_the_stored_levels() -> None:
 def test_stored_images_have_the_share_that_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = DigitsSettings().load()
     measured = pixels_between_ends(digits.train.all(), 16)
-    assert measured.value == pytest.approx(1 - digits.saturated_share)
+    assert measured.value == pytest.approx(1 - digits.saturated_fraction)
     monkeypatch.setattr(module, "IMAGES_AT_ONCE", 100)
     assert pixels_between_ends(digits.train.all(), 16) == measured
 

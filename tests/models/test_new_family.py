@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 import vaebm
 from vaebm.cli import main
+from vaebm.comparison.run import compare_samplers
 from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.errors import InputError
 from vaebm.experiment.recipe import load_recipe
@@ -169,6 +172,43 @@ def test_it_is_sampled_into_files_by_its_own_subjects(run: vaebm.Run, tmp_path: 
     out = tmp_path / "command.npz"
     assert main(["sample", str(run.path), "--n", "2", "--out", str(out), "--subject", "origin", "--quiet"]) == 0
     assert out.is_file()
+
+
+def test_it_is_measured_by_what_applies_to_it(run: vaebm.Run) -> None:
+    measured = {(m.name, m.subject): m for m in vaebm.evaluate(run, n=80)}
+    assert {subject for _, subject in measured} == {"truth", "toy", "origin"}
+    assert {name for name, _ in measured} >= {"within_three_sigma", "seconds_per_thousand"}
+    # What needs a VAE, an energy beside it or chains is not there.
+    assert not {name for name, who in measured if who in Toy.subjects} & {"log_likelihood", "log_z", "elbo"}
+    assert measured["within_three_sigma", "toy"].value == pytest.approx(0.99, abs=0.05)
+    assert measured["within_three_sigma", "toy"].settings.keys().isdisjoint({"sampler", "start", "fix_codes"})
+    assert main(["evaluate", str(run.path), "--quiet", "--only", "within_three_sigma"]) == 0
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_its_page_shows_what_it_has(run: vaebm.Run, tmp_path: Path, measured: bool) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "measurements.json").unlink(missing_ok=True)
+    if measured:
+        vaebm.evaluate(vaebm.Run.open(tmp_path / "run"), n=80)
+    page = vaebm.write_report(vaebm.Run.open(tmp_path / "run")).read_text()
+    for word in ("toy", "origin", "truth", "moments"):
+        assert word in page
+    said = re.sub(r"<[^>]*>", "", page)
+    assert not re.search(r"\bVAE|chains", said)
+    for left_out in ("log-likelihood", "normaliser", "ELBO"):
+        assert left_out in said
+    # The pictures of its samples are there, and none of chains, which it does not have.
+    assert page.count("<img") >= 4
+    assert 'id="samples"' in page
+    assert 'id="chains"' not in page
+    assert not (tmp_path / "run" / "samples" / "chains.png").exists()
+    assert (tmp_path / "run" / "samples" / "comparison.png").is_file()
+
+
+def test_what_only_chains_can_do_is_refused(run: vaebm.Run) -> None:
+    with pytest.raises(InputError, match="Toy"):
+        compare_samplers(run, gradients=10)
 
 
 def test_it_encodes(run: vaebm.Run) -> None:

@@ -188,3 +188,31 @@ def test_a_repository_without_weights_is_said(saved: Path, monkeypatch: pytest.M
     monkeypatch.setattr(saved_module, "hf_hub_download", download)
     with pytest.raises(InputError, match="hub"):
         VAEBM.from_pretrained("somebody/digits")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"data_shape": shape} for shape in ([1.5], ["a"], [-2], [0], [], [[1]], "abc", {"a": 1}, [2, 2], [10**30])),
+        {"data_shape": [1, 10**9, 10**9]},
+        {"kind": ["vaebm"]},
+        {"kind": {}},
+        {"latent_step_scale": float("inf")},
+        {"vae": {"kind": "mlp", "latent_dim": 10**15, "hidden": [8]}},
+        {"vae": {"kind": "mlp", "latent_dim": 10**40, "hidden": [8]}},
+    ],
+    ids=lambda changes: str(changes)[:50],
+)
+def test_a_hostile_config_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    build("points_fourier").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_model(tmp_path)
+
+
+def test_json_without_an_end_is_refused(tmp_path: Path) -> None:
+    build("points_fourier").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="damaged"):
+        load_model(tmp_path)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
+from vaebm.energy import MixtureEnergy
 from vaebm.errors import InputError
 from vaebm.models import SHOWS, VAEBM, VAEBMSettings, draws
 from vaebm.nn.weight_norm import initialise_from_data, weight_norm_layers
@@ -289,3 +290,12 @@ def test_chains_may_start_with_less_pixel_noise(proposals: int) -> None:
         fewer, same = start(scale)
         torch.testing.assert_close(fewer, scale * pixels)
         torch.testing.assert_close(same, codes)
+
+
+@pytest.mark.parametrize("where", ["mixture", "term"])
+def test_a_mixture_over_more_than_the_codes_is_refused(where: str) -> None:
+    """Its draws would take the place of pixel noise."""
+    vae = build("points", "gaussian").vae
+    mixture = GaussianMixture.standard(2, vae.code_dim + 1)
+    with pytest.raises(InputError, match="codes"):
+        VAEBM(vae, mixture=mixture) if where == "mixture" else VAEBM(vae, {"latent": MixtureEnergy(mixture)})

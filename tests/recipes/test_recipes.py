@@ -232,14 +232,14 @@ def test_it_trains_and_samples(
     recipe = recipe.for_device(engine.device)
     data = data_of(recipe)
     model = build_model(recipe, data, engine.device)
-    guard = DivergenceMonitor(recipe.divergence_monitor)
+    monitor = DivergenceMonitor(recipe.divergence_monitor)
     stages = recipe.training_settings().stages(Training(model, data.train, engine, silent(), recipe.seed))
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         before = {key: value.clone() for key, value in model.state_dict().items()}
         stage.begin()
         for iteration in range(STEPS):
-            guard.check(stage.name, stage.step(iteration))
+            monitor.check(stage.name, stage.step(iteration))
         stage.end()
         assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
     for subject in ("vaebm", "vae", "vae_mixture"):

@@ -52,7 +52,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             out.weight.data = torch.randn(out.weight.shape, generator=generator) * 0.2
         run.save_model(model)
         with (run.path / METRICS).open("w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in (_logbook() if rows is None else rows))
+            file.writelines(json.dumps(row) + "\n" for row in (_metrics_log() if rows is None else rows))
         return run
 
     return make
@@ -72,10 +72,10 @@ def colour_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def log() -> list[dict[str, Any]]:
     """Lines of both stages, of every kind of phase."""
-    return _logbook()
+    return _metrics_log()
 
 
-def _logbook() -> list[dict[str, Any]]:
+def _metrics_log() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"event": "stage", "stage": "vae", "iterations": 100}]
     vae = {"stage": "vae", "kl_z": 2.0}
     rows += [vae | {"iteration": i, "seconds": i / 10, "elbo": -1e3 / i, "kl_weight": i / 100} for i in (50, 100)]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from vaebm.data.transforms import to_uint8
 from vaebm.evaluation import density_maps
-from vaebm.evaluation.chain_record import SEED, ChainRecord, film_steps, milestones, record_chains
+from vaebm.evaluation.chain_record import SEED, ChainRecord, animation_steps, milestones, record_chains
 from vaebm.evaluation.density_maps import DensityMaps, map_densities
 from vaebm.evaluation.stored_draws import energies_of_draws, stored_rows
 from vaebm.experiment import illustrate as module
@@ -101,11 +101,11 @@ def test_milestones() -> None:
 
 
 def test_an_animation_begins_at_the_start_and_ends_at_the_end() -> None:
-    steps = film_steps(60, 16)
+    steps = animation_steps(60, 16)
     assert steps[0] == 0
     assert steps[-1] == 60
     assert steps == sorted(set(steps))
-    assert film_steps(3, 16) == [0, 1, 2, 3]
+    assert animation_steps(3, 16) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("subject", ["vae", "vae_mixture", "vaebm"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaebm import sampling
 from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllConditioned
 from vaebm.sampling import annealing, normaliser
-from vaebm.sampling.annealing import Stage, next_beta, subdivide
+from vaebm.sampling.annealing import AnnealingStage, next_beta, subdivide
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.langevin import Langevin
 
@@ -78,11 +78,11 @@ def test_smc_gives_equally_weighted_samples_of_all_modes() -> None:
     )
     assert estimate.lower < 0 < estimate.upper
     distance, mode = torch.cdist(estimate.position, target.modes).min(dim=1)
-    share = mode.bincount(minlength=25) / len(mode)
+    fraction = mode.bincount(minlength=25) / len(mode)
     assert (distance < 0.15).double().mean() > 0.97  # 98.9 % of the target
     # Descendants of one particle stay together, so the masses spread more than those of independent draws.
-    assert (share > 0.01).all()
-    assert (share - 1 / 25).abs().sum() / 2 < 0.15
+    assert (fraction > 0.01).all()
+    assert (fraction - 1 / 25).abs().sum() / 2 < 0.15
 
 
 def test_groups_outside_a_small_support_count_nothing() -> None:
@@ -115,7 +115,12 @@ def test_next_beta_keeps_the_effective_share() -> None:
     weights = ((beta - 0.2) * phi.double()).softmax(dim=0)
     assert float(1 / weights.square().sum()) / 5000 == pytest.approx(0.7, abs=1e-3)
     assert next_beta(0.99, phi / 100) == 1.0
-    assert [stage.beta for stage in subdivide([Stage(0.4, HMC()), Stage(1.0, HMC())], 2)] == [0.2, 0.4, 0.7, 1.0]
+    assert [stage.beta for stage in subdivide([AnnealingStage(0.4, HMC()), AnnealingStage(1.0, HMC())], 2)] == [
+        0.2,
+        0.4,
+        0.7,
+        1.0,
+    ]
 
 
 def gaussian(x: Tensor) -> Tensor:

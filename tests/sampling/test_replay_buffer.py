@@ -33,7 +33,7 @@ def test_an_empty_buffer_gives_fresh_positions_and_fills_up(generator: torch.Gen
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_reuse_has_the_asked_probability(probability: float, generator: torch.Generator) -> None:
+def test_replay_has_the_asked_probability(probability: float, generator: torch.Generator) -> None:
     buffer = filled(1000, generator)
     reused = [int(buffer.draw(100, probability, fresh, generator).reused.sum()) for _ in range(50)]
     spread = (5000 * probability * (1 - probability)) ** 0.5
@@ -78,7 +78,7 @@ def test_refusals(generator: torch.Generator) -> None:
     buffer = filled(4, generator)
     with pytest.raises(ValueError, match="cannot draw 5"):
         buffer.draw(5, 0.5, fresh, generator)
-    with pytest.raises(ValueError, match=r"reuse probability is 1\.5"):
+    with pytest.raises(ValueError, match=r"replay probability is 1\.5"):
         buffer.draw(1, 1.5, fresh, generator)
     with pytest.raises(ValueError, match=r"1 of 2 positions are not finite \(\[1\]\)"):
         buffer.put(torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), torch.tensor([0, 1]))

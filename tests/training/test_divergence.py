@@ -44,7 +44,7 @@ def test_the_last_good_model_is_kept(kind: str, recipe: Path, tmp_path: Path) ->
     overrides = [f"energy_stage.phases.divergence.kind={kind}"]
     if kind == "ratio_rounds":
         overrides += ["divergence_monitor.energy_gap=1e-6", "energy_stage.phases.divergence.chains=32"]
-    with pytest.raises(Diverged, match=r"^training diverged in divergence, iteration \d+: the energy gap .*\(limit"):
+    with pytest.raises(Diverged, match=r"divergence.* \d+.*energy gap.*limit"):
         train(recipe, tmp_path / "run", device="cpu", overrides=overrides)
     run = Run.open(tmp_path / "run")
     newest = max((run.path / "checkpoints").iterdir())
@@ -65,21 +65,19 @@ def test_asked_again_it_says_what_happened_and_trains_nothing(
     assert main(words) == 3
     first = capsys.readouterr()
     assert first.out == ""
-    assert first.err.startswith("vaebm: training diverged in divergence, iteration ")
+    assert "diverged in divergence" in first.err
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for again in (words, ["train", str(run), "--quiet"]):
         assert main(again) == 3
         said = capsys.readouterr()
         assert said.out == ""
         assert len(said.err.splitlines()) == 1
-        assert said.err.startswith(
-            f"vaebm: {run} was given up before and is not trained further; its model is the last"
-        )
+        assert str(run) in said.err
+        assert "--out" in said.err  # where to train anew
         assert first.err.removeprefix("vaebm: ").strip() in said.err
-        assert said.err.endswith("Train anew, with other numbers, into another --out\n")
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     lines = inspect_run(Run.open(run)).lines()
-    assert any(line.startswith("diverged: training diverged in divergence") for line in lines)
+    assert any("diverged in divergence" in line for line in lines)
     assert not any("not finished" in line for line in lines)
 
 
@@ -99,7 +97,7 @@ def test_without_its_model_it_may_be_tried_again(recipe: Path, tmp_path: Path) -
 
 
 def test_a_loss_that_is_not_finite(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"training diverged in vae, iteration .* is not finite"):
+    with pytest.raises(Diverged, match=r"vae.*not finite"):
         train(
             recipe,
             tmp_path / "run",

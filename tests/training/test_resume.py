@@ -19,7 +19,9 @@ import torch
 from vaebm.errors import Interrupted, Preempted
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
+from vaebm.experiment.train_energy import train_energy
 from vaebm.progress import Task
+from vaebm.vae import ExternalVAE
 
 KILLS = 10
 NOISY = [
@@ -74,6 +76,33 @@ def test_a_run_stopped_after_every_iteration_equals_one_that_never_was(
     train(recipe, tmp_path / "stopped", device="cpu", progress=SignalAt(number))
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_an_energy_for_a_vae_trained_elsewhere_is_resumed_to_the_bit(tmp_path: Path) -> None:
+    """Each time by somebody who builds the VAE anew: its likelihood is as the run left it."""
+    data = torch.rand(60, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+    overrides = [
+        "vae_stage={iterations: 3, batch_size: 16}",
+        "code_mixture={components: 2, codes: 200}",
+        "energy_stage.phases={ratio: {iterations: 2}, rounds: null}",
+        "energy.image={kind: mlp, hidden: [8]}",
+    ]
+
+    def vae() -> ExternalVAE:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 6))
+            decoder = torch.nn.Sequential(torch.nn.Linear(3, 36), torch.nn.Unflatten(1, (1, 6, 6)))
+        return ExternalVAE(encoder, decoder, (1, 6, 6), (3,))
+
+    train_energy(vae(), data, tmp_path / "whole", overrides=overrides, device="cpu")
+    for _ in range(5):
+        stop = SignalAt(signal.SIGTERM)
+        with pytest.raises(Preempted):
+            train_energy(vae(), data, tmp_path / "cut", overrides=overrides, device="cpu", progress=stop)
+    train_energy(vae(), data, tmp_path / "cut", overrides=overrides, device="cpu")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
 
 
 def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from vaebm.training.shuffled_sampler import ShuffledSampler
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 10, 25])
 def test_every_row_comes_once_an_epoch(rows: int) -> None:
-    epochs = ShuffledSampler(10, seed=0)
-    order = torch.cat([epochs.take(rows) for _ in range(10)])
+    sampler = ShuffledSampler(10, seed=0)
+    order = torch.cat([sampler.take(rows) for _ in range(10)])
     whole = order[: len(order) // 10 * 10].view(-1, 10)
     assert (whole.sort(dim=1).values == torch.arange(10)).all()
     assert rows == 1 or len(whole.unique(dim=0)) > 1  # another order each time

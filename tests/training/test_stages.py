@@ -71,5 +71,5 @@ def test_metrics_tell_every_stage_in_order(points: Path, tmp_path: Path, stages:
 def test_more_processes_than_rows_are_refused(stage: str, points: Path, engine: Engine) -> None:
     engine.world_size = 2
     assert engine.per_process(5) == 2
-    with pytest.raises(ValueError, match="batch_size=1 is less than the 2 processes: raise it"):
+    with pytest.raises(ValueError, match=r"batch_size.*2 processes"):
         engine.per_process(1)

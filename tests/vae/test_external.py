@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 import vaebm
 from vaebm.distributions.likelihood import GaussianLikelihood, GaussianSettings
+from vaebm.distributions.mixture import GaussianMixture
+from vaebm.energy import MixtureEnergy, MLPEnergySettings
 from vaebm.errors import InputError
 from vaebm.vae.external import ExternalVAE, load_weights
 
@@ -188,3 +192,160 @@ def test_points_and_wrong_data(tmp_path: Path) -> None:
             vaebm.train_energy(vae, data, tmp_path / "wrong", quiet=True, **short)
     with pytest.raises(InputError, match="ExternalVAE"):
         vaebm.train_energy(encoder, points, tmp_path / "wrong", quiet=True)  # type: ignore[arg-type]
+
+
+class Part(nn.Module):
+    """An encoder or a decoder that is a view of a whole autoencoder."""
+
+    def __init__(self, whole: nn.Sequential, encodes: bool) -> None:
+        super().__init__()
+        self.whole, self.encodes = whole, encodes
+
+    def forward(self, x: Tensor) -> Any:
+        return self.whole[0 if self.encodes else 1](x)
+
+
+DATA = torch.rand(60, *SHAPE, generator=generator(2))
+
+
+def test_encoder_and_decoder_may_be_views_of_one_module(tmp_path: Path) -> None:
+    whole = nn.Sequential(*modules())
+    run = vaebm.train_energy(
+        ExternalVAE(Part(whole, True), Part(whole, False), SHAPE, (LATENT,)),
+        DATA,
+        tmp_path / "run",
+        quiet=True,
+        **SHORT,
+    )
+    assert run.model().sample(2).shape == (2, *SHAPE)
+
+
+def test_a_loaded_model_has_modules_of_its_own(tmp_path: Path) -> None:
+    run = vaebm.train_energy(ExternalVAE(*modules(), SHAPE, (LATENT,)), DATA, tmp_path / "run", quiet=True, **SHORT)
+    passed = ExternalVAE(*modules(7), SHAPE, (LATENT,))
+    before = copy.deepcopy(passed.state_dict())
+    first = vaebm.load(tmp_path / "run", vae=passed)
+    assert all(torch.equal(value, before[name]) for name, value in passed.state_dict().items())
+    with torch.no_grad():
+        for weight in run.model().parameters():
+            weight.zero_()
+    assert any(bool(weight.any()) for weight in first.parameters())
+
+
+def test_a_run_of_another_vae_is_refused(tmp_path: Path) -> None:
+    vaebm.train_energy(ExternalVAE(*modules(), SHAPE, (LATENT,)), DATA, tmp_path / "run", quiet=True, **SHORT)
+    other = ExternalVAE(*modules(7), SHAPE, (LATENT,))
+    with pytest.raises(InputError, match="sha256"):
+        vaebm.train_energy(other, DATA, tmp_path / "run", quiet=True, **SHORT)
+
+
+def test_modules_in_training_mode_are_put_to_evaluation(tmp_path: Path) -> None:
+    """Else dropout would blur the codes, and batch normalisation would learn from every look at data."""
+    encoder, decoder = modules()
+    encoder = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), encoder)
+    vae = ExternalVAE(encoder, decoder, SHAPE, (LATENT,))
+    before = copy.deepcopy(encoder.state_dict())
+    encoder.train()
+    vaebm.train_energy(vae, DATA, tmp_path / "run", quiet=True, **SHORT)
+    assert not encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_does_not_depend_on_the_callers_mode(mode: Any, tmp_path: Path) -> None:
+    runs = []
+    for name in ("without", "within"):
+        nets = modules()
+        with mode() if name == "within" else contextlib.nullcontext():
+            vae = ExternalVAE(*nets, SHAPE, (LATENT,))
+            runs.append(vaebm.train_energy(vae, DATA, tmp_path / name, quiet=True, **SHORT).model().sample(2))
+    assert torch.equal(*runs)
+
+
+def test_precision_is_settled_when_the_run_is_made(tmp_path: Path) -> None:
+    run = vaebm.train_energy(ExternalVAE(*modules(), SHAPE, (LATENT,)), DATA, tmp_path / "run", quiet=True, **SHORT)
+    assert run.recipe.precision in ("float32", "bfloat16")
+
+
+def test_points_are_not_clamped_unless_asked() -> None:
+    vae = ExternalVAE(nn.Linear(2, 2), nn.Linear(1, 2), (2,), (1,))
+    far = vae.decode(torch.full((1, 1), 100.0)).center.detach()
+    assert float(far.abs().max()) > 1
+
+
+def test_a_default_range_passes_values_as_they_are() -> None:
+    encoder = nn.Linear(2, 2)
+    vae = ExternalVAE(encoder, nn.Linear(1, 2), (2,), (1,))
+    tiny = torch.full((1, 2), 1e-9)
+    seen: list[Tensor] = []
+    encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    vae.encode(tiny)
+    assert torch.equal(seen[0], tiny)
+
+
+def test_a_scale_of_another_name_is_no_log_variance() -> None:
+    encoder, decoder = modules()
+
+    def named(raw: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(mean=raw[:, :LATENT], log_std=raw[:, LATENT:])
+
+    with pytest.raises(InputError, match="encoder_returns"):
+        ExternalVAE(Returns(encoder, named), decoder, SHAPE, (LATENT,))
+    vae = ExternalVAE(Returns(encoder, named), decoder, SHAPE, (LATENT,), encoder_returns="mean_log_std")
+    torch.testing.assert_close(vae.posterior(X).log_scale, encoder(X)[:, LATENT:])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"data_range": (1.0, 1.0)}, "data_range"),
+        ({"data_range": (0.0, float("inf"))}, "data_range"),
+        ({"latent_scale": 0.0}, "latent_scale"),
+        ({"latent_scale": float("nan")}, "latent_scale"),
+        ({"latent_shape": (2,)}, "latent_shape"),
+        ({"encoder": nn.Sequential(nn.Flatten(), nn.Linear(36, 5))}, "even"),
+        ({"encoder": Returns(modules()[0], lambda raw: (raw,))}, "log variance"),
+        ({"encoder": nn.Linear(36, 6)}, "data_shape"),
+        ({"decoder": modules()[1].double()}, "float64"),
+        ({"encoder": modules()[0].bfloat16()}, "bfloat16"),
+    ],
+)
+def test_what_cannot_be_a_vae_is_refused(change: dict[str, Any], word: str) -> None:
+    encoder, decoder = modules()
+    given = {"encoder": encoder, "decoder": decoder, "data_shape": SHAPE, "latent_shape": (LATENT,), **change}
+    with pytest.raises(InputError, match=word):
+        ExternalVAE(**given)
+
+
+def test_a_part_that_is_no_vae_or_of_another_shape_is_refused(tmp_path: Path) -> None:
+    vaebm.train_energy(ExternalVAE(*modules(), SHAPE, (LATENT,)), DATA, tmp_path / "run", quiet=True, **SHORT)
+    with pytest.raises(InputError, match="Linear"):
+        vaebm.load(tmp_path / "run", vae=nn.Linear(2, 2))
+    with pytest.raises(InputError, match="VAE takes"):
+        vaebm.load(tmp_path / "run", vae=ExternalVAE(nn.Linear(2, 2), nn.Linear(1, 2), (2,), (1,)))
+
+
+def test_codes_beyond_those_of_the_mixture_keep_their_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Base, energy on z and pull-back agree where the mixture is over a part of z alone."""
+    monkeypatch.setattr("vaebm.vae.external.MAX_CODE", 2)
+    vae = ExternalVAE(*modules(), SHAPE, (LATENT,), likelihood=GaussianSettings(initial_scale=0.05))
+    factor = torch.tensor([[[1.2, 0.0], [0.4, 0.7]]])
+    mixture = GaussianMixture(torch.zeros(1), torch.tensor([[1.0, -0.5]]), factor)
+    image = MLPEnergySettings(hidden=[8]).build(SHAPE, generator())
+    with torch.no_grad():
+        for weight in image.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator(3)), alpha=0.1)
+    model = vaebm.VAEBM(vae, {"image": image, "latent": MixtureEnergy(mixture)}, mixture=mixture)
+    eps = model.sample_base(4000, generator(4))
+    covariance = torch.cov(eps[:, :LATENT].mT)
+    expected = torch.block_diag((factor @ factor.mT)[0], torch.eye(1))
+    torch.testing.assert_close(covariance, expected, atol=0.1, rtol=0.1)
+    torch.testing.assert_close(eps[:, :LATENT].mean(0), torch.tensor([1.0, -0.5, 0.0]), atol=0.06, rtol=0)
+    with torch.no_grad():
+        x, z = model.generate(eps[:8])
+        log_h = model.noise_log_density(eps[:8])
+        over_base = log_h - model.base_log_density(eps[:8]) + model.energy_over_base(x, z)
+        scale = vae.decode(z).gaussian.scale  # type: ignore[attr-defined]
+        jacobian = scale.log() * 36
+    torch.testing.assert_close(over_base, torch.zeros(8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(log_h - model.log_density(x, z), jacobian.expand(8), atol=1e-3, rtol=0)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, Seed, listed, name_and_overrides, number, option
 from vaebm.cli.results import print_table
-from vaebm.cli.words import Device, Json, Overrides, Quiet, RunName, Seed, listed, name_and_overrides, number, option
 
 
 def compare_samplers(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.words import Json, Quiet, argument, number, option
+from vaebm.cli.options import Json, Quiet, argument, number, option
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare a large one.")
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from typer.core import TyperCommand
 
 from vaebm.cli.failures import writing_to
+from vaebm.cli.options import Device, Json, Overrides, Quiet, RunName, listed, name_and_overrides, number, option
 from vaebm.cli.results import show_measurements
-from vaebm.cli.words import Device, Json, Overrides, Quiet, RunName, listed, name_and_overrides, number, option
 
 
 class ListsMeasurements(TyperCommand):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vaebm.cli.words import Device, Json, Overrides, argument, name_and_overrides, no_overrides
+from vaebm.cli.options import Device, Json, Overrides, argument, name_and_overrides, no_overrides
 
 
 def inspect(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vaebm.cli.words import Json, Overrides, argument, name_and_overrides
+from vaebm.cli.options import Json, Overrides, argument, name_and_overrides
 
 
 def recipes(

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.words import Device, Overrides, Quiet, RunName, no_overrides
+from vaebm.cli.options import Device, Overrides, Quiet, RunName, no_overrides
 
 
 def report(run: RunName, overrides: Overrides = None, device: Device = None, quiet: Quiet = False) -> None:

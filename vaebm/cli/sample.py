@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.words import Device, Overrides, Quiet, RunName, Seed, name_and_overrides, number, option
+from vaebm.cli.options import Device, Overrides, Quiet, RunName, Seed, name_and_overrides, number, option
 
 
 def sample(

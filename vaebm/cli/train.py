@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
+from vaebm.cli.options import Device, Json, Overrides, Quiet, argument, name_and_overrides, option
 from vaebm.cli.results import show_measurements
-from vaebm.cli.words import Device, Json, Overrides, Quiet, argument, name_and_overrides, option
 
 
 def train(

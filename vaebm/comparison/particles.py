@@ -38,7 +38,7 @@ class ImportanceCandidate(Candidate):
         n, rounds = len(setup.start), setup.gradients
         weighed = []
         for b in range(rounds):
-            weighed.append(setup.model.log_weights(self._propose(setup, b)))
+            weighed.append(setup.model.log_weights(self._base_draws(setup, b)))
             advance(n)
         log_weights = torch.stack(weighed)
         marks = sorted({max(1, round(fraction * rounds)) for fraction in MARKS} | {rounds})
@@ -48,7 +48,7 @@ class ImportanceCandidate(Candidate):
         for b in range(rounds):
             here = taken // n == b
             if bool(here.any()):
-                chosen[here] = self._propose(setup, b)[taken[here] % n]
+                chosen[here] = self._base_draws(setup, b)[taken[here] % n]
         seconds = time.perf_counter() - began
         flat = log_weights.double().flatten()
         ess = float(effective_sample_size(flat))
@@ -63,7 +63,7 @@ class ImportanceCandidate(Candidate):
             log_z=log_z,
         )
 
-    def _propose(self, setup: Setup, b: int) -> Tensor:
+    def _base_draws(self, setup: Setup, b: int) -> Tensor:
         return setup.model.sample_base(len(setup.start), setup.generator(self.name, b))
 
 

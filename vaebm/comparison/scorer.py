@@ -5,12 +5,12 @@ them; the Fréchet distance is the mean over draws of as many samples as it uses
 give. It ranks. Beside it stands `energy_shift`, how far the mean of the energy over the base is from that of the model,
 where weighted draws of the base tell it: it shows a bias that a distance between so few images does not.
 
-Points: modes, and how far the samples' shares are from the model's own mode probabilities, by quadrature (where that is
-not feasible: from those of the density behind the data):
+Points: modes, and how far the samples' fractions are from the model's own mode probabilities, by quadrature (where that
+is not feasible: from those of the density behind the data):
 
     mode_chi_square   sum_k (O_k - n p_k)^2 / (n p_k), O_k of the n samples and p_k the probability to be nearest to
                       mode k; its p-value is beside it
-    model_kl          sum_j s_j log(s_j / q_j) in nats, shares s and probabilities q of the cells: within 3 sigma of
+    model_kl          sum_j s_j log(s_j / q_j) in nats, fractions s and probabilities q of the cells: within 3 sigma of
                       each mode and, as one cell, all the rest; for samples of the model about (cells - 1) / 2n. Ranks
 
 The p-value takes samples to be independent: copies of a sample make it too small.
@@ -121,7 +121,7 @@ def mean_energy(model: NoiseSpaceModel, draws: int, generator: torch.Generator) 
 
 @dataclass(frozen=True)
 class ModeProbabilities:
-    """What the samples' shares of the modes are compared with.
+    """What the samples' fractions of the modes are compared with.
 
     Attributes:
         of: "model", or "truth" where the model's own are not feasible.
@@ -150,23 +150,23 @@ class ModeProbabilities:
         try:
             density = plane_quadrature(model, with_energy=True)
         except InputError:
-            share = 1 / len(centres)
+            fraction = 1 / len(centres)
             inside = -math.expm1(-4.5)  # of a round Gaussian in the plane
-            return cls("truth", [share] * len(centres), [share * inside] * len(centres) + [1 - inside])
+            return cls("truth", [fraction] * len(centres), [fraction * inside] * len(centres) + [1 - inside])
         log_cell_area = 2 * math.log(float(density.axis[1] - density.axis[0]))
         probability = (density.log_model + log_cell_area).exp().flatten()
         points = torch.cartesian_prod(density.axis, density.axis)
         cells = torch.zeros(len(centres) + 1, dtype=torch.float64)
         for some, weight in zip(points.split(65536), probability.split(65536), strict=True):
             cells.index_add_(0, _cell(some, centres.double(), std), weight)
-        modes = density.mode_masses(centres)
+        modes = density.mode_probabilities(centres)
         return cls(
             "model", (modes / modes.sum()).tolist(), (cells / cells.sum()).tolist(), density.log_z, density.error
         )
 
 
 class PointScorer(Scorer):
-    """Modes of data whose density is known, and their shares against the probabilities."""
+    """Modes of data whose density is known, and their fractions against the probabilities."""
 
     key = "model_kl"
 
@@ -198,8 +198,8 @@ class PointScorer(Scorer):
     def _model_kl(self, x: Tensor) -> Measurement:
         cell = _cell(x.double(), self.centres.double(), self.std)
         probabilities = torch.tensor(self.probabilities.cells, dtype=torch.float64).clamp(min=1e-12)
-        shares = torch.bincount(cell, minlength=len(probabilities)).double() / len(x)
-        log_ratio = (shares / probabilities)[cell].log()
+        fractions = torch.bincount(cell, minlength=len(probabilities)).double() / len(x)
+        log_ratio = (fractions / probabilities)[cell].log()
         # For samples of the model the delta method gives 0, and the divergence is chi-square distributed.
         least = math.sqrt((len(probabilities) - 1) / 2) / len(x)
         stderr = math.hypot(float(log_ratio.std()) / math.sqrt(len(x)), least)

@@ -3,8 +3,8 @@
 A collection gives its images block by block in a fixed order. They are read into memory at once (`Collection.load`) or
 prepared on disk (`data/prepare.py`); both give the same data set. It is grey where every image is grey, else RGB.
 
-A share is held out by name: those whose names have the smallest SHA-256, so that neither the machine, nor the order on
-disk, nor a seed moves it.
+A fraction is held out by name: those whose names have the smallest SHA-256, so that neither the machine, nor the order
+on disk, nor a seed moves it.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from vaebm.errors import InputError
 from vaebm.progress import Progress
 from vaebm.wording import counted
 
-HELD_OUT_SHARE = 0.1
+HELD_OUT_FRACTION = 0.1
 MIN_IMAGES = 20
 MAX_IN_MEMORY = 2**31
 """Bytes of pixels beyond which a set has to be prepared."""
@@ -123,10 +123,10 @@ def all_skipped(of_blocks: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {name: reason for skipped in of_blocks for name, reason in skipped.items()}
 
 
-def held_out(names: Sequence[str], share: float = HELD_OUT_SHARE) -> set[str]:
+def held_out(names: Sequence[str], fraction: float = HELD_OUT_FRACTION) -> set[str]:
     """The names that are held out."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-    return set(ranked[: round(share * len(names))])
+    return set(ranked[: round(fraction * len(names))])
 
 
 def enough(path: Path, count: int, skipped: Mapping[str, str]) -> None:

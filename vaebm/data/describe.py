@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from vaebm.data.files.image import Header
-from vaebm.data.splits import Split, saturated_share
+from vaebm.data.splits import Split, saturated_fraction
 from vaebm.wording import counted, enumerated
 
 BECAME = {
@@ -64,9 +64,8 @@ def describe(
 def describe_values(split: Split) -> str:
     """The range of the stored values, and how many are at its ends."""
     used = split.counts().nonzero()
-    return (
-        f"pixel values {int(used[0])} to {int(used[-1])}, {saturated_share(split):.0%} of them exactly black or white"
-    )
+    ends = f"{saturated_fraction(split):.0%} of them exactly black or white"
+    return f"pixel values {int(used[0])} to {int(used[-1])}, {ends}"
 
 
 def describe_skipped(skipped: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """What a data set is like, before anything is trained on it: `vaebm data inspect NAME|PATH`.
 
-    value range, saturated share    of all pixels; half of most small-image sets is exactly black or white
+    value range, saturated fraction    of all pixels; half of most small-image sets is exactly black or white
     suggested likelihood            censored where at least SATURATED of the pixels are, else gaussian
     duplicates                      images equal to an earlier one, pixel for pixel; and how many of the held-out images
                                     lie in the training split, where they flatter a model that memorises
@@ -55,7 +55,7 @@ class Summary:
     classes: dict[str, int] = field(default_factory=dict)
     lowest: float = 0.0
     highest: float = 0.0
-    saturated_share: float = 0.0
+    saturated_fraction: float = 0.0
     duplicates: int = 0
     held_out_in_training: int = 0
     broken: dict[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Summary:
             ("formats", _counts(self.formats)),
             ("stored as", _counts(self.kinds)),
             ("classes", f"{len(self.classes):,}: {_counts(self.classes)}" if self.classes else ""),
-            ("values", f"{self.lowest:g} to {self.highest:g}, {self.saturated_share:.1%} exactly at an end"),
+            ("values", f"{self.lowest:g} to {self.highest:g}, {self.saturated_fraction:.1%} exactly at an end"),
             ("likelihood", f"{self.likelihood} (vae.likelihood.kind={self.likelihood})"),
             ("duplicates", f"{self.duplicates:,}{held_out}"),
             ("broken", f"{len(broken):,}: {enumerated(broken)}" if broken else "none"),
@@ -177,8 +177,8 @@ def _of_images(
         summary.held_out_in_training = len(seen.get("test", set()) & seen.get("train", set()))
         used = counts.nonzero()[0]
         summary.lowest, summary.highest = float(used[0]), float(used[-1])
-        summary.saturated_share = float((counts[0] + counts[levels]) / counts.sum())
-        summary.likelihood = "censored" if summary.saturated_share >= SATURATED else "gaussian"
+        summary.saturated_fraction = float((counts[0] + counts[levels]) / counts.sum())
+        summary.likelihood = "censored" if summary.saturated_fraction >= SATURATED else "gaussian"
         if picture is not None:
             _write_grid(shown[:MAX_SHOWN], picture)
     return summary

@@ -90,5 +90,5 @@ def modality_of(data_shape: Sequence[int]) -> Modality:
     """
     found = next((modality for modality in MODALITIES.values() if modality.axes == len(data_shape)), None)
     if found is None:
-        raise InputError(f"values of shape {tuple(data_shape)} are neither images (C, H, W) nor points (dim,)")
+        raise InputError(f"values of data_shape {tuple(data_shape)} are neither images (C, H, W) nor points (dim,)")
     return found

@@ -23,7 +23,7 @@ from vaebm.errors import InputError
 IMAGES_AT_ONCE = 1024
 VALUES_AT_ONCE = 2**24
 SATURATED = 0.02
-"""Share of pixels at the ends of the range from which a Gaussian's jitter there is what one sees."""
+"""Fraction of pixels at the ends of the range from which a Gaussian's jitter there is what one sees."""
 
 
 class Truth(Protocol):
@@ -146,7 +146,7 @@ class DataSet:
         name: how tables and reports call it.
         splits: "train", to which models are fitted; "test", held out; and where the set has one "validation", for
             choices between models, neither fitted to nor reported on.
-        description: one sentence for people: count, sizes, range, saturated share, what was skipped.
+        description: one sentence for people: count, sizes, range, saturated fraction, what was skipped.
         class_names: what the labels stand for, in order; None without labels.
         factor_names: what the columns of the splits' factors stand for.
         truth: the density that the data were drawn from, where it is known.
@@ -185,13 +185,13 @@ class DataSet:
         return modality_of(self.shape)
 
     @cached_property
-    def saturated_share(self) -> float:
-        """Share of the training pixels that are exactly black or exactly white; 0 for points."""
-        return saturated_share(self.train)
+    def saturated_fraction(self) -> float:
+        """Fraction of the training pixels that are exactly black or exactly white; 0 for points."""
+        return saturated_fraction(self.train)
 
 
-def saturated_share(split: Split) -> float:
-    """Share of the pixels of `split` at either end of the stored range; 0 for points."""
+def saturated_fraction(split: Split) -> float:
+    """Fraction of the pixels of `split` at either end of the stored range; 0 for points."""
     if split.levels is None:
         return 0.0
     counts = split.counts()

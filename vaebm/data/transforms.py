@@ -31,8 +31,8 @@ def to_uint8(x: Tensor, levels: int = 255) -> Tensor:
         InputError: a value is not a number, which no pixel can show.
     """
     if torch.isnan(x).any():
-        share = torch.isnan(x).double().mean().item()
+        fraction = torch.isnan(x).double().mean().item()
         raise InputError(
-            f"{share:.2%} of the pixel values are NaN: a diverged model made them, use an earlier checkpoint"
+            f"{fraction:.2%} of the pixel values are NaN: a diverged model made them, use an earlier checkpoint"
         )
     return (to_display(x) * levels).round().to(torch.uint8)

@@ -171,7 +171,7 @@ class DoubleWell(Analytic):
         grid, distribution = self._grid.to(generator.device), self._distribution.to(generator.device)
         uniform = torch.rand(n, dtype=grid.dtype, device=generator.device, generator=generator)
         right = torch.searchsorted(distribution, uniform).clamp(1, len(grid) - 1)
-        share = (uniform - distribution[right - 1]) / (distribution[right] - distribution[right - 1])
+        fraction = (uniform - distribution[right - 1]) / (distribution[right] - distribution[right - 1])
         x = self._noise(n, generator)
-        x[:, 0] = grid[right - 1] + share * (grid[right] - grid[right - 1])
+        x[:, 0] = grid[right - 1] + fraction * (grid[right] - grid[right - 1])
         return x

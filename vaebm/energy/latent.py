@@ -110,11 +110,11 @@ class MixtureEnergy(LatentEnergy):
         A draw counts for component k by its responsibility: Z_k = sum_i r_ik exp(-net(z_i)) / sum_i r_ik.
         """
         codes = self.mixture.sample(n, generator)
-        log_shares = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
+        log_r = torch.cat([self.mixture.log_joint(part).log_softmax(1) for part in codes.split(CODES_AT_ONCE)])
         log_weighted = (
-            log_shares - torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])[:, None]
+            log_r - torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])[:, None]
         )
-        log_z = log_weighted.logsumexp(0) - log_shares.logsumexp(0)
+        log_z = log_weighted.logsumexp(0) - log_r.logsumexp(0)
         self.mixture.log_weights.copy_((self.mixture.log_weights - log_z).log_softmax(0))
 
 

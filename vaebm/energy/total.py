@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy.base import Energy, LatentEnergy
+from vaebm.errors import InputError
 
 
 class TotalEnergy(Energy):
@@ -23,11 +24,18 @@ class TotalEnergy(Energy):
 
     Args:
         terms: by name, such as {"image": E_x, "latent": E_z}; at most one of them has exact samples.
+
+    Raises:
+        InputError: a term is no energy, or its name cannot be that of a module.
     """
 
     def __init__(self, terms: Mapping[str, Energy] | None = None) -> None:
         super().__init__()
         for name, term in (terms or {}).items():
+            if not isinstance(term, Energy):
+                raise InputError(f"the term {name!r} is a {type(term).__name__}: pass an Energy (vaebm/energy/base.py)")
+            if not name.isidentifier() or hasattr(self, name):
+                raise InputError(f"a term cannot be called {name!r}: take another name, such as 'image'")
             self.add_module(name, term)
         if sum(isinstance(term, LatentEnergy) for term in self.terms.values()) > 1:
             raise ValueError("two terms know exact samples of the codes: keep one of them")

@@ -85,14 +85,14 @@ def record_chains(model: NoiseSpaceModel, progress: Progress) -> ChainRecord:
     """Runs the recipe's sampler; chains whose density is not finite at the start are refused in words."""
     sampler, noise, moves_codes = model.settings.sampler, model.noise, model.moves.follows_h
     total = sampler.steps + sampler.warmup
-    wanted = {*milestones(total), *film_steps(total)}
+    wanted = {*milestones(total), *animation_steps(total)}
     kept = _chains_kept(model.data_shape, len(wanted))
     count = max(kept, MIN_RUN)
     run = ChainRun(
         chains=count,
         steps=[],
         warmup=sampler.warmup,
-        sampler=sampler_in_words(sampler),
+        sampler=sampler_label(sampler),
         adjusted=model.kernel().adjusted,
         start=_start_of(model),
         moves_codes=moves_codes,
@@ -134,7 +134,7 @@ def record_chains(model: NoiseSpaceModel, progress: Progress) -> ChainRecord:
     return ChainRecord(run, unpacked(torch.stack([seen[step] for step in steps])))
 
 
-def sampler_in_words(sampler: SamplerSettings) -> str:
+def sampler_label(sampler: SamplerSettings) -> str:
     """'60 steps of Langevin', with the warm-up where there is one."""
     warmup = f" after a warm-up of {sampler.warmup}" if sampler.warmup else ""
     return f"{counted(sampler.steps, 'step')} of {sampler.builds.label}{warmup}"
@@ -150,10 +150,10 @@ def milestones(total: int) -> list[int]:
     return [step for step in steps if step < 0.85 * total] + [total]
 
 
-def film_steps(total: int, frames: int = FRAMES) -> list[int]:
+def animation_steps(total: int, frames: int = FRAMES) -> list[int]:
     """Steps of an animation, denser at the beginning, where chains move most.
 
-    >>> film_steps(60, 4)
+    >>> animation_steps(60, 4)
     [0, 7, 27, 60]
     """
     return sorted({round(total * (frame / (frames - 1)) ** 2) for frame in range(frames)})

@@ -45,8 +45,8 @@ class PrecisionRecall(Metric):
     """The mean over draws."""
 
     quantities = (
-        Quantity("precision", "precision", "the share of samples among the data", "%", "higher", 100.0),
-        Quantity("recall", "recall", "the share of the data among samples", "%", "higher", 100.0),
+        Quantity("precision", "precision", "the fraction of samples among the data", "%", "higher", 100.0),
+        Quantity("recall", "recall", "the fraction of the data among samples", "%", "higher", 100.0),
     )
     needs, fewest, balls = FEATURES, FEWEST, True
 
@@ -59,7 +59,7 @@ class DensityCoverage(Metric):
 
     quantities = (
         Quantity("density", "density", "the density of the data about samples", better="higher"),
-        Quantity("coverage", "coverage", "the share of the data with samples nearby", "%", "higher", 100.0),
+        Quantity("coverage", "coverage", "the fraction of the data with samples nearby", "%", "higher", 100.0),
     )
     needs, fewest, balls = FEATURES, FEWEST, True
 

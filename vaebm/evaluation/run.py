@@ -69,7 +69,6 @@ class Evaluation:
         model: on its device.
         data: that it was trained on.
         settings: the protocol.
-        show: what is shown of samples where the protocol does not say.
         n: samples in a draw, whatever the protocol says.
         folder: where the classifier is kept or made.
         stored: where draws are stored.
@@ -85,7 +84,6 @@ class Evaluation:
         model: Model,
         data: DataSet,
         settings: EvaluationSettings,
-        show: Show,
         n: int | None,
         folder: Path,
         stored: StoredDraws,
@@ -95,7 +93,7 @@ class Evaluation:
         self.model, self.data, self.settings, self.progress = model, data, settings, progress
         self.folder, self.stored, self._batches = folder, stored, batches
         self.seed, self.draws = settings.seed, settings.draws
-        self.shows: tuple[Show, ...] = tuple(settings.shows or [show])
+        self.shows: tuple[Show, ...] = tuple(settings.shows or [model.show_of(self.own)])
         least = n or settings.n or min(len(data.test), MAX_DRAW)
         self.spaces = self._spaces(n, least)
         self.statistics_n = n or settings.statistics_n or least

@@ -61,7 +61,7 @@ class PixelsBetweenEnds(Metric):
         Quantity(
             "pixels_between_ends",
             "pixels between ends",
-            "the share of pixels between black and white",
+            "the fraction of pixels between black and white",
             "%",
             "held_out",
             100.0,

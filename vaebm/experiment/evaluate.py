@@ -47,10 +47,11 @@ def evaluate(
     recipe = run.with_overrides(overrides)
     with threads(recipe.threads):
         model = run.model(device)
+        first_show = model.show_of(model.subjects[0])
         model.update_settings(recipe.model_settings())
         evaluation = evaluation_of(run, recipe, run.data(), model, n, progress or silent())
         return evaluation.measure_missing(
-            run.measurements(), only, subjects, run.save_measurements, first_show=run.recipe.show
+            run.measurements(), only, subjects, run.save_measurements, first_show=first_show
         )
 
 
@@ -70,9 +71,7 @@ def evaluation_of(
         out = run.path / "samples" / f"evaluation-{subject}"
         return Unfinished(out, request_of(run, model, count, recipe.evaluation.seed))
 
-    return Evaluation(
-        model, data, recipe.evaluation, recipe.show, n, run.path / "model", stored_draws(run), batches, progress
-    )
+    return Evaluation(model, data, recipe.evaluation, n, run.path / "model", stored_draws(run), batches, progress)
 
 
 def stored_draws(run: Run) -> StoredDraws:

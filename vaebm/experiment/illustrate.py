@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from vaebm.data import DataSet
-from vaebm.evaluation import StoredDraws
+from vaebm.evaluation import Evaluation, StoredDraws, all_quantities, is_shown
 from vaebm.evaluation.chain_record import ChainRecord, record_chains
 from vaebm.evaluation.density_maps import DensityMaps, map_densities
 from vaebm.experiment.evaluate import evaluation_of, stored_draws
@@ -34,6 +34,7 @@ class ModelFacts:
     latent_dim: int | None  # of the codes; None without codes
     components: int | None  # of the mixture fitted to the codes
     refused: dict[str, str]  # why samples could not be drawn, by subject
+    inapplicable: list[str]  # names of measurements of the model itself that do not apply to it or to its data
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,8 @@ def illustrate(run: Run, *, device: str | None = None, progress: Progress | None
 
 def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
     data, draws = run.data(), stored_draws(run)
-    refused = _draw_missing(run, data, model, draws, progress)
+    evaluation = evaluation_of(run, run.recipe, data, model, None, progress)
+    refused = _draw_missing(data, model, draws, evaluation)
     chains = densities = None
     if isinstance(model, NoiseSpaceModel):
         path = run.path / "samples" / "records" / "chains.safetensors"
@@ -69,15 +71,16 @@ def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
         if not data.modality.pictured and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
             densities = map_densities(model, data)
             densities.save(path, draws.model_sha256)
-    return Illustrations(draws, _facts(model, refused), chains, densities)
+    measurable = {w.name for subject in model.subjects for w in evaluation.wanted(subject)}
+    inapplicable = [name for name in all_quantities() if not is_shown(name) and name not in measurable]
+    return Illustrations(draws, _facts(model, refused, inapplicable), chains, densities)
 
 
-def _draw_missing(run: Run, data: DataSet, model: Model, draws: StoredDraws, progress: Progress) -> dict[str, str]:
+def _draw_missing(data: DataSet, model: Model, draws: StoredDraws, evaluation: Evaluation) -> dict[str, str]:
     """Draws a few samples of subjects that were not measured; gives by subject why that could not be done."""
     few = FEW_POINTS
     if data.modality.pictured:
         few = max(MIN_IMAGES, min(MAX_IMAGES, MAX_VALUES // math.prod(data.shape)))
-    evaluation = evaluation_of(run, run.recipe, data, model, None, progress)
     refused = {}
     for subject in evaluation.subjects:
         if draws.load(subject, model.show_of(subject), 1) is None:
@@ -88,14 +91,14 @@ def _draw_missing(run: Run, data: DataSet, model: Model, draws: StoredDraws, pro
     return refused
 
 
-def _facts(model: Model, refused: dict[str, str]) -> ModelFacts:
+def _facts(model: Model, refused: dict[str, str], inapplicable: list[str]) -> ModelFacts:
     if not isinstance(model, NoiseSpaceModel):
-        return ModelFacts({"model": _weights(model)}, None, None, refused)
+        return ModelFacts({"model": _weights(model)}, None, None, refused, inapplicable)
     sizes = {"VAE": _weights(model.vae)}
     for term in model.energy_net.terms.values():
         reads = ", ".join(name for name, read in (("x", term.reads_x), ("z", term.reads_z)) if read)
         sizes[f"E({reads})"] = _weights(term)
-    return ModelFacts(sizes, model.vae.latent_dim, model.mixture.means.shape[0], refused)
+    return ModelFacts(sizes, model.vae.latent_dim, model.mixture.means.shape[0], refused, inapplicable)
 
 
 def _weights(net: nn.Module) -> int:

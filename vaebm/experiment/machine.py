@@ -52,9 +52,9 @@ class Machine:
             if time.perf_counter() - started > BUDGET:
                 break
             if _can_run(operation):
-                args, share = _with_fewer_rows(operation)
-                if share * _assumed(operation) < 2 * MAX_KERNEL:
-                    self._measured[operation] = self._kernel(operation, args) / share
+                args, fraction = _with_fewer_rows(operation)
+                if fraction * _assumed(operation) < 2 * MAX_KERNEL:
+                    self._measured[operation] = self._kernel(operation, args) / fraction
         self._factors = {dense: self._factor(work, dense) for dense in (True, False)}
 
     def seconds(self, count: Count) -> float:
@@ -116,7 +116,7 @@ def _can_run(operation: Operation) -> bool:
 
 
 def _with_fewer_rows(operation: Operation) -> tuple[tuple[Any, ...], float]:
-    """Inputs for a run that does not take long, and their share of all rows."""
+    """Inputs for a run that does not take long, and their fraction of all rows."""
     args, places = operation.args, ROWS.get(operation.function, range(len(operation.args)))
     rows = next((args[i][0][0] for i in places if is_signature(args[i]) and args[i][0]), 1)
     fewer = max(1, min(rows, math.floor(rows * MAX_KERNEL / _assumed(operation))))

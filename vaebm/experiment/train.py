@@ -65,7 +65,12 @@ def train_recipe(
     parts: Mapping[str, nn.Module] | None = None,
 ) -> Run:
     """Trains a recipe into the run `path`, or goes on; `parts` are modules that the recipe does not build."""
-    with threads(recipe.threads), closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),  # whatever mode the caller is in
+        threads(recipe.threads),
+        closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine,
+    ):
         training: Training | None = None
         stages: list[Stage] = []
         run = Run(path, recipe, data, parts)
@@ -148,10 +153,10 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     """
     base = [f"data.root={str(folder.resolve())!r}", f"name={name_of(folder)!r}"]
     data = load_recipe("folder", [*base, *overrides]).data.load(progress)
-    kind = "censored" if data.saturated_share >= SATURATED else "gaussian"
+    kind = "censored" if data.saturated_fraction >= SATURATED else "gaussian"
     recipe = load_recipe("folder", [*base, f"vae.likelihood={{kind: {kind}, scale: pixel}}", *overrides])
     progress.say(
-        f"Preset `folder`: {data.saturated_share:.0%} of the pixels are exactly black or white, so the decoder is"
+        f"Preset `folder`: {data.saturated_fraction:.0%} of the pixels are exactly black or white, so the decoder is"
         f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"
         f" vae.kind={recipe.vae.kind}."
     )

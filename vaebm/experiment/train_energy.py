@@ -12,6 +12,7 @@ from vaebm.experiment.recipe import validate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train_recipe
 from vaebm.progress import Progress, silent
+from vaebm.training.engine import fastest_device
 from vaebm.vae import ExternalVAE
 
 FIT: Tree = {"iterations": 500, "batch_size": 96, "learning_rate": 2e-3, "warmup_iterations": 20, "ema_decay": 0.99}
@@ -32,7 +33,7 @@ def train_energy(
     """Fits the VAE's likelihood and a mixture of its codes, then trains the energy; an existing run is resumed.
 
     Args:
-        vae: encoder and decoder, as `ExternalVAE` takes them; only its likelihood changes.
+        vae: encoder and decoder, as `ExternalVAE` takes them; its likelihood alone changes, and it moves to the device.
         data: an array or tensor of images or points, a folder or archive of images, or the name of a data set.
         out: the run's directory.
         held_out: held-out values beside an array; one in ten of the array unless given.
@@ -54,9 +55,10 @@ def train_energy(
     name, tree = read_recipe(recipe)
     described, read = _data(data, held_out)
     points = {"energy": {"image": MLP_ENERGY}} if modality_of(vae.data_shape).name == "points" else {}
-    own: Tree = {"name": name, "data": described, "vae": vae.settings.model_dump(mode="json"), "vae_stage": FIT}
+    as_given = {**vae.settings.model_dump(mode="json"), "sha256": vae.sha256()}
+    own: Tree = {"name": name, "data": described, "vae": as_given, "vae_stage": FIT}
     tree = merge({**tree, **own}, points)
-    chosen = validate(merge(tree, overrides_tree(overrides)), recipe)
+    chosen = validate(merge(tree, overrides_tree(overrides)), recipe).for_device(fastest_device(device))
     data_set = read or chosen.data.load(progress)
     if data_set.shape != vae.data_shape:
         raise InputError(f"the data are {data_set.shape}, but the VAE takes {vae.data_shape}: pass data of its shape")

@@ -45,9 +45,10 @@ def as_rows(values: Rows, name: str = "features", at_least: int = 2) -> Tensor:
         raise InputError(f"{name} has shape {tuple(rows.shape)}: give (n, dim) with n at least {at_least}")
     rows = rows.to(torch.float64)
     if not rows.isfinite().all():
-        share = 1.0 - rows.isfinite().all(1).double().mean().item()
+        fraction = 1.0 - rows.isfinite().all(1).double().mean().item()
         raise InputError(
-            f"{share:.2%} of the rows of {name} hold values that are not finite: look for the samples that caused them"
+            f"{fraction:.2%} of the rows of {name} hold values that are not finite: look for the samples that caused"
+            " them"
         )
     return rows
 

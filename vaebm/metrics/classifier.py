@@ -7,7 +7,7 @@
 One protocol for every data set: images drawn at random from the training split in batches of 64, three times as many as
 there are, but between 40,000 and 160,000; Adam at 2e-3 falling linearly to 0, cross-entropy with labels smoothed by 0.1
 (Szegedy et al., 2016: a net that is not pushed to certainty generalises better, and held-out images look more like
-training images to it). Fewer see too little of a large set: after 40,000 images of Fashion-MNIST the class shares of
+training images to it). Fewer see too little of a large set: after 40,000 images of Fashion-MNIST the class fractions of
 held-out ones are up to 1.5 percentage points astray, after 160,000 up to 0.6. The division is one number, so
 it changes no ratio of distances; it puts kernel distances, whose kernel has a scale, where they are meant to be.
 Weights and batches come from a generator with a fixed seed: runs with other seeds, and other models, are measured with
@@ -32,7 +32,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.data.modality import IMAGES
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
@@ -179,7 +178,7 @@ def is_stacked(data: DataSet) -> bool:
     """Whether these are stacks of digits: a digit of every channel as the factors, a class of every combination."""
     channels = data.shape[0]
     factors, classes = data.factor_names or (), data.class_names or ()
-    return data.modality is IMAGES and len(factors) == channels and len(classes) == DIGITS**channels
+    return data.modality.pictured and len(factors) == channels and len(classes) == DIGITS**channels
 
 
 class StackedClassifier:

@@ -15,8 +15,8 @@ m: compare at equal ones.
 
 Standard errors are over the draw of one side with the other held fixed. Precision: binomial, over the samples. Recall:
 binomial, over the real data. Density: the spread of the samples' counts / sqrt(n). Coverage: the jackknife over the
-samples, exact in one pass, since without x_j coverage falls by the share of balls that hold no other; on average it is
-never too small (Efron & Stein, 1981), and up to 1.7 times too large where nearly all is covered.
+samples, exact in one pass, since without x_j coverage falls by the fraction of balls that hold no other; on average it
+is never too small (Efron & Stein, 1981), and up to 1.7 times too large where nearly all is covered.
 
 Distances are taken by differences (metrics/arrays.py), a block of rows at a time. A ball is closed: the k-th neighbour,
 which lies on its surface, is in it.
@@ -89,9 +89,11 @@ def precision_recall(
         recalled |= (block <= radii[rows, None]).any(0)
     found: dict[str, Measurement] = {}
     for name, hits, over in (("precision", torch.cat(precise), "generated"), ("recall", recalled, "reference")):
-        share = hits.double().mean().item()
+        fraction = hits.double().mean().item()
         settings = _settings(samples, real, neighbours, over)
-        found[name] = Measurement(name, share, math.sqrt(share * (1.0 - share) / len(hits)), len(samples), settings)
+        found[name] = Measurement(
+            name, fraction, math.sqrt(fraction * (1.0 - fraction) / len(hits)), len(samples), settings
+        )
     return found
 
 

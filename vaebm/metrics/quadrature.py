@@ -11,7 +11,7 @@ float64. At single points it is summed directly, in logarithms, and Z taken from
 
 Two ways to be wrong are measured, not assumed. `error`: everything again on every second point of every axis,
 |log Z' - log Z| + sum over the grid of h |log p' - log p| (nats; an upper estimate, since halving the step of a smooth
-integrand divides its error by much more). `outside`: the share of p beyond the grid of x, known since each Gaussian
+integrand divides its error by much more). `outside`: the fraction of p beyond the grid of x, known since each Gaussian
 integrates to 1.
 
 This is the usual rectangle rule, which converges faster than any power of the step for what vanishes at both ends. It
@@ -54,7 +54,7 @@ class PlaneQuadrature:
         log_model: the same of h.
         log_z: log Z.
         error: estimated error of log-densities, in nats.
-        outside: share of p that lies beyond the grid.
+        outside: fraction of p that lies beyond the grid.
 
     Raises:
         InputError: another latent dimension, a grid that is none, or a decoder, weight or energy that is not finite or
@@ -146,7 +146,7 @@ class PlaneQuadrature:
         stderr = float(log_prob.std()) / math.sqrt(len(log_prob))
         return Measurement("log_likelihood", float(log_prob.mean()), stderr, len(log_prob), settings)
 
-    def mode_masses(self, centres: Tensor) -> Tensor:
+    def mode_probabilities(self, centres: Tensor) -> Tensor:
         """(K,) float64: how much of h lies nearest to each of the centres (K, 2)."""
         points = torch.cartesian_prod(self.axis, self.axis)
         mode = nearest(points, centres)[1]
@@ -206,9 +206,9 @@ def _in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, shape: tupl
 
 def _finite(values: Tensor, what: str) -> Tensor:
     if not values.isfinite().all():
-        share = 1.0 - float(values.isfinite().double().mean())
+        fraction = 1.0 - float(values.isfinite().double().mean())
         raise InputError(
-            f"{what} is not finite at {share:.2%} of the grid: the model has diverged, use an earlier checkpoint"
+            f"{what} is not finite at {fraction:.2%} of the grid: the model has diverged, use an earlier checkpoint"
         )
     return values
 

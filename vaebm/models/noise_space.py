@@ -13,7 +13,9 @@ Fixed codes leave h invariant too, but a chain never leaves its code. Started fr
     p(z) exp(-E_base(z)) h(x | z),     in proportion to h(x, z) / Z(z)
 
 so the energy shapes x and never corrects the distribution of codes; an error in E_base is added again in every round of
-training, so use few rounds. The decoder runs once a chain instead of forwards and backwards at each step.
+training, so use few rounds. Where the energy chooses the starts (`init.importance_samples`), the codes are those of the
+chosen: h(x, z) then, as closely as so many candidates come to it. The decoder runs once a chain instead of forwards and
+backwards at each step.
 
 A target is exact, or the one that the published code differentiates (`release`): it keeps the decoder's -log sigma,
 that is, it leaves out the Jacobian of T, and does not leave the prior invariant.

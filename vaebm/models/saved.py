@@ -6,6 +6,7 @@ is unpickled. `save_pretrained(folder)` and `push_to_hub(name)` come from huggin
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -54,7 +55,9 @@ class Saved(ModelHubMixin):
             )
         config = {"format": FORMAT, "data_shape": self.data_shape, **self.settings.model_dump(mode="json")}
         write_atomically(save_directory / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, save_directory / WEIGHTS)
+        # Copies: two parts may share weights, such as encoder and decoder of one module of somebody else's.
+        weights = {name: value.contiguous().clone() for name, value in self.state_dict().items()}
+        save_file(weights, save_directory / WEIGHTS)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -70,7 +73,8 @@ class Saved(ModelHubMixin):
         Args:
             name: a folder, or a name on the hub.
             device: where the weights go.
-            parts: modules by name that the folder cannot make, such as {"vae": a VAE trained elsewhere}.
+            parts: modules by name that the folder cannot make, such as {"vae": a VAE trained elsewhere}; the model has
+                copies of them, with the weights of the folder.
             **download: what `hf_hub_download` takes.
 
         Raises:
@@ -115,7 +119,14 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
             weights = load_file(folder / WEIGHTS, device=str(device))
         except SafetensorError as damage:
             raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
-        model = settings.build(data_shape, torch.Generator().manual_seed(0), **(parts or {}))
+        own = {name: copy.deepcopy(part) for name, part in (parts or {}).items()}  # the caller's keep their weights
+        try:
+            model = settings.build(data_shape, torch.Generator().manual_seed(0), **own)
+        except (RuntimeError, MemoryError, TypeError, OverflowError) as failure:  # sizes beyond what there can be
+            reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+            raise InputError(
+                f"{folder / CONFIG} describes a model that cannot be built ({reason}): save the model again"
+            ) from None
         model = model.to(device, next((value.dtype for value in weights.values() if value.is_floating_point()), None))
         try:
             model.load_state_dict(weights)
@@ -149,15 +160,15 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
     try:
         config = json.loads(path.read_text())
         version, kind = config.pop("format", 1), config.get("kind", "")
-        data_shape = tuple(config.pop("data_shape"))
-    except (ValueError, KeyError, TypeError, AttributeError) as damage:  # no JSON, or no mapping
+        data_shape = _shape(config.pop("data_shape"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as damage:  # no JSON, or no mapping
         raise InputError(f"{damaged} ({type(damage).__name__}): save the model again") from None
     if version != FORMAT:
         raise InputError(
             f"{path} is of format {version}, and this vaebm reads {FORMAT}: load it with the version that wrote it, or"
             " train again"
         )
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise InputError(
             f"{path} is of a model {kind!r} that is not registered here: {did_you_mean(str(kind), MODELS)}"
         )
@@ -165,3 +176,10 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
         return data_shape, MODELS[kind].model_validate(config)
     except ValueError as damage:
         raise InputError(f"{damaged} ({type(damage).__name__}): save the model again") from None
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    """(C, H, W) or (dim,)."""
+    if not (isinstance(given, list) and len(given) in (1, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)):
+        raise ValueError("data_shape")
+    return tuple(given)

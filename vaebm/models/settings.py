@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import EnergySettings
-from vaebm.errors import check_choice
+from vaebm.errors import InputError, check_choice
 from vaebm.models.base import ModelSettings
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.saved import MODELS
@@ -31,7 +31,7 @@ class VAEBMSettings(DrawSettings, ModelSettings):
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator, **parts: Any) -> VAEBM:
-        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`.
+        """An untrained model; of `parts`, `vae` is taken in place of one built from `self.vae`, in evaluation mode.
 
         Its weights are float32, whatever PyTorch's default type is.
 
@@ -43,7 +43,15 @@ class VAEBMSettings(DrawSettings, ModelSettings):
             check_choice("part", name, ("vae",))
         # Layers draw from the global state before `generator` redraws them.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            vae: VAE = parts.get("vae") or self.vae.build(data_shape, generator).float()
+            vae = self.vae.build(data_shape, generator).float() if parts.get("vae") is None else _given(parts["vae"])
+            if vae.data_shape != tuple(data_shape):
+                raise InputError(f"the VAE takes {vae.data_shape}, but the data are {data_shape}: pass another VAE")
             mixture = GaussianMixture.standard(self.code_mixture.components, vae.code_dim).float()
             energy = self.energy.build(data_shape, vae, self.code_mixture.components, generator).float()
         return VAEBM(vae, energy, self, mixture=mixture, noise_std=self.energy.noise_std)
+
+
+def _given(vae: Any) -> VAE:
+    if not isinstance(vae, VAE):
+        raise InputError(f"vae is a {type(vae).__name__}: pass a VAE, such as vaebm.ExternalVAE(encoder, decoder, ...)")
+    return vae.eval()  # its owner may have gone on training it

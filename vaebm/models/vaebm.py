@@ -66,6 +66,13 @@ class VAEBM(NoiseSpaceModel):
         self.update_settings(settings or DrawSettings())
 
     def _check_parts(self) -> None:
+        base = self.energy_net.base
+        for mixture in [self.mixture, *([] if base is None else [base.mixture])]:
+            if mixture.means.shape[1] > self.vae.code_dim:
+                raise InputError(
+                    f"a mixture over {mixture.means.shape[1]} coordinates does not fit codes of {self.vae.code_dim}:"
+                    " fit one to codes of this VAE"
+                )
         if self.energy_net.reads_x and not self.vae.likelihood.reparameterised:
             raise InputError(
                 "an energy on x needs a likelihood whose samples have a gradient: set vae.likelihood.kind=censored or"

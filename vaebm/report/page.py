@@ -6,6 +6,7 @@ and `chains.png` (chains from start to end).
 
 from pathlib import Path
 
+from vaebm.evaluation import quantity
 from vaebm.experiment.illustrate import illustrate
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
@@ -55,6 +56,7 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
         rows=rows,
         columns=[subject(key) for key in columns(rows)],
         protocols=protocols(rows),
+        inapplicable=[quantity(name).phrase for name in report.illustrations.model.inapplicable],
         legend=LEGEND,
         events=events(run),
         surroundings=surroundings(run),
@@ -62,11 +64,11 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
 
 
 def _write_pictures(report: ReportData) -> None:
-    folder, found = report.run.path / SAMPLES, report.illustrations
+    folder, chains = report.run.path / SAMPLES, report.illustrations.chains
     folder.mkdir(exist_ok=True)
     if report.data.modality.pictured:
         write_atomically(folder / "comparison.png", comparison_of_images(report))
-    elif found.densities is not None:
-        write_atomically(folder / "comparison.png", comparison_of_points(report, found.densities))
-    if found.chains is not None and not found.chains.run.refusal:
-        write_atomically(folder / "chains.png", chain_picture(report.data, found.chains))
+    else:
+        write_atomically(folder / "comparison.png", comparison_of_points(report))
+    if chains is not None and not chains.run.refusal:
+        write_atomically(folder / "chains.png", chain_picture(report.data, chains))

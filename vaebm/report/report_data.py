@@ -13,11 +13,10 @@ from vaebm.evaluation.metric import quantity
 from vaebm.experiment.illustrate import Illustrations
 from vaebm.experiment.run_directory import Run
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.subjects import FLOORS, in_order
-from vaebm.report.verdict import Verdict, verdict
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, in_order
+from vaebm.report.verdict import NO_ENERGY, Verdict, verdict
 
 SEED = 0  # of the choice of training images
-RECONSTRUCTION = "reconstruction"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,9 @@ class ReportData:
     def verdict(self) -> Verdict:
         """What the energy added."""
         sizes, chains = self.illustrations.model.sizes, self.illustrations.chains
-        by_term = chains is not None and chains.run.start == "mixture" and {"E(x)", "E(z)"} <= sizes.keys()
+        if chains is None:
+            return NO_ENERGY
+        by_term = chains.run.start == "mixture" and {"E(x)", "E(z)"} <= sizes.keys()
         names = {"energy": "E(x)", "mixture": "E(z), the code mixture,"} if by_term else {}
         return verdict(self.measurements, **names)
 

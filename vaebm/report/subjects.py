@@ -37,6 +37,7 @@ SUBJECTS = {
     )
 }
 FLOORS = ("held_out", "truth")
+WITH_ENERGY, RECONSTRUCTION = "vaebm", "reconstruction"
 
 
 def subject(key: str) -> Subject:

@@ -29,7 +29,7 @@ DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Measurements of one name by one protocol."""
 
     measure: Quantity  # what was measured
@@ -61,10 +61,10 @@ class Row:
     @property
     def protocol(self) -> str:
         """How the numbers came about, in words."""
-        return "; ".join([*_settings_in_words(self), *_sizes(self.measurements)])
+        return "; ".join([*_settings_text(self), *_sizes(self.measurements)])
 
 
-def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
+def measurement_rows(measurements: Sequence[Measurement]) -> list[TableRow]:
     """Rows in the order of measuring; measurements that differ in features or in what is shown are apart."""
     groups: dict[tuple[str, Any], list[Measurement]] = {}
     for measured in measurements:
@@ -76,7 +76,7 @@ def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
         for show in shows:
             chosen = {m.subject: m for m in group if m.settings.get("show", show) == show}
             shown = DETAIL_OF_SHOW.get(show, show) if len(shows) > 1 else ""
-            rows.append(Row(what, _cells(what, chosen), chosen, shown))
+            rows.append(TableRow(what, _cells(what, chosen), chosen, shown))
     return rows
 
 
@@ -87,7 +87,7 @@ def _cells(what: Quantity, chosen: dict[str, Measurement]) -> dict[str, tuple[st
     return {key: written(m.value * what.factor, m.stderr * what.factor, digits) for key, m in chosen.items()}
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
+def columns(rows: Sequence[TableRow]) -> list[str]:
     """Subjects that have a number in any of the rows, in order."""
     return in_order({key for row in rows for key in row.cells})
 
@@ -113,7 +113,7 @@ def measurements_table(measurements: Sequence[Measurement]) -> Table:
     return table
 
 
-def protocols(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def protocols(rows: Sequence[TableRow]) -> list[tuple[str, str]]:
     """How the numbers came about: the titles of all the rows of one protocol, and that in words."""
     titles: dict[str, list[str]] = {}
     for row in rows:
@@ -121,7 +121,7 @@ def protocols(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(", ".join(dict.fromkeys(named)), protocol) for protocol, named in titles.items()]
 
 
-def _settings_in_words(row: Row) -> list[str]:
+def _settings_text(row: TableRow) -> list[str]:
     """The settings of a row, as far as people want to read them."""
     settings = [m.settings for m in row.measurements.values()]
     words = []

@@ -1,6 +1,6 @@
 """The verdict: what the energy added, or that it did not, in one sentence.
 
-The first measure that the VAEBM and a model without the energy have both been measured by decides: Fréchet
+The first measure that the model and the same model without its energy have both been measured by decides: Fréchet
 distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features, and of samples
 as they are shown, that stand first: `vaebm evaluate` puts what the run's recipe shows before the rest. A difference d
 of two numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): the two are taken as independent, which
@@ -15,9 +15,10 @@ from typing import Literal
 from vaebm.evaluation.metric import quantity
 from vaebm.evaluation.quantity import Quantity, written
 from vaebm.metrics.measurement import Measurement
-from vaebm.report.subjects import FLOORS, subject
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, WITH_ENERGY, subject
 
 DECIDING = ("frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
+RIVALS = ("vae_mixture", "vae")  # the same model without its energy
 SURE = 2.0  # standard errors
 
 
@@ -25,10 +26,13 @@ SURE = 2.0  # standard errors
 class Verdict:
     """What can be said."""
 
-    outcome: Literal["better", "worse", "same", "unknown"]  # of the VAEBM against the best model without the energy
+    outcome: Literal["better", "worse", "same", "unknown"]  # of the model against the best one without the energy
     sentence: str  # all of it in words; it always ends in a full stop
     name: str | None  # the measurement that decided; None where none could
     measurements: Mapping[str, Measurement]  # its numbers, by subject
+
+
+NO_ENERGY = Verdict("unknown", "This model has no energy whose gain could be told.", None, {})
 
 
 def verdict(
@@ -38,17 +42,20 @@ def verdict(
 
     Args:
         measurements: of any names and subjects.
-        energy: what tells the VAEBM from the VAE with the code mixture, as it begins a sentence.
+        energy: what tells the model from the VAE with the code mixture, as it begins a sentence.
         mixture: what tells the latter from the VAE.
     """
+    models = {m.subject for m in measurements} - {*FLOORS, RECONSTRUCTION}
+    if models and not models & {WITH_ENERGY, *RIVALS}:
+        return NO_ENERGY
     for name in DECIDING:
         named = [m for m in measurements if m.name == name]
         features = next((m.settings.get("features") for m in named), None)
         alike = [m for m in named if m.settings.get("features") == features]
         show = next((m.settings["show"] for m in alike if "show" in m.settings), None)
         by_subject = {m.subject: m for m in alike if m.settings.get("show", show) == show}
-        rivals = [key for key in ("vae_mixture", "vae") if key in by_subject]
-        if "vaebm" in by_subject and rivals:
+        rivals = [key for key in RIVALS if key in by_subject]
+        if WITH_ENERGY in by_subject and rivals:
             return _verdict(name, by_subject, rivals, energy, mixture)
     return Verdict("unknown", "What the energy added is not measured yet. `vaebm evaluate` measures it.", None, {})
 
@@ -56,16 +63,16 @@ def verdict(
 def _verdict(
     name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str], energy: str, mixture: str
 ) -> Verdict:
-    what, ours, rival = quantity(name), by_subject["vaebm"], rivals[0]
+    what, ours, rival = quantity(name), by_subject[WITH_ENERGY], rivals[0]
     higher = what.better == "higher"
     gain, stderr = _gain(ours, by_subject[rival], higher)
     outcome = _outcome(gain, stderr)
-    before, after = f"{what.said(by_subject[rival])} for {subject(rival).name}", f"{what.said(ours)} for the VAEBM"
+    before, after = (f"{what.said(by_subject[key])} for {subject(key).name}" for key in (rival, WITH_ENERGY))
     if outcome == "same":
         size = " ± ".join(part for part in written(abs(gain) * what.factor, stderr * what.factor) if part)
         first = f"{energy} made no significant difference ({size}): {what.phrase} is {before} and {after}"
     else:
-        way = _share(by_subject, rival) if outcome == "better" else ""
+        way = _part_of_the_way(by_subject, rival) if outcome == "better" else ""
         first = f"{energy} made the samples {outcome}: {what.phrase} went from {before} to {after}{way}"
     sentences = [first]
     if "vae" in rivals[1:]:
@@ -74,21 +81,23 @@ def _verdict(
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
         sentences.append(
-            f"The VAEBM cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet"
+            f"{_beginning(WITH_ENERGY)} cannot be told from {goal}"
+            if reached
+            else f"The goal, {goal}, is not reached yet"
         )
     return Verdict(outcome, ". ".join(sentences) + ".", name, by_subject)
 
 
 def _from_plain(what: Quantity, by_subject: Mapping[str, Measurement], outcome: str, mixture: str) -> str:
-    """The plain VAE against the VAEBM, and how much of that the mixture alone made where the energy did no harm."""
-    plain, baseline, ours = (by_subject[key] for key in ("vae", "vae_mixture", "vaebm"))
+    """The plain VAE against the model, and how much of that the mixture alone made where the energy did no harm."""
+    plain, baseline, ours = (by_subject[key] for key in ("vae", "vae_mixture", WITH_ENERGY))
     higher = what.better == "higher"
     step = _outcome(*_gain(ours, plain, higher))
     if outcome == "worse" or step != "better" or _outcome(*_gain(baseline, plain, higher)) != "better":
         words = {"better": "better than", "worse": "worse than", "same": "no different from"}[step]
-        return f"The VAEBM is {words} the plain VAE ({what.said(plain)})"
-    share = (baseline.value - plain.value) / (ours.value - plain.value)
-    part = "nearly all" if share >= 0.9 else "most" if share >= 0.5 else "part"
+        return f"{_beginning(WITH_ENERGY)} is {words} the plain VAE ({what.said(plain)})"
+    fraction = (baseline.value - plain.value) / (ours.value - plain.value)
+    part = "nearly all" if fraction >= 0.9 else "most" if fraction >= 0.5 else "part"
     return f"{mixture} made {part} of the difference from the plain VAE ({what.said(plain)} to {what.said(baseline)})"
 
 
@@ -104,13 +113,19 @@ def _outcome(gain: float, stderr: float) -> Literal["better", "worse", "same"]:
     return "better" if gain > 0 else "worse"
 
 
-def _share(by_subject: Mapping[str, Measurement], rival: str) -> str:
+def _beginning(key: str) -> str:
+    """A subject's name as it begins a sentence."""
+    name = subject(key).name
+    return name[0].upper() + name[1:]
+
+
+def _part_of_the_way(by_subject: Mapping[str, Measurement], rival: str) -> str:
     """Which part of the way from the rival to the floor the energy went."""
     floor = next((by_subject[key] for key in FLOORS if key in by_subject), None)
     theirs = by_subject[rival].value
     if floor is None or floor.value == theirs:
         return ""
-    share = (by_subject["vaebm"].value - theirs) / (floor.value - theirs)
-    if not 0.0 < share < 1.0:
+    part = (by_subject[WITH_ENERGY].value - theirs) / (floor.value - theirs)
+    if not 0.0 < part < 1.0:
         return ""
-    return f", {share:{'.0%' if share < 0.99 else '.1%'}} of the way to {subject(floor.subject).name}"
+    return f", {part:{'.0%' if part < 0.99 else '.1%'}} of the way to {subject(floor.subject).name}"

@@ -12,7 +12,7 @@ each $p_\beta$ invariant, and collect
 
 Both are unbiased in Z, and the same path back from samples of p is so in 1 / Z.
 
-The stages are planned by a pilot population and then fixed: each next $\beta$ keeps the effective size of a reweighted
+The stages are learned by a pilot population and then fixed: each next $\beta$ keeps the effective size of a reweighted
 population at a target; step size (by its acceptance) and mass (by the population's variances) are learned on the way.
 
 Reference: Neal, Annealed importance sampling, Statistics and Computing 11, 2001; Del Moral, Doucet and Jasra,
@@ -32,11 +32,11 @@ from vaebm.sampling.adaptation.warmup import Tunable, search_step_size
 from vaebm.sampling.kernel import ChainState, LogDensity, evaluate, log_densities
 from vaebm.sampling.resampling import Reference, effective_sample_size, reference_log_prob, systematic_resample
 
-EFFECTIVE_SHARE = 0.7
+EFFECTIVE_FRACTION = 0.7
 MAX_STAGES = 1000
 
 
-class Stage(NamedTuple):
+class AnnealingStage(NamedTuple):
     """A place on the path, and the kernel's numbers there."""
 
     beta: float
@@ -76,7 +76,9 @@ class Path:
             )
         return phi
 
-    def move(self, position: Tensor, stage: Stage, moves: int, generator: torch.Generator) -> tuple[Tensor, float, int]:
+    def move(
+        self, position: Tensor, stage: AnnealingStage, moves: int, generator: torch.Generator
+    ) -> tuple[Tensor, float, int]:
         """Moves at a stage: positions, mean acceptance, and gradient evaluations spent by each particle."""
         target = self.at(stage.beta)
         state = ChainState(position, *evaluate(target, position))
@@ -88,20 +90,20 @@ class Path:
         return state.position, acceptance, gradients
 
 
-def plan(
+def learn_stages(
     path: Path,
     position: Tensor,
     kernel: Tunable,
     moves: int,
     generator: torch.Generator,
     progress: Callable[[float], None] = lambda _: None,
-) -> tuple[list[Stage], int]:
+) -> tuple[list[AnnealingStage], int]:
     """Stages, and the gradient evaluations spent on them, by a pilot population (n, dim) of the reference.
 
     Raises:
         ValueError: the reference is too far from the target, or does not meet its support.
     """
-    stages: list[Stage] = []
+    stages: list[AnnealingStage] = []
     beta, log_step, spent = 0.0, math.log(float(kernel.step_size)), 0
     wanted = kernel.desired_acceptance(position.shape[1])
     phi = path.ratio(position)
@@ -118,17 +120,17 @@ def plan(
         if not stages:
             kernel, cost = _search(path.at(beta), position, kernel, generator)
             log_step, spent = math.log(float(kernel.step_size)), spent + cost
-        position, acceptance, cost = path.move(position, Stage(beta, kernel), moves, generator)
+        position, acceptance, cost = path.move(position, AnnealingStage(beta, kernel), moves, generator)
         log_step += acceptance - wanted
         spent += cost
-        stages.append(Stage(beta, replace(kernel, step_size=math.exp(log_step))))
+        stages.append(AnnealingStage(beta, replace(kernel, step_size=math.exp(log_step))))
         phi = path.ratio(position)
         progress(beta)
     return stages, spent
 
 
 def next_beta(beta: float, phi: Tensor) -> float:
-    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective share.
+    """The furthest inverse temperature, at most 1, at which reweighting phi (n,) keeps the effective fraction.
 
     It is above `beta`, by one unit in the last place at least.
 
@@ -139,26 +141,26 @@ def next_beta(beta: float, phi: Tensor) -> float:
     if not len(phi):
         raise ValueError("no particle lies in the target's support: choose a reference that covers the target")
 
-    def share(step: float) -> float:
+    def fraction(step: float) -> float:
         return float(effective_sample_size(step * phi)) / len(phi)
 
     high = 1 - beta
-    if share(high) >= EFFECTIVE_SHARE:
+    if fraction(high) >= EFFECTIVE_FRACTION:
         return 1.0
     low = high / 2
-    while low > 0 and share(low) < EFFECTIVE_SHARE:
+    while low > 0 and fraction(low) < EFFECTIVE_FRACTION:
         low, high = low / 2, low
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) >= EFFECTIVE_SHARE else (low, middle)
+        low, high = (middle, high) if fraction(middle) >= EFFECTIVE_FRACTION else (low, middle)
     return max(beta + low, math.nextafter(beta, 1.0))
 
 
-def subdivide(stages: list[Stage], parts: int) -> list[Stage]:
+def subdivide(stages: list[AnnealingStage], parts: int) -> list[AnnealingStage]:
     """Each stage in equal parts of beta, with the kernel of its end."""
     fine, last = [], 0.0
     for stage in stages:
-        fine += [Stage(last + (stage.beta - last) * k / parts, stage.kernel) for k in range(1, parts)]
+        fine += [AnnealingStage(last + (stage.beta - last) * k / parts, stage.kernel) for k in range(1, parts)]
         fine.append(stage)
         last = stage.beta
     return fine
@@ -167,7 +169,7 @@ def subdivide(stages: list[Stage], parts: int) -> list[Stage]:
 def travel(
     path: Path,
     position: Tensor,
-    stages: list[Stage],
+    stages: list[AnnealingStage],
     beta: float,
     moves: int,
     generator: torch.Generator,

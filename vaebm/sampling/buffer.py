@@ -1,6 +1,6 @@
 r"""Replay buffer: where persistent chains wait between two training steps.
 
-A draw of n takes each position from the buffer with the reuse probability and starts it afresh otherwise; the caller
+A draw of n takes each position from the buffer with the replay probability and starts it afresh otherwise; the caller
 moves them on and puts them back. A reused position returns to its own slot; a fresh one goes to a slot that is still
 empty, or, in a full buffer, replaces a waiting one at random. Only positions are kept: the energy has moved
 meanwhile, so its values would be stale.
@@ -64,7 +64,7 @@ class ReplayBuffer:
         if not 0 < n <= self.capacity:
             raise ValueError(f"cannot draw {n} positions from a buffer with capacity {self.capacity}")
         if not 0 <= replay_prob <= 1:
-            raise ValueError(f"the reuse probability is {replay_prob}; it has to be in [0, 1]")
+            raise ValueError(f"the replay probability is {replay_prob}; it has to be in [0, 1]")
         device = generator.device
         wanted = int((torch.rand(n, device=device, generator=generator) < replay_prob).sum())
         reused = min(wanted, self._filled)

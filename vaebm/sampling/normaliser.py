@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.adaptation.warmup import Tunable
-from vaebm.sampling.annealing import Path, Stage, plan, subdivide, travel
+from vaebm.sampling.annealing import AnnealingStage, Path, learn_stages, subdivide, travel
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import LogDensity
 from vaebm.sampling.resampling import Reference, draw_reference, effective_sample_size, systematic_resample
@@ -43,7 +43,7 @@ class LogNormaliser(NamedTuple):
             their standard errors to be sure, the bracket spans both estimates with their errors.
         ess: effective number of the particles; by SMC that of its groups, times their size.
         position: (particles, dim), equally weighted samples of the target.
-        gradients: gradient evaluations that each particle cost, forward and reverse, and its share in the pilot.
+        gradients: gradient evaluations that each particle cost, forward and reverse, and its part of the pilot.
     """
 
     value: float
@@ -107,7 +107,7 @@ def log_normaliser(
         return lambda part: None if progress is None else progress(round(1000 * (thirds + part) / 3), 1000)
 
     pilots = max(particles // 4, 4 * GROUP_SIZE)
-    stages, spent = plan(path, draw_reference(reference, pilots, generator), kernel, moves, generator, tell(0))
+    stages, spent = learn_stages(path, draw_reference(reference, pilots, generator), kernel, moves, generator, tell(0))
     if method == "ais":
         stages, moves = subdivide(stages, PARTS), 1
     start = draw_reference(reference, count, generator).unflatten(0, (groups, -1))
@@ -121,7 +121,7 @@ def log_normaliser(
         samples, spent = position, spent + more
     # Groups of neighbours: systematic resampling keeps the descendants of a group together.
     back = samples[: len(samples) // groups * groups].unflatten(0, (groups, -1))
-    home = [*reversed(stages[:-1]), Stage(0.0, kernel)]
+    home = [*reversed(stages[:-1]), AnnealingStage(0.0, kernel)]
     reverse = travel(
         path, back, home, 1.0, moves, generator, resample=resample, progress=lambda beta: tell(2)(1 - beta)
     )

@@ -23,7 +23,7 @@ from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, eval
 from vaebm.sampling.metropolis import MAX_ROUNDING
 
 MIN_TRAJECTORIES = 8
-SEARCH_SHARE = 0.2  # of a warm-up's budget, for the searches of the step size's order
+SEARCH_FRACTION = 0.2  # of a warm-up's budget, for the searches of the step size's order
 
 Observer = Callable[[int, ChainState, StepInfo], None]
 """Called after each step with its number, the chains, and what the step did.
@@ -298,7 +298,7 @@ class _Budget:
         reserve = max(cheapest, min(left // 2, round(kept * kernel.gradients_per_step))) if kept else 0
         longest = max(1, (left - reserve) // (MIN_TRAJECTORIES * 5))
         cost = kernel.within(longest).gradients_per_step
-        warmup = min(warmup, int((1 - SEARCH_SHARE) * (left - reserve) / cost))
+        warmup = min(warmup, int((1 - SEARCH_FRACTION) * (left - reserve) / cost))
         return cls(gradients, warmup, gradients - reserve, longest, steps, kept)
 
     def longest(self, spent: int) -> float:

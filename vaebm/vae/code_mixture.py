@@ -53,12 +53,12 @@ def fit_code_mixture(
     """
     components = min(settings.components, max(1, codes.shape[0] // 2))
     codes = codes.float()
-    shares = _clusters(codes, components, seed)
+    responsibilities = _clusters(codes, components, seed)
     before = -torch.inf
     with (progress or silent()).task("mixture", ITERATIONS, "iterations") as task:
         for _ in range(ITERATIONS):
-            mixture = _maximisation(codes, shares, settings.covariance_floor)
-            shares, now = _expectation(codes, mixture)
+            mixture = _maximisation(codes, responsibilities, settings.covariance_floor)
+            responsibilities, now = _expectation(codes, mixture)
             task.advance(log_likelihood=now)
             if now - before < TOLERANCE:
                 break
@@ -82,15 +82,16 @@ def _expectation(codes: Tensor, mixture: GaussianMixture) -> tuple[Tensor, float
     return (joint - log_likelihood[:, None]).exp(), float(log_likelihood.mean())
 
 
-def _maximisation(codes: Tensor, shares: Tensor, floor: float) -> GaussianMixture:
+def _maximisation(codes: Tensor, responsibilities: Tensor, floor: float) -> GaussianMixture:
     """pi, m and S of the codes (n, d) under r (n, K)."""
     dim = codes.shape[1]
-    mass = shares.sum(0).clamp_min(torch.finfo(shares.dtype).eps)  # a component that lost its codes stays finite
-    means = shares.mT @ codes / mass[:, None]
+    # A component that lost its codes stays finite.
+    mass = responsibilities.sum(0).clamp_min(torch.finfo(responsibilities.dtype).eps)
+    means = responsibilities.mT @ codes / mass[:, None]
     scatter = codes.new_zeros(len(mass), dim, dim)
-    for part, share in zip(codes.split(CHUNK), shares.split(CHUNK), strict=True):
+    for part, responsibility in zip(codes.split(CHUNK), responsibilities.split(CHUNK), strict=True):
         for k, mean in enumerate(means):
-            weighted = share[:, k, None].sqrt() * (part - mean)
+            weighted = responsibility[:, k, None].sqrt() * (part - mean)
             scatter[k].addmm_(weighted.mT, weighted)
     covariances = (scatter / mass[:, None, None]).double() + floor * torch.eye(dim, device=codes.device)
     factors = torch.linalg.cholesky(covariances).float()

@@ -13,7 +13,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from vaebm.data.collection import HELD_OUT_SHARE
+from vaebm.data.collection import HELD_OUT_FRACTION
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
 from vaebm.data.sets.published import PicturesSettings, pictures_in
@@ -74,7 +74,7 @@ class CelebAHQ256Settings(PicturesSettings):
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, HQ)
         names = sorted(names, key=_number)
-        rows = len(names) - round(HELD_OUT_SHARE * len(names))
+        rows = len(names) - round(HELD_OUT_FRACTION * len(names))
         parts = {"train": names[:rows], "test": names[rows:]}
         return Manifest(name=self.kind, subject="CelebA-HQ's faces", source=source, size=(LARGE, LARGE), parts=parts)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vaebm.data.settings import DataSettings
-from vaebm.data.splits import DataSet, Split, saturated_share
+from vaebm.data.splits import DataSet, Split, saturated_fraction
 from vaebm.progress import Progress
 
 LEVELS = 16
@@ -39,6 +39,6 @@ class DigitsSettings(DataSettings):
         description = (
             f"{len(images):,} handwritten digits of 8 x 8 pixels, grey, in ten classes; "
             f"{len(train):,} for training and {len(test)} held out; pixel values 0 to {LEVELS}, "
-            f"{saturated_share(train):.0%} of them exactly black or white; nothing was skipped."
+            f"{saturated_fraction(train):.0%} of them exactly black or white; nothing was skipped."
         )
         return DataSet("digits", {"train": train, "test": test}, description, tuple("0123456789"))

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar, Literal
 
-from vaebm.data.collection import HELD_OUT_SHARE, held_out
+from vaebm.data.collection import HELD_OUT_FRACTION, held_out
 from vaebm.data.files.archives import ImageSource, reading
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
@@ -72,7 +72,7 @@ class LSUNChurch64Settings(PicturesSettings):
         else:
             source, names = pictures_in(place, self.needed[0])
         test = {name for name in names if any("val" in part for part in PurePosixPath(name).parts[:-1])}
-        parts = train_and_test(names, test or held_out(names, min(HELD_OUT_SHARE, HELD_OUT / len(names))))
+        parts = train_and_test(names, test or held_out(names, min(HELD_OUT_FRACTION, HELD_OUT / len(names))))
         return Manifest(name=self.kind, subject="LSUN's churches", source=source, size=(SIDE, SIDE), parts=parts)
 
 

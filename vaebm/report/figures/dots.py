@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vaebm.evaluation.quantity import Quantity, written
 from vaebm.metrics.measurement import Measurement
 from vaebm.report.figures.canvas import INK, MUTED, Axes, chart, svg
-from vaebm.report.subjects import FLOORS, in_order, subject
+from vaebm.report.subjects import FLOORS, WITH_ENERGY, in_order, subject
 
 LOG_FROM = 8.0  # ratio of largest to smallest from which an axis is logarithmic
 POWERS_FROM = 200.0  # and from which it has numbers at powers of ten alone: more would overlap
@@ -80,7 +80,7 @@ def scores(what: Quantity, measurements: Mapping[str, Measurement]) -> bytes:
     for key in in_order(set(measurements)):
         value, stderr = measurements[key].value * what.factor, measurements[key].stderr * what.factor
         words = " ± ".join(part for part in written(value, stderr) if part)
-        rows.append(Dot(subject(key).label, subject(key).colour, value, words, stderr, bold=key == "vaebm"))
+        rows.append(Dot(subject(key).label, subject(key).colour, value, words, stderr, bold=key == WITH_ENERGY))
     floor = next((key for key in FLOORS if key in measurements), None)
     unit = f" in {what.unit}" if what.unit else ""
     better = f" ({what.better} is better)" if what.better in ("lower", "higher") else ""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vaebm.report.figures.canvas import chart, svg
-from vaebm.report.subjects import in_order, subject
+from vaebm.report.subjects import WITH_ENERGY, in_order, subject
 
 MIN_BINS, MAX_BINS = 16, 48
 SHOWN = (0.005, 0.995)  # quantiles of all values together between which the axis lies
@@ -25,7 +25,7 @@ def energy_histograms(energies: Mapping[str, Tensor]) -> bytes:
             values = energies[key].clamp(edges[0], edges[-1])
             density = torch.histogram(values, edges).hist / (len(values) * (edges[1] - edges[0]))
             who = subject(key)
-            front = key in ("vaebm", "held_out")
+            front = key in (WITH_ENERGY, "held_out")
             axes.stairs(
                 density.numpy(), edges.numpy(), color=who.colour, linewidth=2.0 if front else 1.4, label=who.label
             )

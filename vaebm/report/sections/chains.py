@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image
 
 from vaebm.data import DataSet
-from vaebm.evaluation.chain_record import ChainRecord, film_steps, milestones
+from vaebm.evaluation.chain_record import ChainRecord, animation_steps, milestones
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Animation, Figure, Row, Section
-from vaebm.report.subjects import STARTS, step_label, subject
+from vaebm.report.subjects import STARTS, WITH_ENERGY, step_label, subject
 from vaebm.wording import counted, duration
 
 STRIP_ROWS = 6
@@ -38,7 +38,9 @@ def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes
     """Chains at chosen steps, as one PNG: images as a strip, a row a chain; points as maps, `columns` of them a row."""
     kept = [(step_label(step, chains.total), x) for step, x in chains.at(milestones(chains.total))]
     if not data.modality.pictured:
-        clouds = [plane.Cloud(label, x, subject("vaebm").colour, plane.near_a_mode(x, data.truth)) for label, x in kept]
+        clouds = [
+            plane.Cloud(label, x, subject(WITH_ENERGY).colour, plane.near_a_mode(x, data.truth)) for label, x in kept
+        ]
         return plane.snapshots(clouds, extent_of(data.train.all()), columns)
     rows = max(2, min(STRIP_ROWS, sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)))
     panels = []
@@ -91,7 +93,7 @@ def _strip_caption(data: DataSet, chains: ChainRecord) -> str:
 
 
 def _image_animation(data: DataSet, chains: ChainRecord) -> Animation | None:
-    kept = chains.at(film_steps(chains.total))
+    kept = chains.at(animation_steps(chains.total))
     fit = sheet.images_that_fit(data.shape, 2 * sheet.BUDGET) // len(kept)
     side = min(ANIMATION_SIDE, int(min(fit, chains.x.shape[1]) ** 0.5))
     if side < 2:
@@ -112,16 +114,16 @@ def _image_animation(data: DataSet, chains: ChainRecord) -> Animation | None:
 def _point_animation(data: DataSet, chains: ChainRecord) -> Animation:
     extent = extent_of(data.train.all())
     frames = []
-    for _, x in chains.at(film_steps(chains.total)):
+    for _, x in chains.at(animation_steps(chains.total)):
         near = plane.near_a_mode(x, data.truth)
-        frame = plane.scatter(x, subject("vaebm").colour, extent, near, POINT_RESOLUTION)
+        frame = plane.scatter(x, subject(WITH_ENERGY).colour, extent, near, POINT_RESOLUTION)
         frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
     caption = "This animation shows the same chains. Watch whether any point crosses from one mode to another."
     return _animation(chains, frames, caption, crisp=False)
 
 
 def _animation(chains: ChainRecord, frames: list[sheet.Pixels], caption: str, crisp: bool) -> Animation:
-    labels = [step_label(step, chains.total) for step, _ in chains.at(film_steps(chains.total))]
+    labels = [step_label(step, chains.total) for step, _ in chains.at(animation_steps(chains.total))]
     height, width, _ = frames[0].shape
     picture = sheet.png(np.concatenate(frames))
     return Animation(picture, caption, labels=labels, width=width, height=height, crisp=crisp)

@@ -3,29 +3,31 @@
 import torch
 from torch import Tensor
 
-from vaebm.evaluation.density_maps import DensityMaps
+from vaebm.evaluation.density_maps import DensityMaps, extent_of
 from vaebm.evaluation.metric import quantity
 from vaebm.report.figures import plane
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
 from vaebm.report.sections.samples import refusals
-from vaebm.report.subjects import in_order, subject
+from vaebm.report.subjects import WITH_ENERGY, in_order, subject
 
 POINTS_SHOWN = 2_000
 WHAT_IT_IS = {
     "truth": "The data were drawn from this density.",
     "vae": "One smooth decoder over a Gaussian of codes has to cover the gaps to reach the modes.",
     "vae_mixture": "The decoder is the same, and codes come from the mixture fitted to those of the data.",
-    "vaebm": "This is the VAE times exp(−E), normalised. The gaps empty, and the modes sharpen.",
+    WITH_ENERGY: "This is the VAE times exp(−E), normalised. The gaps empty, and the modes sharpen.",
 }
 
 
 def density_section(report: ReportData) -> Section | None:
-    """Densities and samples of points; None for other data."""
+    """Samples of points, and densities where the family has them; None for other data."""
     densities = report.illustrations.densities
-    if densities is None:
+    if report.data.modality.pictured:
         return None
-    rows, sentences = [_samples(report, densities)], refusals(report)
+    rows, sentences = [_samples(report)], refusals(report)
+    if densities is None:
+        return Section("samples", "What the models make of noise", sentences, rows)
     if densities.refusal:
         sentences.insert(0, f"There are no maps of densities: {densities.refusal}.")
     else:
@@ -42,14 +44,15 @@ def density_section(report: ReportData) -> Section | None:
     return Section("samples", "Where the models put their mass", sentences, rows)
 
 
-def comparison_of_points(report: ReportData, densities: DensityMaps) -> bytes:
+def comparison_of_points(report: ReportData) -> bytes:
     """Data and models side by side, as one PNG: densities where they are known, else samples."""
-    if densities.refusal:
+    densities = report.illustrations.densities
+    if densities is None or densities.refusal:
         clouds = [
             plane.Cloud(subject(key).label, x, subject(key).colour, plane.near_a_mode(x, report.data.truth))
             for key, x in _clouds(report).items()
         ]
-        return plane.row_of_clouds(clouds, densities.extent)
+        return plane.row_of_clouds(clouds, extent_of(report.data.train.all()))
     numbers = _log_likelihoods(report, densities)
     maps = [
         (subject(key).label, f"log-likelihood {numbers[key]}" if key in numbers else "", log_density)
@@ -69,13 +72,13 @@ def _maps(report: ReportData, densities: DensityMaps) -> Row:
     return Row(figures, 220, 360)
 
 
-def _samples(report: ReportData, densities: DensityMaps) -> Row:
-    figures = []
+def _samples(report: ReportData) -> Row:
+    figures, extent = [], extent_of(report.data.train.all())
     for key, x in _clouds(report).items():
         near, caption = plane.near_a_mode(x, report.data.truth), f"{len(x):,} points are shown."
         if near is not None:
             caption = f"{near.float().mean():.1%} of these {len(x):,} points are within 3 σ of a mode."
-        picture = plane.scatter(x, subject(key).colour, densities.extent, near)
+        picture = plane.scatter(x, subject(key).colour, extent, near)
         figures.append(Figure(picture, caption, subject(key).label, subject(key).colour))
     shared = f"{report.origin}. A good model leaves the space between the modes empty."
     if report.data.truth is not None:

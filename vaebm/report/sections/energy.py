@@ -11,7 +11,7 @@ from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.histograms import energy_histograms
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, number, subject
+from vaebm.report.subjects import FLOORS, WITH_ENERGY, number, subject
 
 EXTREMES = 12  # images at either end of the energy's ranking
 RANKED = "vae_mixture"  # whose images these are
@@ -79,8 +79,8 @@ def _overlap(first: Tensor, second: Tensor) -> float:
     both = torch.cat([first, second])
     low, high = float(both.min()), float(both.max())
     edges = torch.linspace(low, high if high > low else low + 1.0, OVERLAP_BINS + 1)
-    shares = [torch.histogram(values, edges).hist / len(values) for values in (first, second)]
-    return float(torch.minimum(*shares).sum())
+    fractions = [torch.histogram(values, edges).hist / len(values) for values in (first, second)]
+    return float(torch.minimum(*fractions).sum())
 
 
 def _map(densities: DensityMaps, energy: Tensor) -> Row:
@@ -88,8 +88,9 @@ def _map(densities: DensityMaps, energy: Tensor) -> Row:
     most = float(torch.quantile(energy[::4, ::4].abs().flatten(), 0.9))
     reach = min(most, CONTRAST * -float(energy.min())) if float(energy.min()) < 0 else most
     caption = (
-        "The energy over the plane is the log-density of the VAE less that of the VAEBM. It adds mass where the map is"
-        " blue and takes mass away where it is red. Far from all data it means little, since no mass is there."
+        f"The energy over the plane is the log-density of the VAE less that of {subject(WITH_ENERGY).name}. It adds"
+        " mass where the map is blue and takes mass away where it is red. Far from all data it means little, since no"
+        " mass is there."
     )
     return Row([Figure(plane.energy_map(energy, densities.extent, reach or 1.0), caption)], 280, 460)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from vaebm.report.figures import sheet
-from vaebm.report.report_data import RECONSTRUCTION, ReportData
+from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, SHOWN, STARTS, subject
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, SHOWN, STARTS, WITH_ENERGY, subject
 from vaebm.wording import counted
 
 PAIRS_ACROSS, PAIRS_DOWN = 8, 3
@@ -20,7 +20,7 @@ def samples_section(report: ReportData) -> Section | None:
     chains = report.illustrations.chains
     sentences = [f"{report.origin}. They were not chosen and are shown {SHOWN.get(report.show, report.show)}."]
     if chains is not None and not chains.run.refusal:
-        sentences[0] += f" The chains of the VAEBM start from {STARTS[chains.run.start]}."
+        sentences[0] += f" The chains of {subject(WITH_ENERGY).name} start from {STARTS[chains.run.start]}."
     sentences += refusals(report)
     rows = [_models(report), _pairs(report), _other_show(report)]
     return Section("samples", "What the models make of noise", sentences, [row for row in rows if row is not None])
@@ -53,7 +53,7 @@ def _models(report: ReportData) -> Row:
         "vae": "Codes come from the prior, which also reaches where no data have any.",
         "vae_mixture": "The decoder is the same, and codes come from"
         f" {counted(facts.components or 0, 'Gaussian')} fitted to those of the data. This is the baseline to beat.",
-        "vaebm": "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
+        WITH_ENERGY: "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
     }
 
     def caption(key: str) -> str:
@@ -113,5 +113,5 @@ def _pairs(report: ReportData) -> Row | None:
     )
     paper = sheet.wide_sheet(pairs, 2 * across, wide_gaps=range(1, 2 * across, 2))
     return Row(
-        [Figure(sheet.png(paper), caption, "Start and end of single chains", subject("vaebm").colour)], 300, 1080
+        [Figure(sheet.png(paper), caption, "Start and end of single chains", subject(WITH_ENERGY).colour)], 300, 1080
     )

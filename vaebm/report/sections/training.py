@@ -9,7 +9,7 @@ from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
 from vaebm.report.subjects import number
 
-SHARES = {
+FRACTIONS = {
     "acceptance": (
         "acceptance of chains",
         "Acceptance near 0 or 1 says that chains hardly move or take needlessly small steps.",
@@ -105,11 +105,11 @@ def _energy_figures(rows: Sequence[LogRow], lengths: Mapping[str, float]) -> lis
             {"gain": curve("contrast", -1.0, 0.0, gained)},
             boundaries=None,
         )
-    named = {name: curve(key) for key, (name, _) in SHARES.items() if any(row.get(key) for row in rows)}
+    named = {name: curve(key) for key, (name, _) in FRACTIONS.items() if any(row.get(key) for row in rows)}
     if named:
-        caption = " ".join(caption for name, caption in SHARES.values() if name in named)
+        caption = " ".join(caption for name, caption in FRACTIONS.values() if name in named)
         title = "Sampling while learning" if len(named) > 1 else next(iter(named)).capitalize()
-        draw(caption, title, "share", named, limits=(-0.03, 1.03))
+        draw(caption, title, "fraction", named, limits=(-0.03, 1.03))
     return figures
 
 

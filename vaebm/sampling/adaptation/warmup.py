@@ -1,6 +1,6 @@
 r"""Warm-up: in which order step size and mass are learned.
 
-    | phase  | share of the steps | learns                                                        |
+    | phase  | part of the steps  | learns                                                        |
     | ------ | ------------------ | ------------------------------------------------------------- |
     | early  | first 15 %         | step size, while the chains find the typical set              |
     | middle | next 75 %          | step size; mass, at the ends of windows that double in length |

@@ -1,4 +1,4 @@
-"""The words that command lines share: names, `key=value` overrides, and the options that mean the same everywhere."""
+"""What command lines have in common: names, `key=value` overrides, and the options that mean the same everywhere."""
 
 import re
 from collections.abc import Callable, Sequence
