@@ -77,7 +77,7 @@ def test_it_trains_in_both_stages_and_serves_every_command(recipe: Path, tmp_pat
     assert main(["evaluate", str(run.path), "--n", "40", "--quiet", "--only", "elbo,frechet_distance"]) == 0
     assert {m["name"] for m in json.loads((run.path / "measurements.json").read_text())} == {"elbo", "frechet_distance"}
     assert main(["inspect", str(run.path)]) == 0
-    assert inspect_recipe(load_recipe(recipe), device="cpu").to_json()["noise_dim"] == model.noise.dim
+    assert inspect_recipe(load_recipe(recipe), device="cpu").numbers["noise_dim"] == model.noise.dim
 
 
 @pytest.mark.parametrize("norm", ["weight", "batch"])
