@@ -179,7 +179,7 @@ def load(run: str | Path, device: str | torch.device = "cpu", **parts: nn.Module
 def _overrides_of(overrides: Mapping[str, object], prefix: str = "") -> list[str]:
     """Overrides as the command line has them.
 
-    >>> _as_words({"seed": 1, "sampler": {"kind": "mala", "step_size": 1e-05}})
+    >>> _overrides_of({"seed": 1, "sampler": {"kind": "mala", "step_size": 1e-05}})
     ['seed=1', 'sampler.kind="mala"', 'sampler.step_size=1e-05']
     """
     words = []

@@ -50,7 +50,7 @@ class Library:
             Measurement("frechet_distance", 19.9, 0.8, 360, {"features": "classifier"}, "vaebm"),
             Measurement("frechet_distance", 12.2, 0.5, 360, {"features": "classifier"}, "held_out"),
         ]
-        inspection = SimpleNamespace(lines=lambda: ["two", "lines"], to_json=lambda: {"parameters": 12})
+        inspection = SimpleNamespace(sentences=["two", "lines"], numbers={"parameters": 12})
         recipes = [SimpleNamespace(name="digits", summary="8x8 digits"), SimpleNamespace(name="g", summary="2-D")]
         opened = SimpleNamespace(open=self.answer("open", self.run))
         for module, names in {

@@ -262,7 +262,7 @@ def test_it_builds_at_full_width(name: str, recipe_of: Any, data_of: Any) -> Non
 
 def test_the_smallest_recipe_can_be_inspected(tmp_path: Path) -> None:
     recipe = validate(narrowed(load_recipe("gaussians25").model_dump(mode="json")), "gaussians25")
-    assert inspect_recipe(recipe, device="cpu").to_json()["recipe"] == "gaussians25"
+    assert inspect_recipe(recipe, device="cpu").numbers["recipe"] == "gaussians25"
 
 
 def test_a_preset_follows_the_pictures(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_asked_again_it_says_what_happened_and_trains_nothing(
         assert "--out" in said.err  # where to train anew
         assert first.err.removeprefix("vaebm: ").strip() in said.err
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    lines = inspect_run(Run.open(run)).lines()
+    lines = inspect_run(Run.open(run)).sentences
     assert any("diverged in divergence" in line for line in lines)
     assert not any("not finished" in line for line in lines)
 

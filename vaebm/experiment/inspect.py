@@ -32,7 +32,7 @@ from vaebm.progress import silent
 from vaebm.sampling import SamplerSettings
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.settings import settings_of
-from vaebm.training.engine import Engine
+from vaebm.training.engine import Engine, threads
 from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
 from vaebm.training.estimators.latent import LatentEstimator
@@ -82,8 +82,11 @@ def inspect_recipe(recipe: Recipe, device: str | None = None) -> Inspection:
     Raises:
         InputError: the data cannot be read, or there is no such device.
     """
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+    with threads(recipe.threads):
+        return _inspect_recipe(recipe, device)
+
+
+def _inspect_recipe(recipe: Recipe, device: str | None) -> Inspection:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(device, recipe.seed, None, Path(folder))
     recipe = recipe.for_device(engine.device)

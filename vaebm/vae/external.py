@@ -50,6 +50,10 @@ LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
     "image": partial(nn.Conv2d, kernel_size=3, padding=1),
     "points": nn.Linear,
 }  # of the adapter, by modality
+LIKELIHOODS: dict[str, GaussianSettings | CensoredSettings] = {
+    "image": CensoredSettings(),
+    "points": GaussianSettings(),
+}
 
 
 class ExternalSettings(VAESettings):
@@ -117,7 +121,7 @@ class ExternalVAE(FlatVAE):
         if not (math.isfinite(latent_scale) and latent_scale > 0):
             raise InputError(f"latent_scale is {latent_scale}: pass a number above 0; 1.0 leaves codes as they are")
         _check_weights(encoder, decoder)
-        head = likelihood or (GaussianSettings() if len(data_shape) == 1 else CensoredSettings())
+        head = likelihood or LIKELIHOODS[modality_of(data_shape).name]
         latent_shape = tuple(latent_shape)
         with torch.inference_mode(False):
             super().__init__(tuple(data_shape), torch.Size(latent_shape).numel(), encoder, decoder, head.build())
