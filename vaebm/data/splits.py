@@ -11,7 +11,7 @@ batch asks for it (`data/prepared.py`).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,13 +27,18 @@ SATURATED = 0.02
 
 
 class Truth(Protocol):
-    """A density known exactly: equal round Gaussians about `modes` (K, dim), of standard deviation `scale`."""
-
-    modes: Tensor
-    scale: float
+    """A density known exactly."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """(n, dim) to (n,), in nats."""
+
+
+@runtime_checkable
+class ModesTruth(Truth, Protocol):
+    """Equal round Gaussians about `modes` (K, dim), of standard deviation `scale`."""
+
+    modes: Tensor
+    scale: float
 
 
 class LazyImages(Protocol):

@@ -14,6 +14,11 @@ from vaebm.energy.penalties import energy_square
 from vaebm.training.estimators.base import Estimator, EstimatorSettings
 from vaebm.training.estimators.denoising import batch_denoising_loss, check_noise
 from vaebm.training.estimators.negatives import Pair
+from vaebm.training.estimators.score_matching import (
+    WeightedScoreMatching,
+    batch_score_matching_loss,
+    check_scores,
+)
 
 INDISTINGUISHABLE = math.log(4.0)  # a logistic loss where data and samples cannot be told apart
 
@@ -46,6 +51,9 @@ class ContrastSettings(EstimatorSettings):
         description="weight of denoising score matching, summed over values, beside the contrast; needs"
         " energy.noise_std",
     )
+    score_matching: WeightedScoreMatching | None = Field(
+        None, description="score matching beside the contrast; null leaves it out"
+    )
 
 
 class ContrastEstimator(Estimator):
@@ -56,6 +64,8 @@ class ContrastEstimator(Estimator):
     def check(self) -> None:
         if self.settings.denoising:
             check_noise(self)
+        if self.settings.score_matching is not None:
+            check_scores(self)
 
     def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """The energy, or another, of both in one pass."""
@@ -74,4 +84,8 @@ class ContrastEstimator(Estimator):
             denoising = batch_denoising_loss(self)
             loss = loss + self.settings.denoising * math.prod(self.training.model.data_shape) * denoising
             figures["denoising"] = float(denoising.detach())
+        if (term := self.settings.score_matching) is not None:
+            score = batch_score_matching_loss(self, term.noise_std)
+            loss = loss + term.weight * score
+            figures["score_matching"] = float(score.detach())
         return {**self.learn(loss, iteration), **figures}
