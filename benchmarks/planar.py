@@ -30,7 +30,7 @@ from vaebm.evaluation.quadrature import plane_quadrature
 from vaebm.models import VAEBM
 
 TARGET = Path(__file__).parent.parent / "results" / "planar.jsonl"
-REACH, STEP = 3.0, 0.01  # of the grid of x
+REACH, STEP = 2.0, 0.005  # of the grid of x
 LATENT_POINTS = 101
 
 SETS = ("eight_modes", "checkerboard")

@@ -5,9 +5,11 @@ r"""Denoising score matching: the energy whose denoised images are the images.
     L = mean over values of (D(x~, z) - x)^2 / s^2
 
 For an E that reads x~ alone, L is least where dE/dx~ takes the decoder's score, averaged over z given x~, to that of
-data with noise. No sample of the model is needed, L is bounded below, and its root is the denoised image's error in
-units of s. L says nothing about places where no data with noise lie: scores there are arbitrary, and long chains that
-get there do not come back (docs/studies/images.md). A contrast with samples beside it mends that.
+data with noise. That z is the encoder's, of the image without noise; where it is another than the model's p(z | x~), h
+is not quite the data with noise (score_matching.py averages over the model's, for codes of few dimensions). No sample
+of the model is needed, L is bounded below, and its root is the denoised image's error in units of s. L says nothing
+about places where no data with noise lie: scores there are arbitrary, and long chains that get there do not come back
+(docs/studies/images.md). A contrast with samples beside it mends that.
 
 Vincent, A connection between score matching and denoising autoencoders, 2011, https://doi.org/10.1162/NECO_a_00142;
 Saremi & Hyvarinen, Neural empirical Bayes, JMLR 2019, https://arxiv.org/abs/1903.02334
