@@ -9,6 +9,7 @@ counted and named, not fatal.
                 of several sizes: an error that asks for `size`
     classes     first-level subfolders, if every image lies in one of them and there are at least two
     held out    the tenth whose names have the smallest SHA-256
+    validation  the next twentieth, if there are 1,000 images or more
 
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.
 """
@@ -23,10 +24,10 @@ from typing import Literal
 from pydantic import Field
 
 from vaebm.data.arrays import open_arrays
-from vaebm.data.collection import enough, held_out
+from vaebm.data.collection import enough, parts_by_name
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_header, read_picture
-from vaebm.data.manifest import Manifest, train_and_test
+from vaebm.data.manifest import Manifest
 from vaebm.data.prepared import is_prepared, is_unfinished, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
@@ -79,7 +80,7 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
         subject=f"the files of {root}",
         source=files.source,
         size=shape,
-        parts=train_and_test(names, held_out(names)),
+        parts={part: [name for name in names if name in chosen] for part, chosen in parts_by_name(names).items()},
         resample="bicubic",
         labels=None if classes is None else {name: classes.index(_top_folder(name)) for name in names},
         class_names=classes,

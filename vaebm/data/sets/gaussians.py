@@ -2,8 +2,8 @@
 
     x = c_k + std eps,   k uniform on side^2 modes `spacing` apart and centred at 0,   eps ~ N(0, I)
 
-The draws depend on these settings alone, never on the seed of a run, so all runs see the same training and held-out
-points. Labels are the index k of the mode that a point came from; `truth` is the density itself
+The draws depend on these settings alone, never on the seed of a run, so all runs see the same training, validation and
+held-out points. Labels are the index k of the mode that a point came from; `truth` is the density itself
 (`distributions/analytic.py`). It is the toy of the [VAEBM paper](https://arxiv.org/abs/2010.00654) (Xiao et al., 2021,
 section 5.1).
 """
@@ -18,7 +18,7 @@ from vaebm.data.splits import DataSet, Split
 from vaebm.distributions.analytic import GaussianGrid
 from vaebm.progress import Progress
 
-SEEDS = {"train": 1, "test": 2}
+SEEDS = {"train": 1, "test": 2, "validation": 3}
 
 
 class GaussiansSettings(DataSettings):
@@ -30,16 +30,20 @@ class GaussiansSettings(DataSettings):
     std: float = Field(0.05, gt=0, description="Standard deviation of every mode.")
     train_size: int = Field(100_000, ge=2, description="Number of training points.")
     test_size: int = Field(10_000, ge=2, description="Number of held-out points.")
+    validation: int = Field(10_000, ge=0, description="Number of validation points.")
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """Draws the points; shape (2,)."""
         truth = GaussianGrid(self.side, self.spacing, self.std)
         sizes = {"train": self.train_size, "test": self.test_size}
+        if self.validation:
+            sizes["validation"] = self.validation
         splits = {name: _draw(truth, n, SEEDS[name]) for name, n in sizes.items()}
+        validation = f"{self.validation:,} validation " if self.validation else ""
         points = splits["train"].all()
         description = (
-            f"{self.train_size:,} training and {self.test_size:,} held-out points in the plane, drawn from "
-            f"{self.side**2} Gaussians of standard deviation {self.std:g} on a grid of spacing {self.spacing:g}; "
+            f"{self.train_size:,} training, {validation}and {self.test_size:,} held-out points in the plane, drawn "
+            f"from {self.side**2} Gaussians of standard deviation {self.std:g} on a grid of spacing {self.spacing:g}; "
             f"coordinates {points.min().item():.2f} to {points.max().item():.2f}; nothing was skipped."
         )
         classes = tuple(f"({x:g}, {y:g})" for x, y in truth.modes.tolist())
