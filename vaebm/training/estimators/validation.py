@@ -21,7 +21,7 @@ from vaebm.training.estimators.negatives import Pair, decoded
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import ExponentialAverage
 
-BASE_DRAWS = 4096
+BASE_DRAWS = 16_384
 MAX_DATA = 2000
 
 
