@@ -83,11 +83,7 @@ MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAG
 
 
 def modality_of(data_shape: Sequence[int]) -> Modality:
-    """The modality of values of a shape.
-
-    Raises:
-        InputError: no modality has values of that shape.
-    """
+    """The modality of values of a shape. InputError: no modality has values of that shape."""
     found = next((modality for modality in MODALITIES.values() if modality.axes == len(data_shape)), None)
     if found is None:
         raise InputError(f"values of data_shape {tuple(data_shape)} are neither images (C, H, W) nor points (dim,)")

@@ -93,11 +93,7 @@ class PreparedImages:
 
 
 def prepared_set(folder: Path, settings: ImageSettings) -> DataSet:
-    """The set in a prepared folder, its images left on disk.
-
-    Raises:
-        InputError: it is damaged or not complete.
-    """
+    """The set in a prepared folder, its images left on disk. InputError: it is damaged or not complete."""
     index = read_index(folder)
     splits = {name: _split(folder, name, index, settings) for name in index.parts}
     return DataSet(index.name, splits, index.description, index.class_names, index.factor_names)
@@ -114,11 +110,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a prepared folder.
-
-    Raises:
-        InputError: it is missing, damaged, or of another version.
-    """
+    """The index of a prepared folder. InputError: it is missing, damaged, or of another version."""
     path = folder / INDEX
     try:
         tree = json.loads(path.read_text())

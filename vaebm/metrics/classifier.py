@@ -101,11 +101,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "Classifier":
-        """Reads what `save` wrote.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
+        """Reads what `save` wrote. InputError: there is no such file, or it is damaged."""
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 description = json.loads(file.metadata()["classifier"])

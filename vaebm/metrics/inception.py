@@ -228,11 +228,7 @@ FILES = (
 
 
 def find_weights(path: str | Path | None = None) -> Path:
-    """The file of weights.
-
-    Raises:
-        InputError: there is none in any of the places.
-    """
+    """The file of weights. InputError: there is none in any of the places."""
     data = os.environ.get("VAEBM_DATA")
     folders = [Path(data) / "inception"] if data else []
     folders = [Path(path)] if path is not None else [*folders, cache_folder() / "inception"]

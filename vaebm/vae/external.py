@@ -67,11 +67,7 @@ class ExternalSettings(VAESettings):
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """Cannot be done: the modules are not ours.
-
-        Raises:
-            InputError: always; the message says how to pass them.
-        """
+        """Cannot be done: the modules are not ours. InputError: always; the message says how to pass them."""
         raise InputError(
             "this model's VAE was trained elsewhere and is not in the folder: build it as before and pass it, as in"
             ' vaebm.load(run, vae=vae) or VAEBM.from_pretrained(folder, parts={"vae": vae})'
@@ -241,11 +237,7 @@ def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
 
 
 def _check_weights(*nets: nn.Module) -> None:
-    """Passes where every weight is a float32 that gradients can pass.
-
-    Raises:
-        InputError: one is not.
-    """
+    """Passes where every weight is a float32 that gradients can pass. InputError: one is not."""
     for value in (value for net in nets for value in [*net.parameters(), *net.buffers()]):
         if nn.parameter.is_lazy(value):
             continue

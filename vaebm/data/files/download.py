@@ -58,11 +58,7 @@ def obtain(file: Published, folders: Sequence[Path], progress: Progress) -> Path
 
 
 def check(path: Path, file: Published) -> None:
-    """Refuses a local copy that is not the published file.
-
-    Raises:
-        InputError: its checksum differs.
-    """
+    """Refuses a local copy that is not the published file. InputError: its checksum differs."""
     if difference := _difference(path, file):
         raise InputError(
             f"{path} is damaged or another file ({difference}): delete it to have it downloaded again, or get"

@@ -51,11 +51,7 @@ class Picture:
 
 
 def read_header(opener: Opener) -> Header:
-    """Format, size and kind, without decoding.
-
-    Raises:
-        UnreadableImage: this is no image, or one too large to decode.
-    """
+    """Format, size and kind, without decoding. UnreadableImage: this is no image, or one too large to decode."""
     with _opened(opener) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS:

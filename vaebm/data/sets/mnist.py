@@ -52,11 +52,7 @@ SEEDS = {"train": 1, "test": 2, "validation": 3}
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
-    """The array of `ndim` axes in a file.
-
-    Raises:
-        InputError: the file is truncated, damaged, or holds something else.
-    """
+    """The array of `ndim` axes in a file. InputError: the file is truncated, damaged, or holds something else."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile):

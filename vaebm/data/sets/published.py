@@ -71,11 +71,7 @@ class PublishedSettings(ImageSettings):
         return place, place / self.kind
 
     def obtain(self, file: Published, progress: Progress | None) -> Path:
-        """A file of the set, whole and checked.
-
-        Raises:
-            InputError: the file is damaged, or neither there nor to be had.
-        """
+        """A file of the set, whole and checked. InputError: the file is damaged, or neither there nor to be had."""
         return obtain(file, self.folders(), progress or silent())
 
 
@@ -110,11 +106,7 @@ class LabelledSettings(PublishedSettings):
         """All training and all test images."""
 
     def labelled(self, images: NDArray[np.uint8], labels: NDArray[np.integer], path: Path) -> Labelled:
-        """Images and labels as tensors, once they belong together.
-
-        Raises:
-            InputError: they do not; `path` is to blame.
-        """
+        """Images and labels as tensors, once they belong together. InputError: they do not; `path` is to blame."""
         if len(labels) != len(images):
             raise InputError(f"{path} has {len(labels):,} labels for {len(images):,} images: {REPLACE}")
         if not len(labels) or labels.max() >= len(self.class_names):
@@ -173,11 +165,7 @@ class PicturesSettings(LargeSettings):
 
     @abstractmethod
     def manifest(self, place: Path, progress: Progress) -> Manifest:
-        """Its files at a place as images.
-
-        Raises:
-            InputError: a file is missing or damaged.
-        """
+        """Its files at a place as images. InputError: a file is missing or damaged."""
 
 
 def holds_pictures(place: Path) -> bool:
