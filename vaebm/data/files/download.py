@@ -36,11 +36,8 @@ class Published:
     """A file as its publishers offer it."""
 
     name: str  # of the file
-    # "sha256:..." or, where only that was published, "md5:..."; None where neither was: then only the size that the
-    # server promises, and the reader of the format, guard against damage
-    digest: str | None
-    # of the file itself, the likeliest to answer first; none where a program cannot fetch it
-    addresses: tuple[str, ...]
+    digest: str | None  # "sha256:..." or "md5:..."; None where none was published
+    addresses: tuple[str, ...]  # of the file itself, the likeliest to answer first
     page: str  # where a person finds it
 
 

@@ -16,25 +16,15 @@ from typing import ClassVar, Literal
 from vaebm.data.collection import HELD_OUT_FRACTION
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
-from vaebm.data.sets.published import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in, published_files
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 from vaebm.wording import counted
 
 CROP, SMALL, LARGE = 140, 64, 256
 PARTS = {"0": "train", "1": "validation", "2": "test"}
-PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Google Drive: Img, img_align_celeba.zip; Eval)"
-DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
-IMAGES = Published(
-    "img_align_celeba.zip",
-    "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
-    (f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM", "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip"),
-    PAGE,
-)
-PARTITION = Published(
-    "list_eval_partition.txt", "md5:d32c9cbf5e040fd4025c592c306e6668", (f"{DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",), PAGE
-)
-HQ = Published("CelebA-HQ's 30,000 images", None, (), "https://github.com/tkarras/progressive_growing_of_gans")
+IMAGES, PARTITION = published_files("celeba64").values()
+(HQ,) = published_files("celebahq256").values()
 
 
 class CelebA64Settings(PicturesSettings):
@@ -54,7 +44,7 @@ class CelebA64Settings(PicturesSettings):
         if missing:
             raise InputError(
                 f"{partition} lists {counted(len(missing), 'image')} that {source.path} does not hold, such as"
-                f" {missing[0]}: get {IMAGES.name} whole from {PAGE}"
+                f" {missing[0]}: get {IMAGES.name} whole from {IMAGES.page}"
             )
         parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
         for file, part in listed.items():
@@ -83,7 +73,7 @@ def _find_partition(place: Path) -> Path:
     beside = place if place.is_dir() else place.parent
     for path in sorted(beside.rglob(PARTITION.name)):
         return path
-    raise InputError(f"{beside / PARTITION.name} is missing: get it from {PAGE}")
+    raise InputError(f"{beside / PARTITION.name} is missing: get it from {IMAGES.page}")
 
 
 def _read_partition(path: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ from vaebm.data.collection import HELD_OUT_FRACTION, held_out
 from vaebm.data.files.archives import ImageSource, reading
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.sets.published import PicturesSettings, holds_pictures, pictures_in
+from vaebm.data.sets.published import PicturesSettings, holds_pictures, pictures_in, published_files
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
 from vaebm.progress import Progress
@@ -44,15 +44,7 @@ class LSUNChurch64Settings(PicturesSettings):
     kind: Literal["lsun_church64"] = "lsun_church64"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
-    needed: ClassVar[tuple[Published, ...]] = tuple(
-        Published(
-            f"church_outdoor_{part}_lmdb.zip",
-            None,
-            (f"http://dl.yf.io/lsun/scenes/church_outdoor_{part}_lmdb.zip",),  # their https has no valid certificate
-            "https://www.yf.io/p/lsun",
-        )
-        for part in ("train", "val")
-    )
+    needed: ClassVar[tuple[Published, ...]] = tuple(published_files("lsun_church64").values())
 
     def missing(self, place: Path) -> list[Published]:
         if holds_pictures(place):

@@ -8,6 +8,7 @@ downloaded there, where it can be.
 """
 
 import os
+import tomllib
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -33,10 +34,21 @@ from vaebm.progress import Progress, silent
 VARIABLE = "VAEBM_DATA"
 REPLACE = "replace it by the published file"
 PREPARED = "prepared"
+PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
 
 Labelled = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8 and labels (N,) int64."""
+
+
+def published_files(kind: str) -> dict[str, Published]:
+    """The files of a set by name, as `published.toml` lists them."""
+    about = PUBLISHED[kind]
+    folders, further, page = about.get("folders", ()), about.get("addresses", {}), about["page"]
+    return {
+        name: Published(name, digest or None, (*(f"{at}/{name}" for at in folders), *further.get(name, ())), page)
+        for name, digest in about["files"].items()
+    }
 
 
 class PublishedSettings(ImageSettings):
