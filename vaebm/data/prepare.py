@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
 from vaebm.data.describe import describe_skipped
-from vaebm.data.prepared import FORMAT, INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
+from vaebm.data.prepared import INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
 from vaebm.data.sets.published import LargeSettings
@@ -109,7 +109,7 @@ def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progre
                 log.add(block)
                 task.advance(block.files)
         index = _index(images, folder, log.written, fingerprint)
-        write_index(folder, index)
+        write_atomically(folder / INDEX, index.model_dump_json().encode())  # the folder counts from here on
     (folder / PROGRESS).unlink()
     return index
 
@@ -183,11 +183,6 @@ def open_log(folder: Path, fingerprint: str, image_bytes: int) -> Iterator[Log]:
         yield Log(folder, file, fingerprint, image_bytes)
 
 
-def write_index(folder: Path, index: Index) -> None:
-    """Makes the files of a folder count: the last step."""
-    write_atomically(folder / INDEX, json.dumps({"format": FORMAT, **asdict(index)}).encode())
-
-
 def _index(images: Collection, folder: Path, written: list[Written], fingerprint: str) -> Index:
     skipped = all_skipped(block.skipped for block in written)
     channels = 1 if all(block.is_grey for block in written) else images.shape[0]
@@ -203,13 +198,19 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
             write_atomically(folder / f"{part}-{what}.npy", save)
         files = [f"{part}.bin", *(f"{part}-{what}.npy" for what in known)]
         digests = {file: sha256(folder / file) for file in files}
-        parts[part] = Part(sum(block.images for block in some), tuple(counts.tolist()), digests)
-    shape = (channels, *images.shape[1:])
-    names = images.class_names, images.factor_names
-    index = Index(images.name, shape, images.shape[0], parts, *names, "", fingerprint)
+        parts[part] = Part(images=sum(block.images for block in some), counts=tuple(counts.tolist()), sha256=digests)
+    index = Index(
+        name=images.name,
+        shape=(channels, *images.shape[1:]),
+        stored_channels=images.shape[0],
+        parts=parts,
+        class_names=images.class_names,
+        factor_names=images.factor_names,
+        made_from=fingerprint,
+    )
     splits = {part: Split(PreparedImages(folder, part, index), levels=255) for part in parts}
-    transparent = sum(block.transparent for block in written)
-    return replace(index, description=images.describe(splits, transparent, skipped))
+    description = images.describe(splits, sum(block.transparent for block in written), skipped)
+    return index.model_copy(update={"description": description})
 
 
 def _parsed(lines: Sequence[str]) -> list[Written]:

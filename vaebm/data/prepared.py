@@ -10,15 +10,15 @@ and given up first when memory is short. Mapping the arrays into memory was meas
 times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
 """
 
-import json
 import math
 import os
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from vaebm.data.settings import ImageSettings
@@ -27,12 +27,10 @@ from vaebm.errors import InputError
 from vaebm.files import sha256
 
 INDEX, PROGRESS = "index.json", "progress.jsonl"
-FORMAT = 2
 AGAIN = "prepare it again with `vaebm data prepare`"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(BaseModel, frozen=True):
     """A split in an index: its size, how often each pixel value occurs (256 counts), and a checksum by file."""
 
     images: int
@@ -40,17 +38,17 @@ class Part:
     sha256: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(BaseModel, frozen=True):
     """What `index.json` says."""
 
+    format: Literal[2] = 2
     name: str  # of the set
     shape: tuple[int, int, int]  # (C, H, W) of its images
     stored_channels: int  # of each image on disk; where the set is grey, the first of them is read
     parts: dict[str, Part]  # its splits
     class_names: tuple[str, ...] | None  # what the labels stand for
     factor_names: tuple[str, ...] | None  # what the factors stand for
-    description: str  # one sentence for people
+    description: str = ""  # one sentence for people
     made_from: str  # the fingerprint of what was prepared
 
 
@@ -113,17 +111,13 @@ def read_index(folder: Path) -> Index:
     """The index of a prepared folder. InputError: it is missing, damaged, or of another version."""
     path = folder / INDEX
     try:
-        tree = json.loads(path.read_text())
-        version = tree.pop("format")
-        if version == FORMAT:
-            parts = {name: Part(**{**part, "counts": tuple(part["counts"])}) for name, part in tree["parts"].items()}
-            named = {key: None if tree[key] is None else tuple(tree[key]) for key in ("class_names", "factor_names")}
-            return Index(**{**tree, **named, "shape": tuple(tree["shape"]), "parts": parts})
+        return Index.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{folder} is not prepared, it has no {INDEX}: {AGAIN}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValidationError as error:
+        if any(each["loc"] == ("format",) for each in error.errors()):
+            raise InputError(f"{path} was written by another version of vaebm: {AGAIN}") from None
         raise InputError(f"{path} is damaged: delete it, then {AGAIN}") from None
-    raise InputError(f"{path} was written by another version of vaebm: {AGAIN}")
 
 
 def broken_files(folder: Path, index: Index) -> list[str]:

@@ -21,6 +21,9 @@ import torch
 
 from vaebm.errors import InputError
 
+# As they stand in JSON.
+KEYS: Mapping[str, Any] = {"name": str, "subject": str, "value": float, "stderr": float, "n": int, "settings": dict}
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -70,14 +73,7 @@ class Measurement:
         return replace(self, settings=self.settings | settings)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "subject": self.subject,
-            "value": self.value,
-            "stderr": self.stderr,
-            "n": self.n,
-            "settings": dict(self.settings),
-        }
+        return {key: getattr(self, key) for key in KEYS} | {"settings": dict(self.settings)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Measurement":
@@ -87,21 +83,14 @@ class Measurement:
             InputError: a key is missing or has a value of another type.
         """
         try:
-            return cls(
-                name=str(record["name"]),
-                value=float(record["value"]),
-                stderr=float(record["stderr"]),
-                n=int(record["n"]),
-                settings=dict(record["settings"]),
-                subject=str(record["subject"]),
-            )
+            return cls(**{key: plain(record[key]) for key, plain in KEYS.items()})
         except KeyError as missing:
             raise InputError(
                 f"a measurement lacks {missing}: it is damaged, or no measurement; measure again"
             ) from None
-        except InputError:
-            raise
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as damage:
+            if isinstance(damage, InputError):
+                raise
             raise InputError("a measurement holds a value of a wrong type: it is damaged; measure again") from None
 
     @classmethod
@@ -110,19 +99,15 @@ class Measurement:
 
         One draw alone is returned as it is. Settings that differ from draw to draw are left out.
         """
-        first, count = draws[0], len(draws)
-        if count == 1:
+        first, values = draws[0], [draw.value for draw in draws]
+        if len(draws) == 1:
             return first
-        values = [draw.value for draw in draws]
         spread = statistics.stdev(values)
-        shared = {
-            key: value
-            for key, value in first.settings.items()
-            if all(draw.settings.get(key) == value for draw in draws)
-        }
-        over = {"draws": count, "spread": spread, "stderr_over": "draws"}
-        stderr = spread / math.sqrt(count)
-        return replace(first, value=statistics.fmean(values), stderr=stderr, settings=shared | over)
+        same = first.settings.items()
+        settings = {key: value for key, value in same if all(draw.settings.get(key) == value for draw in draws)}
+        settings |= {"draws": len(draws), "spread": spread, "stderr_over": "draws"}
+        stderr = spread / math.sqrt(len(draws))
+        return replace(first, value=statistics.fmean(values), stderr=stderr, settings=settings)
 
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4g} ± {self.stderr:.2g} (n = {self.n:,})"

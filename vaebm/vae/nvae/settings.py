@@ -20,8 +20,7 @@ from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import VAE, VAESettings
 from vaebm.vae.nvae.cells import CONVOLUTIONS, DecoderCell, Norm
-from vaebm.vae.nvae.hierarchy import Group, Hierarchy
-from vaebm.vae.nvae.layout import scales
+from vaebm.vae.nvae.hierarchy import Group, Hierarchy, scales
 from vaebm.vae.nvae.model import NVAE
 from vaebm.vae.nvae.towers import BottomUp, Tail, scaled_down
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, encoder_cell
-from vaebm.vae.nvae.layout import Scale
+from vaebm.vae.nvae.hierarchy import Scale
 
 
 class BottomUp(nn.Module):
