@@ -28,6 +28,8 @@ from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, sta
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
 from vaebm.registry import Registry, Settings
 
+MAX_CODE = 256  # of codes: a mixture of full covariances over more is slow to fit and fits poorly
+
 
 class Inference(NamedTuple):
     """What a VAE infers from x.

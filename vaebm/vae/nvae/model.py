@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
-from vaebm.vae.base import VAE, Inference
+from vaebm.vae.base import MAX_CODE, VAE, Inference
 from vaebm.vae.nvae.hierarchy import Group, Hierarchy, standard_like
 from vaebm.vae.nvae.towers import BottomUp, Tail
-
-MAX_CODE = 256  # of the top group: a mixture of full covariances over more is slow to fit and fits poorly
 
 
 class NVAE(VAE):
@@ -37,7 +35,7 @@ class NVAE(VAE):
         self.tower, self.hierarchy, self.tail, self.likelihood = tower, hierarchy, tail, likelihood
         sizes = [torch.Size(shape).numel() for shape in hierarchy.shapes]
         self.group_sizes = {f"z{number + 1}": size for number, size in enumerate(sizes)}
-        self.latent_dim, self.code_dim = sum(sizes), min(sizes[0], MAX_CODE)
+        self.latent_dim, self.code_dim = sum(sizes), min(sizes[0], MAX_CODE)  # codes of the top group
 
     # Down the groups, each time with another choice of z_l
 
