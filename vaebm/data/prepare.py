@@ -13,15 +13,15 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
@@ -45,7 +45,7 @@ def prepare_set(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, Index]:
-    """Prepares a published set, by name, or the user's own images, by path.
+    """Prepares a published set, by name, or the user's own images, by path; returns the folder and its index.
 
     Args:
         subject: the set's name, or the path of a folder, zip, tar or .npz.
@@ -54,9 +54,6 @@ def prepare_set(
         size: side that the user's images are cropped and resized to.
         workers: processes; None for as many as there are processors.
         progress: to report to.
-
-    Returns:
-        The folder and its index.
 
     Raises:
         InputError: a file is missing or damaged, the set needs no preparing, or the folder holds something else.
@@ -114,8 +111,7 @@ def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progre
     return index
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(BaseModel, frozen=True):
     """A block that is on disk: how many images it has, how often each of 256 values occurs, and as `Block` says."""
 
     part: str
@@ -134,7 +130,12 @@ class Log:
         self.folder, self._file = folder, file
         file.seek(0)
         head, *lines = file.read().splitlines() or [""]
-        self.written = _parsed(lines) if head == json.dumps(fingerprint) else []
+        self.written: list[Written] = []
+        for line in lines if head == json.dumps(fingerprint) else ():
+            try:
+                self.written.append(Written.model_validate_json(line))
+            except ValidationError:  # cut short: the blocks before it count
+                break
         expected: dict[str, int] = {}
         for block in self.written:
             expected[block.part] = expected.get(block.part, 0) + block.images * image_bytes
@@ -144,7 +145,7 @@ class Log:
         for part in sizes:
             os.truncate(folder / f"{part}.bin", expected.get(part, 0))
         file.truncate(0)
-        for entry in (fingerprint, *map(asdict, self.written)):
+        for entry in (json.dumps(fingerprint), *(block.model_dump_json() for block in self.written)):
             self._note(entry)
 
     def add(self, block: Block) -> None:
@@ -154,14 +155,15 @@ class Log:
             file.write(block.images.data)
             file.flush()
             os.fsync(file.fileno())
+        said = {key: getattr(block, key) for key in ("part", "is_grey", "files", "transparent", "skipped")}
         counts = np.bincount(block.images.reshape(-1), minlength=256).tolist()
-        further = (block.is_grey, block.files, block.transparent, dict(block.skipped))
-        self.written.append(Written(block.part, len(block.images), counts, *further))
-        self._note(asdict(self.written[-1]))
+        written = Written(**said, images=len(block.images), counts=counts)
+        self.written.append(written)
+        self._note(written.model_dump_json())
 
-    def _note(self, entry: object) -> None:
+    def _note(self, entry: str) -> None:
         with naming(self.folder / PROGRESS):
-            self._file.write(json.dumps(entry) + "\n")
+            self._file.write(f"{entry}\n")
             self._file.flush()
 
 
@@ -211,14 +213,3 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
     splits = {part: Split(PreparedImages(folder, part, index), levels=255) for part in parts}
     description = images.describe(splits, sum(block.transparent for block in written), skipped)
     return index.model_copy(update={"description": description})
-
-
-def _parsed(lines: Sequence[str]) -> list[Written]:
-    """The blocks up to the first line that was cut short."""
-    written = []
-    for line in lines:
-        try:
-            written.append(Written(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return written

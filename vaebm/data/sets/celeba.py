@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from vaebm.data.collection import HELD_OUT_FRACTION
-from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
 from vaebm.data.sets.published import PicturesSettings, pictures_in, published_files
 from vaebm.errors import InputError
@@ -33,7 +32,6 @@ class CelebA64Settings(PicturesSettings):
     kind: Literal["celeba64"] = "celeba64"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SMALL, SMALL)
-    needed: ClassVar[tuple[Published, ...]] = (IMAGES, PARTITION)
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, IMAGES)
@@ -59,7 +57,6 @@ class CelebAHQ256Settings(PicturesSettings):
     kind: Literal["celebahq256"] = "celebahq256"
 
     shape: ClassVar[tuple[int, int, int]] = (3, LARGE, LARGE)
-    needed: ClassVar[tuple[Published, ...]] = (HQ,)
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, HQ)

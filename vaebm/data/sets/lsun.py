@@ -27,7 +27,7 @@ from vaebm.data.collection import HELD_OUT_FRACTION, held_out
 from vaebm.data.files.archives import ImageSource, reading
 from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.sets.published import PicturesSettings, holds_pictures, pictures_in, published_files
+from vaebm.data.sets.published import PicturesSettings, holds_pictures, pictures_in
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
 from vaebm.progress import Progress
@@ -44,7 +44,6 @@ class LSUNChurch64Settings(PicturesSettings):
     kind: Literal["lsun_church64"] = "lsun_church64"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
-    needed: ClassVar[tuple[Published, ...]] = tuple(published_files("lsun_church64").values())
 
     def missing(self, place: Path) -> list[Published]:
         if holds_pictures(place):

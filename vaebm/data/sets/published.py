@@ -139,16 +139,17 @@ class LargeSettings(PublishedSettings):
     def collection(self, source: Path | None, progress: Progress) -> Collection:
         """Its images, from its files in `source`, or where recipes look for them, downloaded if need be.
 
-        Raises:
-            InputError: a file is missing or damaged.
-            OSError: the disk is full.
+        InputError: a file is missing or damaged. OSError: the disk is full.
         """
 
 
 class PicturesSettings(LargeSettings):
     """What recipes may say of a published set of image files, which has to be prepared."""
 
-    needed: ClassVar[tuple[Published, ...]]  # its files, first the one that holds the images
+    @property
+    def needed(self) -> tuple[Published, ...]:
+        """Its files, first the one that holds the images."""
+        return tuple(published_files(self.kind).values())
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set, read from disk as it is needed."""
