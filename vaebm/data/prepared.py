@@ -102,11 +102,6 @@ def is_prepared(folder: Path) -> bool:
     return (folder / INDEX).is_file()
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether the preparation of a folder was begun and not ended."""
-    return (folder / PROGRESS).is_file() and not is_prepared(folder)
-
-
 def read_index(folder: Path) -> Index:
     """The index of a prepared folder. InputError: it is missing, damaged, or of another version."""
     path = folder / INDEX

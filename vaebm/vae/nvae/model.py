@@ -60,15 +60,7 @@ class NVAE(VAE):
 
     def encode(self, x: Tensor) -> Tensor:
         """The means of q(z_l | z_<l, x), each given the means above it, (B, latent_dim)."""
-        features, chosen = self.tower(x), []
-
-        def choose(number: int, group: Group, state: Tensor) -> Tensor:
-            posterior = group.posterior_noise(state, features[number])
-            chosen.append(group.prior(state).transport(posterior.mean))
-            return chosen[-1]
-
-        self.hierarchy(x.shape[0], choose)
-        return _join(chosen)
+        return self._infer(x, None)[1].z
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
@@ -80,7 +72,8 @@ class NVAE(VAE):
     def nets(self) -> list[nn.Module]:
         return [self.tower, *self.hierarchy.ways, self.tail]
 
-    def _infer(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Inference]:
+    def _infer(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Inference]:
+        """The state below the last group, and what is inferred: draws, or means without a generator."""
         features, chosen, kl = self.tower(x), [], {}
         posteriors: list[DiagonalGaussian] = []
 
@@ -88,7 +81,8 @@ class NVAE(VAE):
             posterior = group.posterior_noise(state, features[number])
             posteriors.append(posterior)
             kl[f"z{number + 1}"] = posterior.kl(standard_like(posterior.mean))
-            chosen.append(group.prior(state).transport(posterior.sample(generator)))
+            eps = posterior.mean if generator is None else posterior.sample(generator)
+            chosen.append(group.prior(state).transport(eps))
             return chosen[-1]
 
         state = self.hierarchy(x.shape[0], choose)

@@ -20,11 +20,11 @@ from vaebm.distributions.likelihood import CensoredSettings, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import VAE, VAESettings
 from vaebm.vae.nvae.cells import CONVOLUTIONS, DecoderCell, Norm
-from vaebm.vae.nvae.hierarchy import Group, Hierarchy, scales
+from vaebm.vae.nvae.hierarchy import Hierarchy, scales
 from vaebm.vae.nvae.model import NVAE
-from vaebm.vae.nvae.towers import BottomUp, Tail, scaled_down
+from vaebm.vae.nvae.towers import BottomUp, Tail
 
-HEAD_SCALE = 0.1  # of initial weights that lead to means and scales
+HEAD_SCALE = 0.1  # of initial weights that lead to means and scales: distributions start near the standard one
 
 
 class NVAESettings(VAESettings):
@@ -62,10 +62,9 @@ class NVAESettings(VAESettings):
         tail = Tail(layout[last:], outputs, self.cells, cell, self.padding, convolution, recompute)
         vae = NVAE(data_shape, tower, hierarchy, tail, likelihood)
         initialise(vae, generator)
-        for group in hierarchy.groups:
-            assert isinstance(group, Group)
-            for head in (group.prior_head, group.posterior_head):
-                if head is not None:
-                    scaled_down(head, HEAD_SCALE)
+        with torch.no_grad():
+            for name, weight in hierarchy.named_parameters():
+                if "prior_head" in name or "posterior_head" in name:
+                    weight.mul_(HEAD_SCALE)
         vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload that torch's stubs lack
         return vae.eval()
