@@ -79,9 +79,7 @@ def prepare_set(
 
 
 def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progress | None = None) -> Index:
-    """Makes a prepared folder, or what an earlier call left to do; returns at once where all is done.
-
-    With one worker the work is done in this process.
+    """Makes a prepared folder, or what an earlier call left to do; with one worker in this process.
 
     Raises:
         InputError: the folder holds something else, or a split has no file that can be read.

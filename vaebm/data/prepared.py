@@ -5,9 +5,8 @@
     FOLDER/index.json           shape, classes, splits with checksums and counts of pixel values; written last
     FOLDER/progress.jsonl       only while `data/prepare.py` is not done
 
-The process holds a batch and nothing else; what the system keeps of the files in its cache is shared by all processes
-and given up first when memory is short. Mapping the arrays into memory was measured instead: random rows took three
-times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
+The process holds a batch and nothing else. Mapping the arrays into memory took three times as long for random rows,
+and the whole set came to count as the process's memory.
 """
 
 import math
@@ -130,11 +129,11 @@ def _damage(path: Path, digest: str) -> str | None:
 def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Split:
     part = index.parts[name]
     images = PreparedImages(folder, name, index, settings.dropped_bits)
-    known: list[Tensor | None] = []
+    known: dict[str, Tensor] = {}
     for what in ("labels", "factors"):
         path = folder / f"{name}-{what}.npy"
-        digest = part.sha256.get(path.name)
-        if digest is not None and (damage := _damage(path, digest)):
-            raise InputError(f"{path} is {damage}: {AGAIN}")
-        known.append(None if digest is None else torch.from_numpy(np.load(path, allow_pickle=False)))
-    return Split(images, known[0], settings.levels, settings.dequantise, known[1])
+        if digest := part.sha256.get(path.name):
+            if damage := _damage(path, digest):
+                raise InputError(f"{path} is {damage}: {AGAIN}")
+            known[what] = torch.from_numpy(np.load(path, allow_pickle=False))
+    return Split(images, levels=settings.levels, dequantise=settings.dequantise, **known)

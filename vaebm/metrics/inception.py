@@ -14,9 +14,8 @@ Images come in [-1, 1] and are resized to 299 x 299 bilinearly (corners not alig
 PyTorch FID.
 
 Weights are those of the path that was given, a file or a folder, or lie in $VAEBM_DATA/inception, or in inception/ of
-the cache folder (`vaebm/files.py`). In a folder the complete ones come first, then those that end at Mixed_6e.
-Safetensors, or PyTorch's own format read as plain tensors only: a file that asks for anything else is refused. Where a
-name ends in eight hexadecimal digits, as that of the published file does, they have to be the first of its SHA-256.
+the cache folder (`vaebm/files.py`): safetensors, or PyTorch's own format read as plain tensors only. Where a name ends
+in eight hexadecimal digits, as that of the published file does, they have to be the first of its SHA-256.
 """
 
 import os

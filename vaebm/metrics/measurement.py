@@ -27,27 +27,18 @@ KEYS: Mapping[str, Any] = {"name": str, "subject": str, "value": float, "stderr"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number.
-
-    Args:
-        name: what was measured, such as "frechet_distance".
-        value: the number, finite.
-        stderr: its standard error, finite, at least 0.
-        n: how many samples it is of.
-        settings: the protocol: features and their hash, split, seed, ...; JSON values. Numbers of numpy and torch
-            become plain ones.
-        subject: whose samples: "vaebm", "vae", "held_out", ...
+    """One measured number; those of numpy and torch become plain ones.
 
     Raises:
         InputError: a number that is not finite, or settings that JSON cannot hold.
     """
 
-    name: str
-    value: float
-    stderr: float
-    n: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    subject: str = ""
+    name: str  # what was measured, such as "frechet_distance"
+    value: float  # finite
+    stderr: float  # its standard error, finite, at least 0
+    n: int  # how many samples it is of
+    settings: dict[str, Any] = field(default_factory=dict)  # the protocol: features and their hash, split, seed, ...
+    subject: str = ""  # whose samples: "vaebm", "vae", "held_out", ...
 
     def __post_init__(self) -> None:
         for name, plain in (("value", float), ("stderr", float), ("n", operator.index), ("settings", _plain)):

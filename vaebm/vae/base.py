@@ -32,18 +32,11 @@ MAX_CODE = 256  # of codes: a mixture of full covariances over more is slow to f
 
 
 class Inference(NamedTuple):
-    """What a VAE infers from x.
+    """What a VAE infers from x."""
 
-    Args:
-        z: (B, latent_dim), a reparameterised draw from q(z | x).
-        kl: KL(q(z | x) || p(z)) by group of latents, each (B,), in nats.
-        posterior: q of the codes, the first `code_dim` coordinates of z, (B, code_dim); of a flat z whose coordinates
-            are all codes it is q(z | x).
-    """
-
-    z: Tensor
-    kl: dict[str, Tensor]
-    posterior: DiagonalGaussian
+    z: Tensor  # (B, latent_dim), a reparameterised draw from q(z | x)
+    kl: dict[str, Tensor]  # KL(q(z | x) || p(z)) by group of latents, each (B,), in nats
+    posterior: DiagonalGaussian  # q of the codes, (B, code_dim), the first `code_dim` coordinates of z
 
 
 class VAE(nn.Module, ABC):

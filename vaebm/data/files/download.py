@@ -7,7 +7,7 @@ A published file is fetched from its addresses in turn until one gives the bytes
     FILE         exists only once the checksum was right, by a synced rename
 
 A server that cuts the connection is asked for the rest as long as its answers bring some. Processes that want the same
-file wait for the first one. When no address answers, the message says which file to put where, and from which page.
+file wait for the first one.
 """
 
 import fcntl
