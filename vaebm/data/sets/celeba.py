@@ -35,7 +35,10 @@ class CelebA64Settings(PicturesSettings):
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, IMAGES)
-        partition = _find_partition(place)
+        beside = place if place.is_dir() else place.parent
+        partition = next(iter(sorted(beside.rglob(PARTITION.name))), None)
+        if partition is None:
+            raise InputError(f"{beside / PARTITION.name} is missing: get it from {IMAGES.page}")
         by_number = {PurePosixPath(name).stem: name for name in names}
         listed = _read_partition(partition)
         missing = [file for file in listed if PurePosixPath(file).stem not in by_number]
@@ -64,13 +67,6 @@ class CelebAHQ256Settings(PicturesSettings):
         rows = len(names) - round(HELD_OUT_FRACTION * len(names))
         parts = {"train": names[:rows], "test": names[rows:]}
         return Manifest(name=self.kind, subject="CelebA-HQ's faces", source=source, size=(LARGE, LARGE), parts=parts)
-
-
-def _find_partition(place: Path) -> Path:
-    beside = place if place.is_dir() else place.parent
-    for path in sorted(beside.rglob(PARTITION.name)):
-        return path
-    raise InputError(f"{beside / PARTITION.name} is missing: get it from {IMAGES.page}")
 
 
 def _read_partition(path: Path) -> dict[str, str]:
