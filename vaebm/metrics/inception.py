@@ -219,11 +219,7 @@ def _halve(x: Tensor) -> Tensor:
 
 PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"
-FILES = (
-    PUBLISHED,
-    "pt_inception-2015-12-05-6726825d.safetensors",
-    "pt_inception-2015-12-05-to-Mixed_6e.safetensors",
-)
+FILES = (PUBLISHED, "pt_inception-2015-12-05-6726825d.safetensors", "pt_inception-2015-12-05-to-Mixed_6e.safetensors")
 
 
 def find_weights(path: str | Path | None = None) -> Path:

@@ -39,12 +39,7 @@ class NVAE(VAE):
     """Groups of latents between a bottom-up tower and a top-down path."""
 
     def __init__(
-        self,
-        data_shape: tuple[int, ...],
-        tower: BottomUp,
-        hierarchy: Hierarchy,
-        tail: Tail,
-        likelihood: LikelihoodHead,
+        self, data_shape: tuple[int, ...], tower: BottomUp, hierarchy: Hierarchy, tail: Tail, likelihood: LikelihoodHead
     ) -> None:
         super().__init__()
         self.data_shape = data_shape
