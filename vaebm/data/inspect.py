@@ -62,7 +62,6 @@ class Summary:
     likelihood: str = "gaussian"
 
     def lines(self) -> list[str]:
-        """For people."""
         splits = ", ".join(f"{name} {count:,}" for name, count in self.splits.items())
         held_out = f"; {self.held_out_in_training:,} of the held-out are in the training split" if splits else ""
         broken = [f"{name} ({why})" for name, why in sorted(self.broken.items())]

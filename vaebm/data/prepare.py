@@ -147,7 +147,6 @@ class Log:
             self._note(entry)
 
     def add(self, block: Block) -> None:
-        """Writes a block, then notes it."""
         path = self.folder / f"{block.part}.bin"
         with naming(path), path.open("ab") as file:
             file.write(block.images.data)

@@ -137,17 +137,14 @@ class DataSet:
 
     @property
     def train(self) -> Split:
-        """What models are fitted to."""
         return self.splits["train"]
 
     @property
     def test(self) -> Split:
-        """What no fit may touch."""
         return self.splits["test"]
 
     @property
     def validation(self) -> Split | None:
-        """What choices are made on; None where the set has no such split."""
         return self.splits.get("validation")
 
     @property
@@ -157,12 +154,10 @@ class DataSet:
 
     @property
     def modality(self) -> Modality:
-        """What kind of thing a value is."""
         return modality_of(self.shape)
 
     @cached_property
     def saturated_fraction(self) -> float:
-        """Fraction of the training pixels that are exactly black or exactly white; 0 for points."""
         return saturated_fraction(self.train)
 
 

@@ -93,7 +93,6 @@ class Classifier(nn.Module):
         return hashlib.sha256(self._bytes()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes weights and shape as safetensors, whole or not at all."""
         write_atomically(path, self._bytes())
 
     @classmethod
@@ -193,7 +192,6 @@ class StackedClassifier:
         return (digits * place).sum(1)
 
     def sha256(self) -> str:
-        """Of the digits' classifier."""
         return self.digits.sha256()
 
     def _each(self, images: Tensor) -> Tensor:

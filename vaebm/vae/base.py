@@ -118,7 +118,6 @@ class FlatVAE(VAE):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
-        """q(z | x)."""
         mean, log_scale = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         # A scale of e^3 is already no information, one of e^-7 all of it.
         return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))

@@ -65,7 +65,6 @@ class ExternalSettings(VAESettings):
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """Cannot be done: the modules are not ours. InputError: always; the message says how to pass them."""
         raise InputError(
             "this model's VAE was trained elsewhere and is not in the folder: build it as before and pass it, as in"
             ' vaebm.load(run, vae=vae) or VAEBM.from_pretrained(folder, parts={"vae": vae})'
@@ -129,7 +128,6 @@ class ExternalVAE(FlatVAE):
         self._check_shapes()
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
-        """q(z | x), flat."""
         middle, half = self._range()
         mean, scale = _mean_and_scale(self.encoder(middle + half * x), self.encoder_returns)
         mean = at_least_float32(mean).flatten(1) / self.latent_scale

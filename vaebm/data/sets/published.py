@@ -98,7 +98,6 @@ class LabelledSettings(PublishedSettings):
     class_names: ClassVar[tuple[str, ...]]
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set."""
         splits = {name: self.split(*labelled) for name, labelled in self.parts(progress).items()}
         return DataSet(self.kind, splits, describe(self.subject, splits, self.class_names), self.class_names)
 

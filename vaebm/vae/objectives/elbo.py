@@ -73,7 +73,6 @@ class ELBOSettings(ObjectiveSettings):
     balancing: bool = Field(True, description="whether groups of latents are balanced while the weight rises")
 
     def build(self, vae: VAE, generator: torch.Generator) -> Objective:
-        """It has no weights."""
         return ELBOObjective(self)
 
 
