@@ -68,7 +68,7 @@ class FeatureSpace:
     def protocol(self, balls: bool) -> dict[str, Any]:
         """What settings say before it is measured; with `balls` it is against as many real images as samples."""
         reference_n = min(self.n, self.reference_n) if balls else self.reference_n
-        protocol = {"features": self.name, "samples_asked": self.n, "reference_n": reference_n}
+        protocol = {"features": self.name, "samples_asked": self.n, "reference_n": reference_n, "split": "test"}
         return protocol | ({"precision": self.settings.precision} if self.name in INCEPTION_LAYERS else {})
 
     @cached_property

@@ -36,7 +36,7 @@ class EvaluationSettings(Settings):
     seed: int = Field(0, ge=0, description="of the samples that are drawn")
     check_length: bool = Field(
         False,
-        description="whether what four times as many steps of the sampler give is measured beside (vaebm_long): where it"
+        description="whether what four times as many steps of the sampler give is measured, too (vaebm_long): where it"
         " differs, the recipe's are too few",
     )
     statistics_n: int | None = Field(
