@@ -70,6 +70,10 @@ class LatentEnergy(Energy):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, code_dim) draws of p(z) exp(-E_z(z)), in no order."""
 
+    def log_normaliser(self, generator: torch.Generator) -> float:
+        """log of the integral of p(z) exp(-E_z(z)), in nats: 0, unless a term says otherwise."""
+        return 0.0
+
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         if z is None:
             raise ValueError("this energy has a term on z: pass z, for example z = model.encode(x)")
