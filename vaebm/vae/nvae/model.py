@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaebm.distributions.gaussian import DiagonalGaussian
+from vaebm.distributions.gaussian import DiagonalGaussian, standard_log_prob
 from vaebm.distributions.likelihood import CensoredSettings, Likelihood, LikelihoodHead, LikelihoodSettings
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import MAX_CODE, VAE, Inference, VAESettings
@@ -71,23 +71,15 @@ class NVAE(VAE):
 
     def encode(self, x: Tensor) -> Tensor:
         """The means of q(z_l | z_<l, x), each given the means above it, (B, latent_dim)."""
-        return self._infer(x, None)[1].z
+        return self._from_data(x, None)[1]
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
 
     def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        features, chosen, log_ratios = self.tower(x), [], []
-
-        def choose(number: int, group: Group, state: Tensor) -> Tensor:
-            posterior = group.posterior_noise(state, features[number])
-            noise = posterior.sample(generator)
-            log_ratios.append(posterior.log_prob(noise) - standard_like(noise).log_prob(noise))
-            chosen.append(group.prior(state).transport(noise))
-            return chosen[-1]
-
-        self.hierarchy(x.shape[0], choose)
-        return _join(chosen), torch.stack(log_ratios).sum(0)
+        _, z, posteriors, noise = self._from_data(x, generator)
+        terms = [q.log_prob(eps) - standard_log_prob(eps) for q, eps in zip(posteriors, noise, strict=True)]
+        return z, torch.stack(terms).sum(0)
 
     def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         state, inference = self._infer(x, generator)
@@ -96,21 +88,24 @@ class NVAE(VAE):
     def nets(self) -> list[nn.Module]:
         return [self.tower, *self.hierarchy.ways, self.tail]
 
-    def _infer(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Inference]:
-        """The state below the last group, and what is inferred: draws, or means without a generator."""
-        features, chosen, kl = self.tower(x), [], {}
-        posteriors: list[DiagonalGaussian] = []
+    def _infer(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Inference]:
+        state, z, posteriors, _ = self._from_data(x, generator)
+        kl = {f"z{number}": q.kl(standard_like(q.mean)) for number, q in enumerate(posteriors, 1)}
+        return state, Inference(z, kl, posteriors[0].first(self.code_dim))
+
+    def _from_data(
+        self, x: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, list[DiagonalGaussian], list[Tensor]]:
+        """The state below the last group; z, drawn, or of means without a generator; q of each eps_l; and the eps_l."""
+        features, chosen, posteriors, noise = self.tower(x), [], [], []
 
         def choose(number: int, group: Group, state: Tensor) -> Tensor:
-            posterior = group.posterior_noise(state, features[number])
-            posteriors.append(posterior)
-            kl[f"z{number + 1}"] = posterior.kl(standard_like(posterior.mean))
-            eps = posterior.mean if generator is None else posterior.sample(generator)
-            chosen.append(group.prior(state).transport(eps))
+            posteriors.append(group.posterior_noise(state, features[number]))
+            noise.append(posteriors[-1].mean if generator is None else posteriors[-1].sample(generator))
+            chosen.append(group.prior(state).transport(noise[-1]))
             return chosen[-1]
 
-        state = self.hierarchy(x.shape[0], choose)
-        return state, Inference(_join(chosen), kl, posteriors[0].first(self.code_dim))
+        return self.hierarchy(x.shape[0], choose), _join(chosen), posteriors, noise
 
     def _given(self, z: Tensor) -> tuple[Tensor, list[DiagonalGaussian]]:
         groups, priors = self._split(z), []
