@@ -101,7 +101,7 @@ def test_a_toy_metric_works_throughout(trained: Path, capsys: pytest.CaptureFixt
     assert "feature mean ↓" in printed
     run = Run.open(trained)
     found = {(m.name, m.subject): m for m in run.measurements()}
-    subjects = {"held_out", "reconstruction", "vae", "vae_mixture", "vaebm"}
+    subjects = {"held_out", "reconstruction", "vae", "vae_mixture", "start", "vaebm"}
     assert set(found) == {(n, s) for n in names[:2] for s in subjects} | {("code_spread", "vae")}
     assert found["brightness", "held_out"].value == pytest.approx(
         float(run.data().test.all().mean()), abs=5 * found["brightness", "held_out"].stderr
@@ -132,7 +132,8 @@ def test_what_is_known_of_the_built_in_ones() -> None:
     known = all_quantities()
     assert list(known)[:2] == ["frechet_distance", "kernel_distance"]
     assert all(q.title and q.phrase.startswith("the ") for q in known.values())
-    assert {n for n in known if not is_shown(n)} == {"log_likelihood", "log_z", "elbo", "seconds_per_thousand"}
+    nats = {"log_likelihood", "log_likelihood_lower", "log_z", "elbo", "energy_gain", "energy_shift"}
+    assert {n for n in known if not is_shown(n)} == nats | {"seconds_per_thousand"}
     assert is_shown("a_name_of_a_later_version")
     assert {q.better for q in known.values()} == {"lower", "higher", "held_out", None}
 
