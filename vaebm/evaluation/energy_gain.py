@@ -48,8 +48,6 @@ class EnergyGain(Metric):
 
     def measure(self, given: Given) -> list[Measurement]:
         law = given.law
-        if law is None:
-            return []
         values = gains(given) - law.log_z
         mean, of_data = float(values.mean()), float(values.std()) / math.sqrt(len(values))
         settings = {
@@ -99,8 +97,7 @@ class EnergyShift(Metric):
 
     def measure(self, given: Given) -> list[Measurement]:
         law, energies = given.law, given.energies
-        if law is None or energies is None:
-            return []
+        assert energies is not None
         shift = float(energies.double().mean()) - law.mean_energy
         stderr = math.hypot(float(energies.std()) / math.sqrt(len(energies)), law.mean_stderr)
         return [Measurement("energy_shift", shift, stderr, len(energies), {"method": law.method, "ess": law.ess})]

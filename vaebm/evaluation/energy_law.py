@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vaebm.models import NoiseSpaceModel
+from vaebm.models.noise_space import CarriedCodes
 from vaebm.progress import Progress
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.normaliser import log_normaliser
@@ -52,11 +53,8 @@ class EnergyLaw:
     ess: float
 
 
-def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress) -> EnergyLaw | None:
-    """Of a model whose energy has terms beyond the base; None where it takes an annealing that would take too long.
-
-    That is where the base's density is slow.
-    """
+def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress) -> EnergyLaw:
+    """Of a model whose energy has terms beyond the base."""
     generator = torch.Generator(model.device).manual_seed(seed)
     with progress.task("draws of the base", DRAWS, "draws") as task:
         parts = []
@@ -66,9 +64,6 @@ def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress) -> EnergyL
     energies = torch.cat(parts)
     if float(effective_sample_size(-energies)) >= MIN_ESS:
         return by_weights(energies)
-    base = model.energy_net.base
-    if base is not None and base.slow_density:
-        return None
     return _by_annealing(model, generator, progress)
 
 
@@ -91,19 +86,30 @@ def by_weights(energies: Tensor) -> EnergyLaw:
 
 
 class _Base:
-    """The base as a reference of annealing."""
+    """The base as a reference of annealing, in coordinates where its density is cheap."""
 
     def __init__(self, model: NoiseSpaceModel, generator: torch.Generator) -> None:
-        self._model, self._generator = model, generator
+        self._model, self._generator, base = model, generator, model.energy_net.base
+        self._carried = CarriedCodes(model, base, 1.0) if base is not None and base.carries else None
+        self.target = model.noise_log_density if self._carried is None else self._carried.target
 
-    def log_prob(self, eps: Tensor, /) -> Tensor:
-        return self._model.base_log_density(eps)
+    def log_prob(self, position: Tensor, /) -> Tensor:
+        if self._carried is not None:
+            return self._carried.reference(position)
+        return self._model.base_log_density(position)
 
     def sample(self, shape: tuple[int], /) -> Tensor:
+        if self._carried is not None:
+            return self._carried.sample_reference(shape[0], self._generator)
         return self._model.sample_base(shape[0], self._generator)
+
+    def noise(self, position: Tensor) -> Tensor:
+        """(n, dim), positions in the model's noise space."""
+        return position if self._carried is None else self._carried.position(position)
 
 
 def _by_annealing(model: NoiseSpaceModel, generator: torch.Generator, progress: Progress) -> EnergyLaw:
+    base = _Base(model, generator)
     with model.frozen(), progress.task("annealing from the base to h", 1_000, "thousandths") as task:
         told = 0
 
@@ -113,15 +119,15 @@ def _by_annealing(model: NoiseSpaceModel, generator: torch.Generator, progress: 
             told = done
 
         found = log_normaliser(
-            model.noise_log_density,
-            _Base(model, generator),
+            base.target,
+            base,
             particles=PARTICLES,
             moves=MOVES,
             kernel=HMC(step_size=0.2, num_leapfrog_steps=5, jitter=0.5),
             generator=generator,
             progress=advance,
         )
-    energies = -model.log_weights(found.position).double()
+    energies = -model.log_weights(base.noise(found.position)).double()
     stderr = float(energies.std() / len(energies) ** 0.5)
     mean = float(energies.mean())
     return EnergyLaw(found.value, found.stderr, found.lower, found.upper, mean, stderr, "annealing", found.ess)

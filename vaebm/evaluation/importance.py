@@ -96,7 +96,7 @@ class LogLikelihoodLower(Metric):
         if not isinstance(model, NoiseSpaceModel) or subject not in ("vae", "vae_mixture", "start"):
             return False
         base = model.energy_net.base
-        slow = subject == "start" and base is not None and base.slow_density
+        slow = subject == "start" and base is not None and base.carries
         return not slow and not integrable(model)
 
     @torch.no_grad()

@@ -119,10 +119,9 @@ class Evaluation:
         return [*first, *others, *own]
 
     @cached_property
-    def law(self) -> EnergyLaw | None:
-        """What is known of h without a chain; None where that takes too long, or the model has no energy."""
-        if not isinstance(self.model, NoiseSpaceModel) or not self.model.corrects:
-            return None
+    def law(self) -> EnergyLaw:
+        """What is known of h without a chain."""
+        assert isinstance(self.model, NoiseSpaceModel)
         return energy_law(self.model, self.seed, self.progress)
 
     @property

@@ -38,7 +38,7 @@ from vaebm.models.base import SHOWS, Batches, Model, Show
 from vaebm.models.cost import expected_cost, gradients_per_chain, too_large
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.inputs import rows, wants_graph, whole_number
-from vaebm.models.noise_space import TARGETS, AllNoise, FixedCodes, Moves, Noise
+from vaebm.models.noise_space import TARGETS, AllNoise, CarriedCodes, FixedCodes, Moves, Noise
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
 from vaebm.sampling.resampling import systematic_resample
@@ -348,16 +348,6 @@ class NoiseSpaceModel(Model):
 
     # Housekeeping
 
-    def warnings(self) -> list[str]:
-        base = self.energy_net.base
-        if base is not None and base.slow_density and self.moves.follows_h:
-            slow = (
-                "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
-                " much memory here: fix_codes=true leaves codes as they are drawn."
-            )
-            return [slow]
-        return []
-
     @abstractmethod
     def compile_nets(self) -> None:
         """Compiles the nets in place; the first steps after it are slow."""
@@ -393,6 +383,9 @@ class NoiseSpaceModel(Model):
         check_choice("target", settings.target, TARGETS)
         if settings.fix_codes:
             return FixedCodes(self, settings.target)
+        base = self.energy_net.base
+        if base is not None and base.carries and settings.target == "exact":
+            return CarriedCodes(self, base, settings.latent_step_scale)
         return AllNoise(self, settings.target, settings.latent_step_scale)
 
 
