@@ -95,11 +95,7 @@ class Collection(ABC):
         return describe(self.subject, splits, self.class_names, {**self.skipped, **skipped}, headers, transparent)
 
     def load(self, settings: ImageSettings, progress: Progress) -> DataSet:
-        """All images in memory.
-
-        Raises:
-            InputError: there are too many for that, or too few can be read.
-        """
+        """All images in memory. InputError: there are too many for that, or too few can be read."""
         if (size := self.count * math.prod(self.shape)) > MAX_IN_MEMORY:
             raise InputError(
                 f"{self.path} holds {self.count:,} images, which would take {size / 1e9:.0f} GB of memory: run"
@@ -142,11 +138,7 @@ def parts_by_name(names: Sequence[str]) -> dict[str, set[str]]:
 
 
 def enough(path: Path, count: int, skipped: Mapping[str, str]) -> None:
-    """Refuses what is too little to train on.
-
-    Raises:
-        InputError: there are fewer than MIN_IMAGES readable images.
-    """
+    """Refuses what is too little to train on. InputError: there are fewer than MIN_IMAGES readable images."""
     if count >= MIN_IMAGES:
         return
     what = f"holds {counted(count, 'readable image')}" if count or skipped else "is empty"

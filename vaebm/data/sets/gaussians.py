@@ -3,22 +3,36 @@
     x = c_k + std eps,   k uniform on side^2 modes `spacing` apart and centred at 0,   eps ~ N(0, I)
 
 The draws depend on these settings alone, never on the seed of a run, so all runs see the same training, validation and
-held-out points. Labels are the index k of the mode that a point came from; `truth` is the density itself
-(`distributions/analytic.py`). It is the toy of the [VAEBM paper](https://arxiv.org/abs/2010.00654) (Xiao et al., 2021,
-section 5.1).
+held-out points. Labels are the index k of the mode that a point came from; `truth` is the density itself. It is the toy
+of the [VAEBM paper](https://arxiv.org/abs/2010.00654) (Xiao et al., 2021, section 5.1).
 """
 
+import math
 from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from vaebm.data.settings import DataSettings
 from vaebm.data.splits import DataSet, Split
-from vaebm.distributions.analytic import GaussianGrid
+from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
 from vaebm.progress import Progress
 
 SEEDS = {"train": 1, "test": 2, "validation": 3}
+
+
+class GaussianGrid:
+    """The density: side x side equal modes (side^2, 2), `spacing` apart and of standard deviation `scale`."""
+
+    def __init__(self, side: int, spacing: float, scale: float) -> None:
+        axis = spacing * (torch.arange(side) - (side - 1) / 2)
+        self.modes, self.scale = torch.cartesian_prod(axis, axis), scale
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        distance = (x[:, None] - self.modes.to(x)).square().sum(dim=2)
+        constant = 2 * HALF_LOG_TWO_PI + 2 * math.log(self.scale) + math.log(len(self.modes))
+        return torch.logsumexp(-distance / (2 * self.scale**2), dim=1) - constant
 
 
 class GaussiansSettings(DataSettings):
