@@ -105,7 +105,7 @@ class RatioRounds(ContrastEstimator):
         """A step of gradient descent, by the gradient that the loss has left."""
         self.training.engine.average_gradients([self.constant])
         assert self.constant.grad is not None
-        self.constant -= CONSTANT_RATE * self.constant.grad
+        self.constant.sub_(CONSTANT_RATE * self.constant.grad)
         self.constant.grad = None
 
     def _equilibrate(self) -> None:
