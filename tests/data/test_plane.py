@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vaebm.data import POINTS, CheckerboardSettings, DataSet, EightModesSettings, GaussiansSettings, ModesTruth
-from vaebm.distributions.analytic import Checkerboard
+from vaebm.data.sets.plane import Checkerboard
 
 
 @pytest.fixture(scope="module")

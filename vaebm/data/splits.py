@@ -56,37 +56,21 @@ class LazyImages(Protocol):
 
 
 class Batch(NamedTuple):
-    """Values of a split.
+    """Values of a split."""
 
-    Args:
-        x: as models see them, (B, *data_shape) float32.
-        y: their labels (B,) int64, on the same device; None where the split has none.
-    """
-
-    x: Tensor
-    y: Tensor | None
+    x: Tensor  # as models see them, (B, *data_shape) float32
+    y: Tensor | None  # their labels (B,) int64, on the same device; None where the split has none
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set.
+    """One part of a data set. InputError: dtypes, shapes and `levels` do not belong together."""
 
-    Args:
-        values: images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32.
-        labels: (N,) int64, or None where there are none.
-        levels: the stored value of white; None for points.
-        dequantise: whether batches drawn with a generator carry uniform noise of one stored value's width.
-        factors: (N, K) int64, what an image was rendered from, where it is known.
-
-    Raises:
-        InputError: dtypes, shapes and `levels` do not belong together.
-    """
-
-    values: Tensor | LazyImages
-    labels: Tensor | None = None
-    levels: int | None = None
-    dequantise: bool = False
-    factors: Tensor | None = None
+    values: Tensor | LazyImages  # images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32
+    labels: Tensor | None = None  # (N,) int64
+    levels: int | None = None  # the stored value of white; None for points
+    dequantise: bool = False  # whether batches drawn with a generator carry uniform noise of one stored value's width
+    factors: Tensor | None = None  # (N, K) int64, what an image was rendered from, where it is known
 
     def __post_init__(self) -> None:
         image = self.values.dtype == torch.uint8 and self.values.ndim == 4 and self.levels is not None
@@ -115,6 +99,11 @@ class Split:
         if not self.dequantise or self.levels is None or generator is None:
             return Batch(x, y)
         return Batch(x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels), y)
+
+    def subset(self, indices: Tensor) -> "Split":
+        """The values at `indices` (n,) int64, in memory, with all that is known of them."""
+        labels, factors = (None if known is None else known[indices] for known in (self.labels, self.factors))
+        return replace(self, values=self.values[indices], labels=labels, factors=factors)
 
     def chunks(self, size: int = IMAGES_AT_ONCE) -> Iterator[Tensor]:
         """The whole split in order, `size` values at a time, as models see them."""
@@ -145,38 +134,27 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A data set, split.
+    """A data set, split."""
 
-    Args:
-        name: how tables and reports call it.
-        splits: "train", to which models are fitted; "test", held out; and where the set has one "validation", for
-            choices between models, neither fitted to nor reported on.
-        description: one sentence for people: count, sizes, range, saturated fraction, what was skipped.
-        class_names: what the labels stand for, in order; None without labels.
-        factor_names: what the columns of the splits' factors stand for.
-        truth: the density that the data were drawn from, where it is known.
-    """
-
-    name: str
+    name: str  # in tables and reports
+    # "train", to which models are fitted; "test", held out; and where the set has one "validation", for choices
+    # between models, neither fitted to nor reported on
     splits: Mapping[str, Split]
-    description: str
-    class_names: tuple[str, ...] | None = None
-    factor_names: tuple[str, ...] | None = None
-    truth: Truth | None = None
+    description: str  # one sentence for people: count, sizes, range, saturated fraction, what was skipped
+    class_names: tuple[str, ...] | None = None  # what the labels stand for, in order; None without labels
+    factor_names: tuple[str, ...] | None = None  # what the columns of the splits' factors stand for
+    truth: Truth | None = None  # the density that the data were drawn from, where it is known
 
     @property
     def train(self) -> Split:
-        """What models are fitted to."""
         return self.splits["train"]
 
     @property
     def test(self) -> Split:
-        """What no fit may touch."""
         return self.splits["test"]
 
     @property
     def validation(self) -> Split | None:
-        """What choices are made on; None where the set has no such split."""
         return self.splits.get("validation")
 
     @property
@@ -186,12 +164,10 @@ class DataSet:
 
     @property
     def modality(self) -> Modality:
-        """What kind of thing a value is."""
         return modality_of(self.shape)
 
     @cached_property
     def saturated_fraction(self) -> float:
-        """Fraction of the training pixels that are exactly black or exactly white; 0 for points."""
         return saturated_fraction(self.train)
 
 

@@ -49,6 +49,10 @@ class Likelihood(ABC):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x | z), (B,), in nats."""
 
+    def densities(self, x: Tensor) -> Tensor:
+        """(B,): how many values of x have a density; the others have a probability of their own."""
+        return x.new_zeros(len(x))
+
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
         """One data point per z."""
@@ -68,7 +72,7 @@ class Likelihood(ABC):
         return self
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """An estimate of the clean sample under p(x | z) exp(-E(x)), of x and dE/dx; here the center."""
+        """What is shown of x without its pixel noise under p(x | z) exp(-E(x)), of x and dE/dx; here the center."""
         return self.center
 
 
@@ -91,12 +95,19 @@ class GaussianLikelihood(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         return self.gaussian.log_prob(x)
 
+    def densities(self, x: Tensor) -> Tensor:
+        return x.new_full((len(x),), float(x[0].numel()))
+
     def sample(self, generator: torch.Generator) -> Tensor:
         eps = torch.randn(self.center.shape, generator=generator, dtype=self.center.dtype, device=self.center.device)
         return self.transport(eps)
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
+        """mu - sigma^2 dE/dx.
+
+        Its mean over N(x; mu, sigma) exp(-E(x)) is the mean of x there (Stein's identity). It estimates no clean image:
+        sigma belongs to the model and is no noise that was added.
+        """
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
 
     def with_noise(self, std: float) -> "GaussianLikelihood":
@@ -141,8 +152,11 @@ class CensoredLikelihood(GaussianLikelihood):
         between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
         return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
 
+    def densities(self, x: Tensor) -> Tensor:
+        return sum_over_values((x.abs() < 1.0).to(x.dtype))
+
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """The same for u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))): the gradient is 0 past the ends."""
+        """That of u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))), clamped: past the ends dE/du is 0."""
         inside = x.abs() < 1.0
         return super().denoise(x, energy_gradient * inside).clamp(-1.0, 1.0)
 

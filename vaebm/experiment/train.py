@@ -76,7 +76,9 @@ def train_recipe(
         run = Run(path, recipe, data, parts)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
             model = build_model(recipe, run.data(), engine.device, run.parts)
-            training = Training(model, run.data().train.to(engine.device), engine, progress, recipe.seed)
+            train, validation = run.data().train.to(engine.device), run.data().validation
+            held = None if validation is None else validation.to(engine.device)
+            training = Training(model, train, engine, progress, recipe.seed, held)
             stages = recipe.training_settings().stages(training)
         run = engine.first(lambda: Run.create(path, recipe, data, parts))
         if run.diverged is not None:
@@ -95,8 +97,6 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
     progress.say(run.data().description)
-    for warning in training.model.warnings():
-        progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     monitor = DivergenceMonitor(recipe.divergence_monitor)

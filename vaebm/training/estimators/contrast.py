@@ -5,7 +5,7 @@ where samples of the model look like data. A *logistic* contrast is log 4 where 
 """
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class ContrastEstimator(Estimator):
     """An estimator that holds data against samples."""
 
     settings: ContrastSettings
+    sums_rows: ClassVar[bool] = True  # whether the contrast is a sum over rows
 
     def check(self) -> None:
         if self.settings.denoising:
@@ -69,8 +70,9 @@ class ContrastEstimator(Estimator):
 
     def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """The energy, or another, of both in one pass."""
+        learned = self.energy.by_member if self.sums_rows else self.energy
         with self.training.model.autocast():
-            both: Tensor = (energy or self.energy)(*positive.joined(negative))
+            both: Tensor = (energy or learned)(*positive.joined(negative))
         first, second = both.split([positive.rows, negative.rows])
         return first, second
 

@@ -5,10 +5,7 @@ Each is normalised, with exact `log_prob` and independent draws, and the mean an
     | target                | density                                                                           |
     | --------------------- | --------------------------------------------------------------------------------- |
     | IllConditioned        | N(0, diag(v)), v geometric from 1 / condition to 1                                |
-    | GaussianModes         | equal mixture of Gaussians about `modes`, std `scale`                             |
-    | GaussianGrid          | the same with side x side modes in the plane, `spacing` apart                     |
-    | GaussianCircle        | the same with `count` modes on a circle about 0                                   |
-    | Checkerboard          | uniform on every second square of a board in the plane                            |
+    | GaussianGrid          | equal mixture of side x side Gaussians in the plane, `spacing` apart, std `scale` |
     | Funnel                | x_1 ~ N(0, 3^2), the others given x_1 ~ N(0, exp(x_1))                            |
     | Banana                | x_1 ~ N(0, s^2), x_2 given x_1 ~ N(b (x_1^2 - s^2), 1)                            |
     | DoubleWell            | x_1 ~ exp(-h (x_1^2 / a^2 - 1)^2) / Z, the others ~ N(0, 1)                       |
@@ -27,7 +24,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from vaebm.distributions.gaussian import HALF_LOG_TWO_PI, standard_log_prob
+from vaebm.data.sets.plane import GaussianGrid as PlaneGrid
+from vaebm.distributions.gaussian import standard_log_prob
 
 
 class Analytic(ABC):
@@ -71,89 +69,21 @@ class IllConditioned(Analytic):
         return self.variance.to(generator.device).sqrt() * self._noise(n, generator)
 
 
-class GaussianModes(Analytic):
-    """Equal round Gaussians.
-
-    Args:
-        modes: (K, dim), their means.
-        scale: their standard deviation along every axis.
-    """
-
-    def __init__(self, modes: Tensor, scale: float) -> None:
-        self.modes, self.scale, self.dim = modes, scale, modes.shape[1]
-        self.mean = modes.mean(0)
-        self.variance = modes.var(0, correction=0) + scale**2
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        distance = (x[:, None] - self.modes.to(x)).square().sum(dim=2)
-        constant = self.dim * (HALF_LOG_TWO_PI + math.log(self.scale)) + math.log(len(self.modes))
-        return torch.logsumexp(-distance / (2 * self.scale**2), dim=1) - constant
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.labelled(n, generator)[0]
-
-    def labelled(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(n, dim) independent draws and the modes (n,) int64 that they come from."""
-        mode = torch.randint(len(self.modes), (n,), device=generator.device, generator=generator)
-        return self.modes.to(generator.device)[mode] + self.scale * self._noise(n, generator), mode
-
-
-class GaussianGrid(GaussianModes):
-    """The 25 Gaussians: well-separated equal modes on a square grid about 0."""
-
-    def __init__(self, side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> None:
-        axis = spacing * (torch.arange(side) - (side - 1) / 2)
-        super().__init__(torch.cartesian_prod(axis, axis), scale)
-
-
-class GaussianCircle(GaussianModes):
-    """Equal modes at equal angles on a circle about 0, the first on the positive x_1 axis."""
-
-    def __init__(self, count: int = 8, radius: float = 1.0, scale: float = 0.1) -> None:
-        angle = 2 * math.pi / count * torch.arange(count)
-        super().__init__(radius * torch.stack([angle.cos(), angle.sin()], dim=1), scale)
-
-
-class Checkerboard(Analytic):
-    """Uniform on every second cell of a square board about 0.
-
-    The cells lie between the lines `cell` apart through 0; those at the border end at `reach`, so they may be narrower.
-    A cell belongs to the board where the sum of its indices is even.
+class GaussianGrid(PlaneGrid, Analytic):
+    """The 25 Gaussians: well-separated equal modes on a square grid about 0.
 
     Attributes:
-        low, high: (K, 2), corners of the cells that belong to it.
+        modes: (side^2, 2), their means.
     """
 
-    def __init__(self, reach: float = 1.0, cell: float = 0.4) -> None:
-        self.dim, self.reach, self.cell = 2, reach, cell
-        last = math.ceil(reach / cell - 1e-9)
-        index = torch.arange(-last, last)
-        pairs = torch.cartesian_prod(index, index)
-        pairs = pairs[pairs.sum(1) % 2 == 0]
-        self.low = (cell * pairs).clamp(-reach, reach)
-        self.high = (cell * (pairs + 1)).clamp(-reach, reach)
-        self._areas = (self.high - self.low).double().prod(1)
-        weight = (self._areas / self._areas.sum())[:, None].float()
-        middle, width = (self.low + self.high) / 2, self.high - self.low
-        self.mean = (weight * middle).sum(0)
-        self.variance = (weight * (middle.square() + width.square() / 12)).sum(0) - self.mean.square()
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(n, 2) -> (n,), in nats: a constant on the board and -inf beside it."""
-        low, high = self.low.to(x), self.high.to(x)
-        on = ((x[:, None] >= low) & (x[:, None] <= high)).all(2).any(1)
-        return torch.zeros_like(x[:, 0]).masked_fill(~on, -math.inf) - math.log(float(self._areas.sum()))
+    def __init__(self, side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> None:
+        super().__init__(side, spacing, scale)
+        self.dim, self.mean = 2, torch.zeros(2)
+        self.variance = (self.modes[:, 0].square().mean() + scale**2).expand(2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.labelled(n, generator)[0]
-
-    def labelled(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(n, 2) independent draws and the cells (n,) int64 that they lie in."""
-        areas = self._areas.to(generator.device)
-        cell = torch.multinomial(areas, n, replacement=True, generator=generator)
-        low, high = self.low.to(generator.device)[cell], self.high.to(generator.device)[cell]
-        uniform = torch.rand(n, 2, device=generator.device, generator=generator)
-        return torch.minimum(low + (high - low) * uniform, high), cell  # rounding may not leave the cell
+        mode = torch.randint(len(self.modes), (n,), device=generator.device, generator=generator)
+        return self.modes.to(generator.device)[mode] + self.scale * self._noise(n, generator)
 
 
 class Funnel(Analytic):
