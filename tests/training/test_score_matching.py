@@ -94,7 +94,7 @@ def test_training_finds_data_with_noise_whatever_the_encoder() -> None:
         optimizer.zero_grad()
         score_matching_loss(energy, x, noise, base_score(part, x, generator), S).backward()
         optimizer.step()
-        values += [float(next(energy.parameters()))] if step >= 60 else []
+        values += [float(next(energy.parameters()).detach())] if step >= 60 else []
     assert sum(values) / len(values) == pytest.approx(BEST, abs=0.03)
 
 
