@@ -82,6 +82,7 @@ SIZES = {
     "chains": 16,
     "buffer": 64,
     "negatives": 2,
+    "members": 2,
     "importance_samples": 2,
     "train_size": 200,
     "test_size": 100,
@@ -89,7 +90,7 @@ SIZES = {
 """What decides how much work a recipe is, by key, and how little of it does."""
 
 OTHERS = {
-    *("seed", "threads", "every", "keep", "window"),  # numbers of a run
+    *("seed", "threads", "every", "validate_every", "keep", "window"),  # numbers of a run
     *(
         "n",
         "draws",
