@@ -3,12 +3,12 @@
     l = E_old - E,      (x-, z-) from chains on the model with E_old
     L = mean softplus(m + c - l(x+)) + mean softplus(l(x-) - m - c),      m = (mean l(x+) + mean l(x-)) / 2
 
-m + c stands for the two models' normalisers, whose difference is unknown. m, the batch's own mean, carries its gradient,
-so that no step of E moves what is common to all its values: with c alone, large nets lose their level faster than c can
-follow (contrasts of 2 to 4 instead of log 4 on MNIST), and with m detached, energies run away. But at the optimum
-the constant is log Z - log Z_old, which is no mean of l: m alone would move the optimum. c is what is missing, learned
-beside E by gradient descent at a rate of its own, from 0 in each round. At E = E_old the gradient is half of
-contrastive divergence's (Goodfellow, On distinguishability criteria for estimating generative models, 2014,
+m + c stands for the two models' normalisers, whose difference is unknown. m, the batch's own mean, carries its
+gradient, so that no step of E moves what is common to all its values: with c alone, large nets lose their level
+faster than c can follow (contrasts of 2 to 4 instead of log 4 on MNIST), and with m detached, energies run away. But
+at the optimum the constant is log Z - log Z_old, which is no mean of l: m alone would move the optimum. c is what is
+missing, learned beside E by gradient descent at a rate of its own, from 0 in each round. At E = E_old the gradient is
+half of contrastive divergence's (Goodfellow, On distinguishability criteria for estimating generative models, 2014,
 https://arxiv.org/abs/1412.6515), but the loss is bounded below, saturates where data and samples are told apart, and
 the samples stay where they are while E moves: contrastive divergence with a trust region. It goes on where the base
 does not cover the data: as in Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020,
