@@ -59,5 +59,6 @@ class SpectralNorms(nn.Module):
 
 def _weight(layer: nn.Module) -> Tensor:
     """What the layer multiplies by, (outputs, ...)."""
-    weight: Tensor = layer.normalised_weight() if isinstance(layer, Foldable) else layer.weight
+    weight = layer.normalised_weight() if isinstance(layer, Foldable) else layer.weight
+    assert isinstance(weight, Tensor)
     return weight
