@@ -6,6 +6,9 @@ costs as much time as the arithmetic. Kept, they cost it once, and the process s
 """
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 # From malloc.h
@@ -21,3 +24,13 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Within: objects in cycles stay. Nothing else is lost where a brief work makes many objects that it keeps."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

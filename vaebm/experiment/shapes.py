@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -343,7 +344,7 @@ def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     plain = {name: value for name, value in kwargs.items() if name != "device"}
     out = func(*tensors_of(args, one), **{name: tensors_of(value, one) for name, value in plain.items()})
     inputs = list(_signatures((args, tuple(kwargs.values()))))
-    size = tuple(torch.broadcast_shapes(*(s[0] for s in inputs)))
+    size = np.broadcast_shapes(*(s[0] for s in inputs))
     if not isinstance(out, Tensor):
         return type(out)(_contiguous(size, o.dtype) for o in out)
     like = next((s for s in inputs if s[0] == size and 0 not in s[1]), None)
