@@ -91,7 +91,7 @@ def initialising_from_data(module: nn.Module) -> Iterator[None]:
 
     hooks = [layer.register_forward_pre_hook(set_from_input) for layer in weight_norm_layers(module)]
     try:
-        # One pass with hooks: nothing that is worth compiling. Without the compiler, whose import takes a second, nothing is.
+        # One pass with hooks: nothing that is worth compiling. Importing the compiler to say so would take a second.
         compiles = "torch._dynamo" in sys.modules
         with torch.no_grad(), torch.compiler.set_stance("force_eager") if compiles else nullcontext():
             yield
