@@ -57,6 +57,9 @@ class TwoLevelVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         raise NotImplementedError
 
+    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
     def encode(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 

@@ -73,6 +73,19 @@ def test_codes_are_draws_of_the_posterior_that_comes_with_them(kind: str, shape:
     assert (surprise - entropy).mean().abs() < 5 * (d / 2 / 1000) ** 0.5
 
 
+@pytest.mark.parametrize(("kind", "shape"), [(kind, SHAPES[kind][0]) for kind in SHAPES])
+@torch.no_grad()
+def test_the_mean_log_weight_of_a_proposal_is_the_divergence(kind: str, shape: tuple[int, ...]) -> None:
+    """E_q[log q(z | x) - log p(z)] = KL(q || p), which `infer` knows in closed form, group by group."""
+    vae, x = build(kind, shape, "gaussian"), data(shape, 1).expand(2000, *shape)
+    z, log_ratio = vae.propose(x, torch.Generator().manual_seed(2))
+    inferred = vae.infer(x, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(z, inferred.z)
+    exact = torch.stack(list(inferred.kl.values())).sum(0).double()  # of deeper groups given this draw of those above
+    error = float((log_ratio.double() - exact).std()) / 2000**0.5
+    assert abs(float((log_ratio.double() - exact).mean())) < 5 * error < float(exact.mean())
+
+
 @every_vae
 def test_its_contract(kind: str, shape: tuple[int, ...], likelihood: str) -> None:
     vae, x = build(kind, shape, likelihood), data(shape)

@@ -126,3 +126,57 @@ def test_the_verdict_goes_by_the_mixture_first(image_measurements: ImageMeasurem
 def test_no_verdict_without_both_sides(image_measurements: ImageMeasurements) -> None:
     assert verdict([]).outcome == "unknown"
     assert verdict([m for m in image_measurements() if m.subject == "vaebm"]).outcome == "unknown"
+
+
+def distances(show: str, start: float, own: float, **settings: object) -> list[Measurement]:
+    common = {"features": "classifier", "show": show, **settings}
+    return [
+        Measurement("frechet_distance", start, 0.1, 360, common, "start"),
+        Measurement("frechet_distance", own, 0.1, 360, common, "vaebm"),
+    ]
+
+
+def test_the_verdict_is_of_each_at_its_best_noise_against_the_start() -> None:
+    found = verdict([*distances("sample", 9.0, 1.0), *distances("scaled", 1.0, 1.1, noise_scale=0.5)])
+    assert (found.outcome, found.measurements["start"].value) == ("same", 1.0)
+    assert "pixel noise that serves it best" in found.sentence
+    mixture = Measurement(
+        "frechet_distance", 0.1, 0.1, 360, {"features": "classifier", "show": "sample"}, "vae_mixture"
+    )
+    assert verdict([mixture, *distances("sample", 9.0, 1.0)]).outcome == "better"
+
+
+def test_the_verdict_compares_pairs_where_data_are_shared() -> None:
+    shared = {"influence_of_data": [0.5, -0.5] * 10, "own_stderr": 0.01}
+    assert verdict(distances("sample", 1.2, 1.1)).outcome == "same"
+    assert verdict(distances("sample", 1.2, 1.1, **shared)).outcome == "better"
+
+
+@pytest.mark.parametrize(
+    ("gain", "shift", "said"),
+    [
+        (0.9, 0.5, ["adds 0.90", "stop short of it"]),
+        (-0.9, -0.5, ["takes away 0.90", "lies below", "by 0.50"]),
+        (0.05, 0.05, ["adds no log-likelihood", "agrees with"]),
+    ],
+)
+def test_the_verdict_tells_nats_and_law(gain: float, shift: float, said: list[str]) -> None:
+    worth = [
+        Measurement("energy_gain", gain, 0.05, 360, {"method": "weights"}, "vaebm"),
+        Measurement("energy_shift", shift, 0.05, 360, {"method": "weights"}, "vaebm"),
+    ]
+    sentence = verdict([*distances("sample", 9.0, 1.0), *worth]).sentence
+    assert all(words in sentence for words in said)
+    assert "optimistic" not in sentence
+    annealed = [Measurement("energy_gain", gain, 0.05, 360, {"method": "annealing"}, "vaebm")]
+    assert "optimistic" in verdict([*distances("sample", 9.0, 1.0), *annealed]).sentence
+
+
+def test_a_floor_of_other_numbers_is_no_goal_for_a_biased_distance() -> None:
+    few = Measurement("frechet_distance", 1.0, 0.1, 50, {"features": "classifier"}, "held_out")
+    assert "held-out" not in verdict([few, *distances("sample", 9.0, 1.0)]).sentence
+
+
+def test_scales_of_noise_are_told(image_measurements: ImageMeasurements) -> None:
+    lines = " ".join(" ".join(shown(distances("scaled", 1.0, 1.1, noise_scale=0.5))).split())
+    assert "start of chains 0.5, VAEBM 0.5" in lines

@@ -111,6 +111,11 @@ class Split:
             return Batch(x, y)
         return Batch(x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels), y)
 
+    def subset(self, indices: Tensor) -> "Split":
+        """The values at `indices` (n,) int64, in memory, with all that is known of them."""
+        labels, factors = (None if known is None else known[indices] for known in (self.labels, self.factors))
+        return replace(self, values=self.values[indices], labels=labels, factors=factors)
+
     def chunks(self, size: int = IMAGES_AT_ONCE) -> Iterator[Tensor]:
         """The whole split in order, `size` values at a time, as models see them."""
         for rows in torch.arange(len(self), device="cpu").split(size):

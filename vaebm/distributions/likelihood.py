@@ -49,6 +49,10 @@ class Likelihood(ABC):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x | z), (B,), in nats."""
 
+    def densities(self, x: Tensor) -> Tensor:
+        """(B,): how many values of x have a density; the others have a probability of their own."""
+        return x.new_zeros(len(x))
+
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
         """One data point per z."""
@@ -90,6 +94,9 @@ class GaussianLikelihood(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.gaussian.log_prob(x)
+
+    def densities(self, x: Tensor) -> Tensor:
+        return x.new_full((len(x),), float(x[0].numel()))
 
     def sample(self, generator: torch.Generator) -> Tensor:
         eps = torch.randn(self.center.shape, generator=generator, dtype=self.center.dtype, device=self.center.device)
@@ -140,6 +147,9 @@ class CensoredLikelihood(GaussianLikelihood):
         above = log_normal_cdf((mu - 1.0) / sigma)
         between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
         return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
+
+    def densities(self, x: Tensor) -> Tensor:
+        return sum_over_values((x.abs() < 1.0).to(x.dtype))
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
         """The same for u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))): the gradient is 0 past the ends."""

@@ -56,10 +56,14 @@ class DataEnergy(Energy):
 
 
 class LatentEnergy(Energy):
-    """A term E_z(z), with exact samples of p(z) exp(-E_z(z)); it is built on the mixture fitted to the codes."""
+    """A term E_z(z), with exact samples of p(z) exp(-E_z(z)); it is built on the mixture fitted to the codes.
+
+    Where E_z costs far more than a sample of it, the term `carries`: its codes are a map of draws of the mixture, and
+    chains can move these (models/noise_space.py).
+    """
 
     reads_z = True
-    slow_density = False  # whether E_z costs far more than a sample of it
+    carries = False
     mixture: GaussianMixture
 
     @abstractmethod
@@ -69,6 +73,18 @@ class LatentEnergy(Energy):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, code_dim) draws of p(z) exp(-E_z(z)), in no order."""
+
+    def carry(self, source: Tensor) -> Tensor:
+        """Codes (B, code_dim) of draws of the mixture, differentiable; only of a term that `carries`."""
+        raise TypeError(f"{type(self).__name__} carries no draws of its mixture")
+
+    def uncarry(self, codes: Tensor) -> Tensor:
+        """The draws of the mixture that are carried to `codes`, up to the steps of the map."""
+        raise TypeError(f"{type(self).__name__} carries no draws of its mixture")
+
+    def log_normaliser(self, generator: torch.Generator) -> float:
+        """log of the integral of p(z) exp(-E_z(z)), in nats: 0, unless a term says otherwise."""
+        return 0.0
 
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         if z is None:

@@ -8,7 +8,7 @@ So q is normalised and its samples are draws of the mixture, carried. v is a net
 are carried, as in energy/latent.py. Both lines are integrated by Heun's method in `steps` steps, one forth in time, one
 back, so they agree to the order of a step squared. The divergence is exact, d products of the net's Jacobian with a
 vector: it makes E_z(z) some hundred times as costly as a sample, and its gradient in z, at 64 dimensions, takes 70 MB a
-code. So recipes for images leave codes where they are (`fix_codes: true`): training and sampling then never need it.
+code. Chains do not need it: they move z(0), whose density is the mixture's, and see z(1) (models/noise_space.py).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FlowEnergy(LatentEnergy):
         steps: Heun steps from t = 0 to 1, two evaluations of v each.
     """
 
-    slow_density = True
+    carries = True
 
     def __init__(self, mixture: GaussianMixture, velocity: nn.Module, steps: int) -> None:
         super().__init__()
@@ -99,13 +99,23 @@ class FlowEnergy(LatentEnergy):
         with torch.autocast(start.device.type, enabled=False):
             return torch.cat([self.carry(part) for part in start.split(CODES_AT_ONCE)])
 
-    def carry(self, z: Tensor) -> Tensor:
+    def carry(self, source: Tensor) -> Tensor:
         """z(1) of z(0), (B, d)."""
-        h = 1.0 / self.steps
+        z, h = source, 1.0 / self.steps
         for i in range(self.steps):
             t = z.new_full((len(z),), i * h)
             v = self.velocity(z, t)
             z = z + h / 2 * (v + self.velocity(z + h * v, t + h))
+        return z
+
+    @torch.no_grad()
+    def uncarry(self, codes: Tensor) -> Tensor:
+        """z(0) of z(1), (B, d), up to the order of a step squared."""
+        z, h = codes, 1.0 / self.steps
+        for i in range(self.steps, 0, -1):
+            t = z.new_full((len(z),), i * h)
+            v = self.velocity(z, t)
+            z = z - h / 2 * (v + self.velocity(z - h * v, t - h))
         return z
 
     def log_prob(self, codes: Tensor) -> Tensor:

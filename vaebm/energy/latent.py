@@ -37,6 +37,7 @@ from vaebm.nn.mlp import mlp
 MIN_KEPT = 1e-4  # of the mixture's codes; a net that rejects more has come apart, and rejection would not end
 STRATA = 4  # a component's fraction then varies half as much as among independent draws
 CODES_AT_ONCE = 8192
+NORMALISER_CODES = 1 << 17
 
 
 class MixtureEnergy(LatentEnergy):
@@ -102,6 +103,15 @@ class MixtureEnergy(LatentEnergy):
             wanted, drawn = wanted - int(keep.sum()), drawn + len(codes)
         codes, component = (torch.cat(parts)[:n] for parts in zip(*kept, strict=True))
         return codes, component
+
+    @torch.no_grad()
+    def log_normaliser(self, generator: torch.Generator) -> float:
+        """log of the mean of exp(-net) over draws of the mixture: an estimate, to a hundredth of a nat."""
+        if self.correction is None:
+            return 0.0
+        codes = self.mixture.sample(NORMALISER_CODES, generator)
+        net = torch.cat([at_least_float32(self.net(part)) for part in codes.split(CODES_AT_ONCE)])
+        return float((-net.double()).logsumexp(0)) - math.log(NORMALISER_CODES)
 
     @torch.no_grad()
     def calibrate(self, n: int, generator: torch.Generator) -> None:

@@ -1,6 +1,8 @@
 """Evaluation: how good are the samples of a model, by one protocol for every subject, and what is there to measure?"""
 
+from vaebm.evaluation.energy_gain import EnergyGain, EnergyShift
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
+from vaebm.evaluation.importance import LogLikelihoodLower
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_shown, quantity, register
 from vaebm.evaluation.quantity import Quantity
@@ -25,6 +27,7 @@ __all__ = [
 
 for _metric in (
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
-    *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), DrawingTime()),
+    *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
+    *(EnergyGain(), EnergyShift(), DrawingTime()),
 ):
     register(_metric)

@@ -1,4 +1,7 @@
-"""Feature metrics: distances and neighbourhoods of features of samples, against those of training images.
+"""Feature metrics: distances and neighbourhoods of features of samples, against those of test images.
+
+Distances are of all draws together, since their bias falls with the number of samples; what depends on how dense either
+set lies is a mean over draws of equal n.
 
 The formulas are in metrics/frechet.py, metrics/kernel_distance.py and metrics/manifold.py; what is compared with what,
 in evaluation/feature_space.py.
@@ -18,23 +21,21 @@ FEATURES: frozenset[Need] = frozenset({"features"})
 
 
 class FrechetDistance(Metric):
-    """The mean over draws."""
+    """Of all draws together."""
 
     quantities = (
-        Quantity("frechet_distance", "Fréchet distance", "the Fréchet distance to the training data", better="lower"),
+        Quantity("frechet_distance", "Fréchet distance", "the Fréchet distance to test data", better="lower"),
     )
     needs = FEATURES
 
     def measure(self, given: Given) -> list[Measurement]:
-        return [Measurement.mean_of([metrics.frechet_distance(rows, given.space.moments) for rows in given.rows])]
+        return [metrics.frechet_distance(torch.cat(given.rows), given.space.reference)]
 
 
 class KernelDistance(Metric):
     """Of all draws together."""
 
-    quantities = (
-        Quantity("kernel_distance", "kernel distance", "the kernel distance to the training data", better="lower"),
-    )
+    quantities = (Quantity("kernel_distance", "kernel distance", "the kernel distance to test data", better="lower"),)
     needs, fewest = FEATURES, FEWEST
 
     def measure(self, given: Given) -> list[Measurement]:

@@ -2,7 +2,7 @@
 
 elbo             the mean over data and draws from q(z | x) of log p(x, z) - log q(z | x)
 log_likelihood   log p(x) of the VAE, log h(x) of the model, log of the truth (metrics/quadrature.py)
-log_z            the log-normaliser of the model's energy, by quadrature
+log_z            the log-normaliser of the total energy, by quadrature; a correction on codes has a share in it
 """
 
 import torch

@@ -15,6 +15,8 @@ Then `vaebm evaluate --only brightness` finds it, and tables, reports and help l
     features    once for each show and kind of features         `given.rows` against `given.space`
     density     once                                            `given.model`, `given.data`, `given.density`
     codes       once                                            `given.codes`, `given.data.test.factors`
+    law         once                                            `given.law`: what the energy adds to the base
+    energies    once                                            `given.energies` of the samples, and `given.law`
     time        once                                            `given.seconds`
 """
 
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 
 from vaebm.data import DataSet
+from vaebm.evaluation.energy_law import EnergyLaw
 from vaebm.evaluation.feature_space import AnyClassifier, FeatureSpace
 from vaebm.evaluation.quadrature import plane_quadrature
 from vaebm.evaluation.quantity import Quantity
@@ -35,7 +38,7 @@ from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model
 
 ROWS_AT_ONCE = 1000  # of data that a model sees together
-Need = Literal["samples", "features", "density", "codes", "time"]
+Need = Literal["samples", "features", "density", "codes", "law", "energies", "time"]
 
 
 class Given:
@@ -50,6 +53,8 @@ class Given:
         space: the features to look at, with their reference; None for metrics that need none.
         classifier: makes or reads the recipe's classifier.
         seconds: how long a thousand samples took, where they were drawn.
+        energies: (k,) of some of the samples, in nats, where they were drawn and have any.
+        law: makes what is known of the model with its energy.
     """
 
     def __init__(
@@ -62,9 +67,12 @@ class Given:
         space: FeatureSpace | None = None,
         classifier: Callable[[], AnyClassifier] | None = None,
         seconds: float | None = None,
+        energies: Tensor | None = None,
+        law: Callable[[], EnergyLaw] | None = None,
     ) -> None:
         self.subject, self.data, self.model, self.seed = subject, data, model, seed
         self.draws, self._space, self._classifier, self.seconds = draws, space, classifier, seconds
+        self.energies, self._law = energies, law
 
     @property
     def space(self) -> FeatureSpace:
@@ -76,10 +84,15 @@ class Given:
         assert self._classifier is not None
         return self._classifier()
 
+    @property
+    def law(self) -> EnergyLaw:
+        assert self._law is not None
+        return self._law()
+
     @cached_property
     def rows(self) -> list[Tensor]:
         if self.subject == "held_out":
-            return [self.space.held_out_rows()]
+            return [self.space.floor]
         return [self.space.rows(draw) for draw in self.draws]
 
     @cached_property
@@ -131,7 +144,7 @@ class Metric(ABC):
     @property
     def draws(self) -> bool:
         """Whether samples have to be drawn for it."""
-        return self.is_shown or "time" in self.needs
+        return self.is_shown or bool(self.needs & {"time", "energies"})
 
 
 METRICS: list[Metric] = []

@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from vaebm.models import Show
 from vaebm.registry import Settings
+
+View = Literal["sample", "mean", "denoised", "scaled"]
+"""A show, or `scaled`: samples with as much pixel noise as serves the subject best (evaluation/noise_scale.py)."""
 
 FeaturesName = Literal["classifier", "pixels", "inception-64", "inception-192", "inception-768", "inception-2048"]
 INCEPTION_LAYERS: dict[str, Literal[64, 192, 768, 2048]] = {
@@ -32,15 +34,21 @@ class EvaluationSettings(Settings):
     n: int | None = Field(None, ge=2, description="samples in a draw; null: as many as are held out, 10,000 at most")
     draws: int = Field(1, ge=1, description="independent draws, whose mean and spread are reported")
     seed: int = Field(0, ge=0, description="of the samples that are drawn")
+    check_length: bool = Field(
+        False,
+        description="whether what four times as many steps of the sampler give is measured, too (vaebm_long): where it"
+        " differs, the recipe's are too few",
+    )
     statistics_n: int | None = Field(
         None,
         ge=2,
         description="images in a draw whose pixels and classes are counted; null: n, or as many as are held out",
     )
-    shows: list[Show] | None = Field(
+    shows: list[View] | None = Field(
         None,
         min_length=1,
-        description="what is shown of the same samples, each measured; null: the recipe's show alone",
+        description="what is shown of the same samples, each measured: scaled is a sample with as much pixel noise as"
+        " serves the subject best; null: the recipe's show, and with it scaled where it is sample",
     )
     features: dict[FeaturesName, FeatureSettings] | None = Field(
         None,

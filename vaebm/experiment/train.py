@@ -95,8 +95,6 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
     engine.start_tracker()
     progress.say(run.data().description)
-    for warning in training.model.warnings():
-        progress.say(warning)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     monitor = DivergenceMonitor(recipe.divergence_monitor)

@@ -16,6 +16,9 @@ differentiable in (m1, C1), so to first order each sample x contributes its infl
 with a pseudo-inverse where C1 is singular (no sample leaves its range). What it leaves out: F is biased upwards, the
 more the smaller n is against dim^2, so distances compare only at equal n; below n = 2 dim a warning says so.
 
+The influence of the reference is the same with 1 and 2 exchanged. Distances to one reference share it, so that their
+difference is surer than either (`difference` in metrics/measurement.py).
+
 References: Dowson & Landau, The Frechet distance between multivariate normal distributions, 1982; Heusel et al., GANs
 trained by a two time-scale update rule, 2017.
 """
@@ -58,12 +61,14 @@ class Moments:
 def frechet_distance(generated: Rows, reference: Rows | Moments) -> Measurement:
     """Frechet distance of generated to reference features, (n, dim) and (m, dim), numpy or torch.
 
+    Of a reference given as rows the measurement keeps its influence, too.
+
     Raises:
         InputError: shapes that do not belong together, or values that are not finite.
     """
     rows = as_rows(generated, "generated")
-    reference = reference if isinstance(reference, Moments) else Moments.of(reference, "reference")
-    same_dim(rows, reference.mean)
+    known = reference if isinstance(reference, Moments) else Moments.of(reference, "reference")
+    same_dim(rows, known.mean)
     n, dim = rows.shape
     if n < 2 * dim:
         warnings.warn(
@@ -72,9 +77,12 @@ def frechet_distance(generated: Rows, reference: Rows | Moments) -> Measurement:
             stacklevel=2,
         )
     moments = Moments.of(rows)
-    stderr = _influence(rows, moments, reference).std().item() / math.sqrt(n)
-    settings = {"dim": dim, "reference_n": reference.count, "stderr_over": "generated samples, delta method"}
-    return Measurement("frechet_distance", frechet_from_moments(moments, reference), stderr, n, settings)
+    stderr = _influence(rows, moments, known).std().item() / math.sqrt(n)
+    settings = {"dim": dim, "reference_n": known.count, "stderr_over": "generated samples, delta method"}
+    found = Measurement("frechet_distance", frechet_from_moments(moments, known), stderr, n, settings)
+    if isinstance(reference, Moments):
+        return found
+    return found.sharing(_influence(as_rows(reference, "reference"), known, moments), stderr)
 
 
 def frechet_from_moments(generated: Moments, reference: Moments) -> float:
@@ -87,7 +95,7 @@ def frechet_from_moments(generated: Moments, reference: Moments) -> float:
 
 
 def _influence(rows: Tensor, moments: Moments, reference: Moments) -> Tensor:
-    """I(x) of every generated sample, (n,)."""
+    """I(x) of every row, (n,), of the set with `moments` on its distance to the `reference`."""
     eigenvalues, vectors = torch.linalg.eigh(moments.covariance)
     kept = eigenvalues > eigenvalues[-1] * 1e-10
     vectors, scales = vectors[:, kept], eigenvalues[kept].sqrt()

@@ -3,6 +3,12 @@
     value ± stderr, of `n` samples of `subject`, under `settings`
 
 `stderr` is the standard error of `value` over the randomness that the metric's docstring names (0 where there is none).
+Two measurements are compared by `difference`. Where both are of the same real data, their errors go together, and the
+error of their difference is less than that of either. So a measurement keeps how much each of `BLOCKS` equal parts of
+these data moves it (its influence, a mean of 0 over all), beside the error that it does not share:
+
+    stderr(a - b)^2 = own_a^2 + own_b^2 + var(influence_a - influence_b) / BLOCKS
+
 As JSON it is one flat object, so that tables, notebooks and other projects read it without this library:
 
     {"name": "frechet_distance", "subject": "vaebm", "value": 24.1, "stderr": 0.8, "n": 10000, "settings": {...}}
@@ -20,6 +26,8 @@ import numpy as np
 import torch
 
 from vaebm.errors import InputError
+
+BLOCKS = 20  # of the real data, whose influence a measurement keeps
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,29 @@ class Measurement:
         stderr = spread / math.sqrt(count)
         return replace(first, value=statistics.fmean(values), stderr=stderr, settings=shared | over)
 
+    def sharing(self, influence: torch.Tensor, own_stderr: float) -> "Measurement":
+        """The same number with the influence (n,) of each of the real data on it, in their order.
+
+        `own_stderr` is the error that has nothing to do with them.
+        """
+        if len(influence) < BLOCKS:
+            return self
+        parts = [float(part.mean()) for part in influence.tensor_split(BLOCKS)]
+        return self.with_settings(influence_of_data=parts, own_stderr=own_stderr)
+
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4g} ± {self.stderr:.2g} (n = {self.n:,})"
+
+
+def difference(ours: Measurement, theirs: Measurement) -> tuple[float, float]:
+    """How much larger ours is, and the standard error of that: paired where both are of the same real data."""
+    influences = [m.settings.get("influence_of_data") for m in (ours, theirs)]
+    same = all(ours.settings.get(key) == theirs.settings.get(key) for key in ("split", "reference_n", "features"))
+    if influences[0] is None or influences[1] is None or not same:
+        return ours.value - theirs.value, math.hypot(ours.stderr, theirs.stderr)
+    shared = statistics.stdev(a - b for a, b in zip(*influences, strict=True)) / math.sqrt(len(influences[0]))
+    own = (m.settings["own_stderr"] for m in (ours, theirs))
+    return ours.value - theirs.value, math.hypot(*own, shared)
 
 
 def _plain(value: Any) -> Any:

@@ -110,10 +110,6 @@ class Model(Saved, nn.Module, ABC):
         """
         self.settings = settings
 
-    def warnings(self) -> list[str]:
-        """Sentences on what will be slow or will not work well."""
-        return []
-
     def prepare(self, progress: Progress) -> None:
         """Makes ready for long work, such as by compiling; nothing random is drawn from a shared generator."""
 

@@ -33,3 +33,14 @@ def expected_cost(n: int, sampler: SamplerSettings, kernel: Kernel, batch: Coord
     expected = duration(seconds * gradients * n / len(batch.start))
     limit = "up to" if gradients == sampler.gradients else "about"
     return f"Each sample costs {limit} {gradients:,} gradients: {counted(n, 'sample')} take about {expected}."
+
+
+def too_large(sampler: SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
+    """A sentence for chains that do not follow their density, with what to do."""
+    problem = (
+        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
+        if stopped
+        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
+    )
+    advice = "Lower sampler.step_size, or use sampler.kind=mala."
+    return f"The step size is too large for {sampler.kind}: {problem}. {advice}"

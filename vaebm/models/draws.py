@@ -5,6 +5,7 @@
     start          where those begin: the base, or what the energy chose of it, with its noise scaled; no chain
     vae            z from the prior, x from p(x | z)
     vae_mixture    z from the mixture fitted to the codes, x from p(x | z)
+    vaebm_long     the same as vaebm with chains of four times the length: where they differ, vaebm's are too short
 
     show           what of a draw is shown
     sample         x = T(eps), with the pixel noise and whatever noise the model adds
@@ -34,15 +35,16 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError, check_choice
 from vaebm.models.base import SHOWS, Batches, Model, Show
-from vaebm.models.cost import expected_cost, gradients_per_chain
+from vaebm.models.cost import expected_cost, gradients_per_chain, too_large
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.inputs import rows, wants_graph, whole_number
-from vaebm.models.noise_space import TARGETS, AllNoise, FixedCodes, Moves, Noise
+from vaebm.models.noise_space import TARGETS, AllNoise, CarriedCodes, FixedCodes, Moves, Noise
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
+LONG_CHAINS, TIMES_AS_LONG = "vaebm_long", 4
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
 MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
@@ -51,7 +53,7 @@ MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow
 class NoiseSpaceModel(Model):
     """A model whose samples come from chains in the noise space of its VAE."""
 
-    subjects: ClassVar[tuple[str, ...]] = ("vaebm", "vae", "vae_mixture", "start")
+    subjects: ClassVar[tuple[str, ...]] = ("vaebm", "vae", "vae_mixture", "start", LONG_CHAINS)
     settings: DrawSettings
     vae: VAE
     energy_net: TotalEnergy
@@ -78,6 +80,10 @@ class NoiseSpaceModel(Model):
         eps = self._noise("eps", eps)
         with torch.set_grad_enabled(wants_graph(eps)):
             return self.generate(eps)[0]
+
+    @abstractmethod
+    def likelihood(self, z: Tensor) -> Likelihood:
+        """p(x | z) of (B, latent_dim), for x as the energy sees it: with noise, where the model adds it."""
 
     @abstractmethod
     def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
@@ -253,7 +259,12 @@ class NoiseSpaceModel(Model):
         progress = progress or silent()
         with torch.inference_mode(False):
             if subject == "vaebm":
-                return self._draw_chains(n, generator, progress, batches, told)
+                return self._draw_chains(n, generator, self.settings.sampler, progress, batches, told)
+            if subject == LONG_CHAINS:
+                long = self.settings.sampler.model_copy(
+                    update={"steps": TIMES_AS_LONG * self.settings.sampler.steps, "gradients": None}
+                )
+                return self._draw_chains(n, generator, long, progress, batches, told)
             with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
                 eps = self._exact[subject](n, generator)
                 task.advance(n)
@@ -269,9 +280,15 @@ class NoiseSpaceModel(Model):
         }
 
     def _draw_chains(
-        self, n: int, generator: torch.Generator, progress: Progress, batches: Batches | None, told: bool
+        self,
+        n: int,
+        generator: torch.Generator,
+        sampler: sampling.SamplerSettings,
+        progress: Progress,
+        batches: Batches | None,
+        told: bool,
     ) -> Tensor:
-        cost, start = self.gradients_per_chain(), self.start(n, generator)
+        cost, start = self.gradients_per_chain(sampler), self.start(n, generator)
         ended = [] if batches is None else batches.load(generator)
         before, all_batches = sum(map(len, ended)), math.ceil(n / CHAINS_AT_ONCE)
         if before:
@@ -279,30 +296,33 @@ class NoiseSpaceModel(Model):
         if told and before < n:
             with self.frozen():
                 first = self.moves.coordinates(start[before:][:CHAINS_AT_ONCE])
-                progress.say(expected_cost(n - before, self.settings.sampler, self.kernel(), first))
+                progress.say(expected_cost(n - before, sampler, self.kernel(sampler), first))
         stopped, acceptance = 0, 0.0
         with progress.task(f"{n:,} samples of vaebm", n * cost, "gradients", done=before * cost) as task:
-            for chains in self.chains_in_batches(start[before:], generator, advance=task.advance):
+            for chains in self.chains_in_batches(start[before:], generator, sampler, task.advance):
                 stopped += int(chains.diverged.sum())
                 acceptance += float(chains.acceptance.sum()) / (n - before)
                 ended.append(chains.position)
                 if batches is not None and len(ended) < all_batches:
                     batches.keep(len(ended) - 1, ended[-1], generator)
-        if not self.kernel().adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
-            progress.say(_too_large(self.settings.sampler, stopped, n - before, acceptance))
+        if not self.kernel(sampler).adjusted and (stopped or acceptance < MIN_ACCEPTANCE):
+            progress.say(too_large(sampler, stopped, n - before, acceptance))
         return torch.cat(ended)
 
     # Rendering
 
-    def render(self, draws: Tensor, show: Show, generator: torch.Generator) -> Tensor:
-        """Data (n, *data_shape), in the model's range, of noise (n, dim).
+    def render(self, draws: Tensor, show: Show, generator: torch.Generator, noise_scale: float | None = None) -> Tensor:
+        """Data (n, *data_shape), in the model's range, of noise (n, dim), its pixel noise multiplied by `noise_scale`.
 
         Raises:
             InputError: there is no such show, or the noise is not (n, dim).
         """
         check_choice("show", show, SHOWS)
+        noise = self._noise("draws", draws)
+        if noise_scale is not None:
+            noise = self.noise.with_scaled_pixels(noise, noise_scale)
         with self.frozen():
-            parts = self._noise("draws", draws).split(CHAINS_AT_ONCE)
+            parts = noise.split(CHAINS_AT_ONCE)
             return torch.cat([self._render(part, show, generator) for part in parts])
 
     def _render(self, eps: Tensor, show: Show, generator: torch.Generator) -> Tensor:
@@ -327,16 +347,6 @@ class NoiseSpaceModel(Model):
         return "mean" if show == "denoised" and subject != "vaebm" else show
 
     # Housekeeping
-
-    def warnings(self) -> list[str]:
-        base = self.energy_net.base
-        if base is not None and base.slow_density and self.moves.follows_h:
-            slow = (
-                "Chains that move codes need the density of the energy on codes at every step, which is slow and takes"
-                " much memory here: fix_codes=true leaves codes as they are drawn."
-            )
-            return [slow]
-        return []
 
     @abstractmethod
     def compile_nets(self) -> None:
@@ -373,6 +383,9 @@ class NoiseSpaceModel(Model):
         check_choice("target", settings.target, TARGETS)
         if settings.fix_codes:
             return FixedCodes(self, settings.target)
+        base = self.energy_net.base
+        if base is not None and base.carries and settings.target == "exact":
+            return CarriedCodes(self, base, settings.latent_step_scale)
         return AllNoise(self, settings.target, settings.latent_step_scale)
 
 
@@ -387,13 +400,3 @@ def in_noise_space(model: Model) -> NoiseSpaceModel:
             f"this needs a model with a VAE and chains in its noise space, and {type(model).__name__} is none"
         )
     return model
-
-
-def _too_large(sampler: sampling.SamplerSettings, stopped: int, n: int, acceptance: float) -> str:
-    problem = (
-        f"{stopped:,} of {n:,} chains met values that are not finite and were stopped where they were"
-        if stopped
-        else f"were its steps accepted or rejected, {100 * acceptance:.0f} % would be accepted"
-    )
-    advice = "Lower sampler.step_size, or use sampler.kind=mala."
-    return f"The step size is too large for {sampler.kind}: {problem}. {advice}"

@@ -6,7 +6,12 @@ Samplers, mass adaptation, replay buffers and diagnostics see positions (chain, 
 alone, or the likelihood has no differentiable generator, there is no pixel noise and dim = latent_dim.
 
     all noise      eps moves                     target h(eps)
+    carried codes  (u, eps_x) moves, eps_z = f(u) target mix(u) N(eps_x; 0, I) exp(-E'(T(f(u), eps_x)))
     fixed codes    eps_x moves, eps_z stays      target h(eps_x | eps_z) = exp(-E(T(eps))) N(eps_x; 0, I) / Z(eps_z)
+
+Carried codes are those of a base that maps draws u of the mixture to codes by f (energy/flow.py): the push-forward of
+that target is h, and nobody needs the density of f(u); E' are the terms beyond the base. f(u) is computed without a
+density, so it follows h exactly for f as its steps define it.
 
 Fixed codes leave h invariant too, but a chain never leaves its code. Started from the base they sample
 
@@ -36,11 +41,12 @@ from torch import Tensor
 from vaebm import sampling
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import Likelihood
-from vaebm.energy import TotalEnergy
+from vaebm.energy import LatentEnergy, TotalEnergy
 from vaebm.errors import InputError
 from vaebm.vae import VAE
 
 Target = Literal["exact", "release"]
+CODES_AT_ONCE = 2048
 TARGETS: tuple[Target, ...] = ("exact", "release")
 
 
@@ -92,6 +98,10 @@ class PulledBack(Protocol):
 
     def noise_log_density(self, eps: Tensor) -> Tensor:
         """log h(eps), (B,)."""
+        ...
+
+    def generate(self, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """T: (B, dim) to x and z."""
         ...
 
     def decode_noise(self, eps_z: Tensor) -> tuple[Likelihood, Tensor]:
@@ -171,9 +181,69 @@ class AllNoise(Moves):
         return Coordinates(eps, self.target, eps[:, :0])
 
     def inverse_mass(self) -> float | Tensor:
-        if self.latent_step_scale == 1.0:
-            return 1.0
-        return self.model.noise.step_scales(self.latent_step_scale, next(self.model.vae.parameters())).square()
+        return _mass_of(self.model, self.latent_step_scale)
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedCoordinates(Coordinates):
+    """The first coordinates that move are draws of the base's mixture, which it carries to codes."""
+
+    base: LatentEnergy
+
+    def position(self, moved: Tensor) -> Tensor:
+        return carried(self.base, moved)
+
+    def full(self, state: sampling.ChainState) -> sampling.ChainState:
+        """The state over full positions; the score stays that of what moves."""
+        return state._replace(position=self.position(state.position))
+
+
+@torch.no_grad()
+def carried(base: LatentEnergy, moved: Tensor) -> Tensor:
+    """Positions (chain, dim) of draws of the base's mixture with pixel noise, (chain, dim)."""
+    d = base.mixture.means.shape[1]
+    return torch.cat([torch.cat([base.carry(part) for part in moved[:, :d].split(CODES_AT_ONCE)]), moved[:, d:]], dim=1)
+
+
+class CarriedCodes(Moves):
+    """Chains move the pixels' noise and the draws that the base carries to codes."""
+
+    follows_h = True
+
+    def __init__(self, model: PulledBack, base: LatentEnergy, latent_step_scale: float) -> None:
+        self.model, self.base, self.latent_step_scale = model, base, latent_step_scale
+
+    def coordinates(self, eps: Tensor) -> CarriedCoordinates:
+        d = self.base.mixture.means.shape[1]
+        start = torch.cat([self.base.uncarry(eps[:, :d]), eps[:, d:]], dim=1)
+        return CarriedCoordinates(start, self.target, eps[:, :0], self.base)
+
+    def position(self, moved: Tensor) -> Tensor:
+        """(chain, moved) to positions (chain, dim)."""
+        return carried(self.base, moved)
+
+    def sample_reference(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, moved) draws of the base in these coordinates."""
+        like = next(self.model.vae.parameters())
+        return self.model.noise.with_latent(
+            self.model.noise.standard(n, generator, like), self.base.mixture.sample(n, generator)
+        )
+
+    def reference(self, moved: Tensor) -> Tensor:
+        """log of the base's density in these coordinates, (chain, moved) to (chain,); it is normalised."""
+        d = self.base.mixture.means.shape[1]
+        return self.base.mixture.log_prob(moved[:, :d]) + standard_log_prob(moved[:, d:])
+
+    def target(self, moved: Tensor) -> Tensor:
+        """log h in these coordinates."""
+        d, model = self.base.mixture.means.shape[1], self.model
+        x, z = model.generate(torch.cat([self.base.carry(moved[:, :d]), moved[:, d:]], dim=1))
+        with model.autocast():
+            energy: Tensor = model.energy_net.correction(x, z)
+        return self.reference(moved) - energy
+
+    def inverse_mass(self) -> float | Tensor:
+        return _mass_of(self.model, self.latent_step_scale)
 
 
 class FixedCodes(Moves):
@@ -206,6 +276,12 @@ class FixedCodes(Moves):
 
     def inverse_mass(self) -> float | Tensor:
         return 1.0
+
+
+def _mass_of(model: PulledBack, latent_step_scale: float) -> float | Tensor:
+    if latent_step_scale == 1.0:
+        return 1.0
+    return model.noise.step_scales(latent_step_scale, next(model.vae.parameters())).square()
 
 
 def _check_generator(model: PulledBack, setting: str) -> None:

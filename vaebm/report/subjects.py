@@ -33,6 +33,7 @@ SUBJECTS = {
         Subject("vae_mixture", "the VAE with the code mixture", "VAE + code mixture", "VAE +\nmixture", "#009e73"),
         Subject("start", "the start of the chains", "start of chains", "chains'\nstart", "#cc79a7"),
         Subject("vaebm", "the VAEBM", "VAEBM", "\nVAEBM", "#0072b2"),
+        Subject("vaebm_long", "the VAEBM with longer chains", "longer chains", "longer\nchains", "#56b4e9"),
         Subject("reconstruction", "the VAE's reconstructions", "reconstructions", "recon-\nstructed", "#9ca3af"),
     )
 }
@@ -55,6 +56,7 @@ def in_order(keys: set[str]) -> list[str]:
 SHOWN = {
     "sample": "with the pixel noise",
     "mean": "as decoder means",
+    "scaled": "with their pixel noise times the scale that serves each best on validation images",
     "denoised": "denoised, without an energy as decoder means",
 }
 STARTS: dict[Start, str] = {

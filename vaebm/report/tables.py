@@ -25,7 +25,7 @@ from vaebm.wording import counted
 NARROWEST = 72  # columns, so that sentences below a small table are not broken into a ribbon
 LEGEND = "↓ lower is better, ↑ higher is better; ± one standard error; the best of the models is bold."
 NO_MODELS = (*FLOORS, "reconstruction")
-DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means"}
+DETAIL_OF_SHOW = {"sample": "with pixel noise", "mean": "means", "scaled": "best noise"}
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,17 @@ def _settings_text(row: TableRow) -> list[str]:
     settings = [m.settings for m in row.measurements.values()]
     words = []
     if sizes := {s["reference_n"] for s in settings if "reference_n" in s}:
-        words.append(f"against {max(sizes):,} images of the training split")
+        split = "test" if any(s.get("split") == "test" for s in settings) else "training"
+        words.append(f"against {max(sizes):,} images of the {split} split")
     if any(s.get("method") == "quadrature" for s in settings):
         error = max(float(s.get("error", 0.0)) for s in settings)
         words.append("exact, by quadrature" + (f" with an error below {error:.1g} nats" if error else ""))
     shows = {s["show"] for s in settings if "show" in s}
     if shows and is_shown(row.measure.name):
         words.append(f"shown {SHOWN.get(min(shows), min(shows))}")
+    scales = {key: m.settings["noise_scale"] for key, m in row.measurements.items() if "noise_scale" in m.settings}
+    if scales:
+        words.append(", ".join(f"{subject(key).label} {scales[key]:.2g}" for key in in_order(set(scales))))
     if devices := {s["device"] for s in settings if "device" in s}:
         words.append(f"on {', '.join(sorted(devices))}")
         if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:

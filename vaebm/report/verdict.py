@@ -1,24 +1,29 @@
-"""The verdict: what the energy added, or that it did not, in one sentence.
+"""The verdict: what the energy added, or that it did not, in a few sentences.
 
 The first measure that the model and the same model without its energy have both been measured by decides: Fréchet
-distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features, and of samples
-as they are shown, that stand first: `vaebm evaluate` puts what the run's recipe shows before the rest. A difference d
-of two numbers with standard errors s and t counts if |d| > 2 sqrt(s^2 + t^2): the two are taken as independent, which
-overstates the error where they are of the same held-out points.
+distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features that stand
+first, and of samples at the noise scale that serves each subject best (evaluation/noise_scale.py) where these are
+measured, else as they are shown first. The rival is the start of the chains, which differs from the model by the chains
+alone; without it, the VAE with the code mixture, then the VAE.
+
+A difference d with standard error s counts if |d| > 2 s; numbers of the same real data are compared as pairs
+(metrics/measurement.py). Beside the samples stand what the energy is worth in nats of held-out data, and whether the
+samples have the energy that the model's own law has.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vaebm.evaluation.metric import quantity
 from vaebm.evaluation.quantity import Quantity, written
-from vaebm.metrics.measurement import Measurement
+from vaebm.metrics.measurement import Measurement, difference
 from vaebm.report.subjects import FLOORS, RECONSTRUCTION, WITH_ENERGY, subject
 
 DECIDING = ("frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
-RIVALS = ("vae_mixture", "vae")  # the same model without its energy
+UNBIASED = ("kernel_distance", "log_likelihood")  # compare whatever the numbers of samples are
+RIVALS = ("start", "vae_mixture", "vae")  # the same model without its energy
+SCALED = "scaled"
 SURE = 2.0  # standard errors
 
 
@@ -48,20 +53,27 @@ def verdict(
     models = {m.subject for m in measurements} - {*FLOORS, RECONSTRUCTION}
     if models and not models & {WITH_ENERGY, *RIVALS}:
         return NO_ENERGY
+    own = {m.name: m for m in measurements if m.subject == WITH_ENERGY}
     for name in DECIDING:
         named = [m for m in measurements if m.name == name]
         features = next((m.settings.get("features") for m in named), None)
         alike = [m for m in named if m.settings.get("features") == features]
-        show = next((m.settings["show"] for m in alike if "show" in m.settings), None)
+        shows = [m.settings["show"] for m in alike if "show" in m.settings]
+        show = SCALED if SCALED in shows else next(iter(shows), None)
         by_subject = {m.subject: m for m in alike if m.settings.get("show", show) == show}
         rivals = [key for key in RIVALS if key in by_subject]
         if WITH_ENERGY in by_subject and rivals:
-            return _verdict(name, by_subject, rivals, energy, mixture)
+            return _verdict(name, by_subject, rivals, energy, mixture, own)
     return Verdict("unknown", "What the energy added is not measured yet. `vaebm evaluate` measures it.", None, {})
 
 
 def _verdict(
-    name: str, by_subject: Mapping[str, Measurement], rivals: Sequence[str], energy: str, mixture: str
+    name: str,
+    by_subject: Mapping[str, Measurement],
+    rivals: Sequence[str],
+    energy: str,
+    mixture: str,
+    own: Mapping[str, Measurement],
 ) -> Verdict:
     what, ours, rival = quantity(name), by_subject[WITH_ENERGY], rivals[0]
     higher = what.better == "higher"
@@ -74,10 +86,14 @@ def _verdict(
     else:
         way = _part_of_the_way(by_subject, rival) if outcome == "better" else ""
         first = f"{energy} made the samples {outcome}: {what.phrase} went from {before} to {after}{way}"
+    if ours.settings.get("show") == SCALED:
+        first += ", each with the pixel noise that serves it best"
     sentences = [first]
-    if "vae" in rivals[1:]:
+    if {"vae", "vae_mixture"} <= set(rivals):
         sentences.append(_from_plain(what, by_subject, outcome, mixture))
-    if floor := next((key for key in FLOORS if key in by_subject), None):
+    sentences += [sentence(own[key]) for key, sentence in WORTH.items() if key in own]
+    floor = next((key for key in FLOORS if key in by_subject), None)
+    if floor is not None and (name in UNBIASED or by_subject[floor].n == ours.n):
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
         sentences.append(
@@ -101,10 +117,35 @@ def _from_plain(what: Quantity, by_subject: Mapping[str, Measurement], outcome: 
     return f"{mixture} made {part} of the difference from the plain VAE ({what.said(plain)} to {what.said(baseline)})"
 
 
+def _worth(gain: Measurement) -> str:
+    """What the energy is worth in nats."""
+    said = quantity(gain.name).said(gain)
+    estimate = ", which may be optimistic" if gain.settings.get("method") == "annealing" else ""
+    outcome = _outcome(gain.value, gain.stderr)
+    if outcome == "same":
+        return f"It adds no log-likelihood that is sure ({said} a held-out data point{estimate})"
+    word = "adds" if outcome == "better" else "takes away"
+    return f"It {word} {said.removeprefix('−')} of log-likelihood to a held-out data point{estimate}"
+
+
+def _law(shift: Measurement) -> str:
+    """Whether the samples are of the model's law, as far as their energy tells."""
+    said = quantity(shift.name).said(shift)
+    outcome = _outcome(shift.value, shift.stderr)
+    if outcome == "same":
+        return f"The energy of the samples agrees with the model's own law ({said})"
+    if outcome == "better":
+        return f"The energy of the samples lies above that of the model's own law by {said}, so chains stop short of it"
+    return f"The energy of the samples lies below that of the model's own law by {said.removeprefix('−')}"
+
+
+WORTH = {"energy_gain": _worth, "energy_shift": _law}
+
+
 def _gain(ours: Measurement, theirs: Measurement, higher: bool) -> tuple[float, float]:
     """How much better ours is, and the standard error of that."""
-    gain = ours.value - theirs.value
-    return gain if higher else -gain, math.hypot(ours.stderr, theirs.stderr)
+    gain, stderr = difference(ours, theirs)
+    return gain if higher else -gain, stderr
 
 
 def _outcome(gain: float, stderr: float) -> Literal["better", "worse", "same"]:
@@ -123,7 +164,7 @@ def _part_of_the_way(by_subject: Mapping[str, Measurement], rival: str) -> str:
     """Which part of the way from the rival to the floor the energy went."""
     floor = next((by_subject[key] for key in FLOORS if key in by_subject), None)
     theirs = by_subject[rival].value
-    if floor is None or floor.value == theirs:
+    if floor is None or floor.value == theirs or floor.n != by_subject[WITH_ENERGY].n:
         return ""
     part = (by_subject[WITH_ENERGY].value - theirs) / (floor.value - theirs)
     if not 0.0 < part < 1.0:

@@ -39,8 +39,9 @@ class LogNormaliser(NamedTuple):
         value: the forward estimate.
         stderr: its standard error.
         lower: forward estimate less four standard errors.
-        upper: reverse estimate plus four of its own. Where the ends would cross, since the weights are too uneven for
-            their standard errors to be sure, the bracket spans both estimates with their errors.
+        upper: reverse estimate plus four of its own: an estimate, no bound, unless exact `samples` were given.
+            Where the ends would cross, since the weights are too uneven for their standard errors
+            to be sure, the bracket spans both estimates with their errors.
         ess: effective number of the particles; by SMC that of its groups, times their size.
         position: (particles, dim), equally weighted samples of the target.
         gradients: gradient evaluations that each particle cost, forward and reverse, and its part of the pilot.

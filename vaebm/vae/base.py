@@ -77,6 +77,10 @@ class VAE(nn.Module, ABC):
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (B,), in nats."""
 
+    @abstractmethod
+    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """z ~ q(z | x), (B, latent_dim), with log q(z | x) - log p(z), (B,), in nats: for importance weights."""
+
     def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         """z ~ q(z | x) and p(. | z)."""
         inference = self.infer(x, generator)
@@ -132,6 +136,11 @@ class FlatVAE(VAE):
         posterior = self.posterior(x)
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
         return Inference(posterior.sample(generator), {"z": posterior.kl(prior)}, posterior.first(self.code_dim))
+
+    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        posterior = self.posterior(x)
+        z = posterior.sample(generator)
+        return z, posterior.log_prob(z) - self.log_prior(z)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -75,6 +75,19 @@ class NVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
 
+    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        features, chosen, log_ratios = self.tower(x), [], []
+
+        def choose(number: int, group: Group, state: Tensor) -> Tensor:
+            posterior = group.posterior_noise(state, features[number])
+            noise = posterior.sample(generator)
+            log_ratios.append(posterior.log_prob(noise) - standard_like(noise).log_prob(noise))
+            chosen.append(group.prior(state).transport(noise))
+            return chosen[-1]
+
+        self.hierarchy(x.shape[0], choose)
+        return _join(chosen), torch.stack(log_ratios).sum(0)
+
     def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         state, inference = self._infer(x, generator)
         return inference, self._likelihood(state)
