@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from results import hardware, version
-from vaebm.distributions.analytic import Banana, GaussianGrid
+from tests.densities import Banana, GaussianGrid
 from vaebm.experiment.recipe import load_recipe
 from vaebm.models import VAEBM
 from vaebm.sampling import KERNELS, LogDensity, sample_chains

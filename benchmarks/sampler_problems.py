@@ -15,7 +15,7 @@ import torch
 from arviz_stats.base.array import array_stats
 from torch import Tensor
 
-from vaebm.distributions.analytic import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
+from tests.densities import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 from vaebm.sampling import LogDensity, compiled
 from vaebm.sampling.kernel import evaluate
 

@@ -148,10 +148,3 @@ def test_advancing_is_cheap() -> None:
             task.advance(loss=1.0)
     # 0.3 microseconds on an idle machine; 20 leave room for a busy one and still cost a fast loop only 2 %.
     assert (time.perf_counter() - start) / 20_000 < 20e-6
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (250, "4 min 10 s"), (7500, "2 h 05 min")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert module._duration(seconds) == text

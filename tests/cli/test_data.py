@@ -54,11 +54,11 @@ def test_inspect_for_people(command: Any, photos: Path) -> None:
 
 def test_inspect_by_name(command: Any) -> None:
     found = json.loads(command("data", "inspect", "digits", "--json", "--quiet").out)
-    assert found["splits"] == {"train": 1437, "test": 360}
+    assert found["splits"] == {"train": 1237, "test": 360, "validation": 200}
     assert (found["highest"], found["likelihood"], found["held_out_in_training"]) == (16, "censored", 0)
-    assert sum(found["classes"].values()) == 1437
+    assert sum(found["classes"].values()) == 1237
     points = json.loads(command("data", "inspect", "gaussians", "--json", "--quiet").out)
-    assert points["count"] == 110_000
+    assert points["count"] == 120_000
 
 
 def test_prepare_then_inspect_and_damage(command: Any, photos: Path) -> None:

@@ -42,9 +42,10 @@ def fill(folder: Path) -> Path:
 def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small made-up sets are not the published files."""
     if "real" not in request.fixturenames:
-        monkeypatch.setattr(CIFAR10Settings, "files", dict.fromkeys(CIFAR10Settings.files))
+        for settings in (CIFAR10Settings, CIFAR100Settings):
+            unchecked = {name: replace(file, digest=None) for name, file in settings.files.items()}
+            monkeypatch.setattr(settings, "files", unchecked)
         monkeypatch.setattr(CIFAR10Settings, "archive", replace(CIFAR10Settings.archive, digest=None, addresses=()))
-        monkeypatch.setattr(CIFAR100Settings, "files", dict.fromkeys(CIFAR100Settings.files))
 
 
 def load(root: Path) -> CIFAR10Settings:

@@ -35,7 +35,8 @@ def write(root: Path, monkeypatch: pytest.MonkeyPatch, **contents: bytes) -> Pat
         part, what = name.split("-")[:2]
         images = generator.integers(0, 256, (COUNTS[part], 28, 28), dtype=np.uint8)
         labels = (np.arange(COUNTS[part]) % 10).astype(np.uint8)
-        content = contents.get(name.replace("-", "_"), idx(images if what == "images" else labels))
+        given = contents.get(name.removesuffix("-ubyte.gz").replace("-", "_"))
+        content = given or idx(images if what == "images" else labels)
         (root / "mnist" / file.name).write_bytes(content)
         published[name] = replace(file, digest="sha256:" + hashlib.sha256(content).hexdigest(), addresses=())
     monkeypatch.setattr(MNISTSettings, "files", published)

@@ -136,7 +136,7 @@ def test_another_manifest_begins_anew_and_never_touches_what_is_complete(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "write_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(prepare_module, "_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(manifest(photos), out)
     prepare(manifest(photos, 8), out)

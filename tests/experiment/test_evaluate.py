@@ -92,7 +92,7 @@ def test_images(digits_run: Run) -> None:
             assert len(m.settings["sha256"]) == 64
             assert m.n == (60 if m.name == "kernel_distance" and m.subject in ("vae", "vae_mixture", "vaebm") else 30)
             distance = m.name in ("frechet_distance", "kernel_distance")
-            assert m.settings["reference_n"] == (1437 if distance else 30)
+            assert m.settings["reference_n"] == (1237 if distance else 30)
         if m.name == "pixels_between_ends":
             assert m.settings["levels"] == 16
     assert (digits_run.path / "model" / "classifier.safetensors").is_file()
@@ -131,7 +131,7 @@ def test_feature_spaces_stand_beside_each_other(
     distances = [m for m in found if m.name == "frechet_distance"]
     assert len(distances) == 10
     for m in distances:
-        n, reference_n = {"classifier": (30, 1437), "inception-64": (20, 40)}[m.settings["features"]]
+        n, reference_n = {"classifier": (30, 1237), "inception-64": (20, 40)}[m.settings["features"]]
         assert (m.n, m.settings["reference_n"]) == (n, reference_n)
         assert len(m.settings["sha256"]) == 64
     assert {m.settings["samples_asked"] for m in found if m.name == "seconds_per_thousand"} <= {30}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.densities import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 from vaebm import sampling
-from vaebm.distributions.analytic import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
 from vaebm.sampling.langevin import MALA, Langevin

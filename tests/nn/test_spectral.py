@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vaebm.energy.base import linear_from_zero
 from vaebm.nn.initialise import initialise
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.nn.weight_norm import WeightNormConv2d, WeightNormLinear, weight_norm_layers
@@ -81,5 +82,19 @@ def test_a_checkpoint_resumes_it_exactly() -> None:
     assert not list(norms.parameters())
 
 
-def test_a_module_without_normalised_layers_costs_nothing() -> None:
-    assert float(spectral(nn.Linear(2, 2))()) == 0.0
+def test_a_module_without_layers_costs_nothing() -> None:
+    assert float(spectral(nn.SiLU())()) == 0.0
+
+
+def test_a_net_without_normalised_layers_has_its_linear_ones_counted() -> None:
+    net = nn.Sequential(nn.Linear(5, 7), nn.SiLU(), nn.Linear(7, 7), nn.SiLU(), linear_from_zero(7))
+    initialise(net[:4], torch.Generator().manual_seed(0))
+    norms = spectral(net)
+    hidden = sum(float(torch.linalg.svdvals(layer.weight.detach())[0]) for layer in (net[0], net[2]))  # type: ignore[arg-type]
+    assert norms().item() == pytest.approx(hidden, rel=1e-2)
+    with torch.no_grad():
+        net[4].weight.fill_(0.5)  # type: ignore[union-attr]  # the last layer left zero, and counts
+    value = norms()
+    assert value.item() == pytest.approx(hidden + 0.5 * 7**0.5, rel=1e-2)
+    value.backward()
+    assert all(layer.weight.grad is not None and bool(layer.weight.grad.any()) for layer in (net[0], net[2], net[4]))

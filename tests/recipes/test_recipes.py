@@ -82,6 +82,7 @@ SIZES = {
     "chains": 16,
     "buffer": 64,
     "negatives": 2,
+    "members": 2,
     "importance_samples": 2,
     "train_size": 200,
     "test_size": 100,
@@ -89,7 +90,7 @@ SIZES = {
 """What decides how much work a recipe is, by key, and how little of it does."""
 
 OTHERS = {
-    *("seed", "threads", "every", "keep", "window"),  # numbers of a run
+    *("seed", "threads", "every", "validate_every", "keep", "window"),  # numbers of a run
     *(
         "n",
         "draws",
@@ -120,18 +121,20 @@ def least(size: int, value: Any) -> Any:
     return [min(size, item) for item in value] if isinstance(value, list) else value and min(size, value)
 
 
-def settings_below(annotation: Any) -> Iterator[type[BaseModel]]:
-    """All settings that a value of this type may hold, at any depth."""
+def settings_below(annotation: Any, seen: set[type[BaseModel]] | None = None) -> Iterator[type[BaseModel]]:
+    """All settings that a value of this type may hold, at any depth, each once: a part may hold parts of its kind."""
+    seen = set() if seen is None else seen
     if isinstance(annotation, Registry):
         for part in annotation.values():
-            yield from settings_below(annotation.settings(part))
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from settings_below(annotation.settings(part), seen)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+        seen.add(annotation)
         yield annotation
         for field in annotation.model_fields.values():
             for part in (field.annotation, *field.metadata):
-                yield from settings_below(part)
+                yield from settings_below(part, seen)
     for part in get_args(annotation):
-        yield from settings_below(part)
+        yield from settings_below(part, seen)
 
 
 def whole_numbers(recipe: type[BaseModel]) -> set[str]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.densities import Banana, DoubleWell, GaussianGrid, IllConditioned
 from vaebm import sampling
-from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllConditioned
 from vaebm.sampling.adaptation.dual_averaging import DualAveraging
 from vaebm.sampling.adaptation.ladder import equal_swaps
 from vaebm.sampling.adaptation.mass import Variance

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebm.distributions.analytic import Banana
+from tests.densities import Banana
 from vaebm.sampling import compiled, sample_chains
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import evaluate

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.distributions.analytic import Banana
+from tests.densities import Banana
 from vaebm.sampling.hmc import leapfrog
 from vaebm.sampling.kernel import ChainState, start
 from vaebm.sampling.mclmc import direction, isokinetic

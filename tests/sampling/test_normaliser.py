@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.densities import Banana, DoubleWell, GaussianGrid, IllConditioned
 from vaebm import sampling
-from vaebm.distributions.analytic import Banana, DoubleWell, GaussianGrid, IllConditioned
 from vaebm.sampling import annealing, normaliser
 from vaebm.sampling.annealing import AnnealingStage, next_beta, subdivide
 from vaebm.sampling.hmc import HMC

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from vaebm.distributions.analytic import Banana
+from tests.densities import Banana
 from vaebm.sampling.resampling import draw_reference, effective_sample_size, importance_resample, systematic_resample
 
 

@@ -10,7 +10,7 @@ from vaebm.training.engine import Engine
 
 POINTS = """\
 summary: every stage on four Gaussians, in a second
-data: {kind: gaussians, side: 2, train_size: 400, test_size: 200}
+data: {kind: gaussians, side: 2, train_size: 400, test_size: 200, validation: 100}
 vae: {kind: mlp, latent_dim: 2, hidden: [8], likelihood: {kind: gaussian}}
 code_mixture: {components: 2, codes: 200}
 energy: {image: {kind: mlp, hidden: [8]}, latent: {kind: correction, hidden: [8]}}
@@ -21,7 +21,7 @@ energy_stage:
   batch_size: 16
   latent: {iterations: 4, batch_size: 16}
   phases:
-    ratio: {kind: density_ratio, iterations: 4}
+    ratio: {kind: density_ratio, iterations: 4, negatives: 2, weight_decay: 0.1, validate_every: 1}
     rounds: {kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3}
     divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, replay_prob: 0.9, replay_ramp_iterations: 2}
     importance: {kind: importance, iterations: 4}
@@ -44,7 +44,7 @@ energy_stage:
   batch_size: 16
   latent: {iterations: 4, batch_size: 16}
   phases:
-    ratio: {kind: density_ratio, iterations: 4, spectral: 0.1, energy_square: 0.01}
+    ratio: {kind: density_ratio, iterations: 4, spectral: 0.1, energy_square: 0.01, validate_every: 2}
     rounds: {kind: ratio_rounds, rounds: 2, iterations_per_round: 2, chains: 32, restart_steps: 3, spectral: 0.1}
     divergence: {kind: contrastive_divergence, iterations: 4, buffer: 64, replay_prob: 0.9, replay_ramp_iterations: 2}
     importance: {kind: importance, iterations: 4, negatives: 2, energy_square: 0.01}

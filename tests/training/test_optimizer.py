@@ -99,3 +99,24 @@ def test_frozen_weights_are_left_alone(engine: Engine) -> None:
     optimizer = Optimizer(net, engine, learning_rate=0.1, betas=(0.9, 0.99), clip_norm=1.0, ema_decay=0.9)
     optimizer.step(net(torch.ones(3, 4)).square().mean(), 1.0)
     assert torch.equal(net.bias, before)
+
+
+def test_weight_decay_takes_a_fraction_off_the_weights(engine: Engine) -> None:
+    net = nn.Linear(4, 1)
+    before = net.weight.detach().clone()
+    optimizer = Optimizer(
+        net, engine, learning_rate=0.1, betas=(0.9, 0.99), clip_norm=1.0, ema_decay=0.0, weight_decay=2.0
+    )
+    optimizer.step(0.0 * net(torch.ones(3, 4)).sum(), 0.5)  # no gradient: what is left is the decay
+    assert torch.allclose(net.weight, before * (1 - 0.5 * 0.1 * 2.0))
+
+
+def test_the_average_stands_in_for_the_weights_and_leaves(engine: Engine) -> None:
+    net = nn.Linear(2, 1)
+    average = ExponentialAverage(net, 0.9)
+    start = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight.fill_(3.0)
+    with average.in_place():
+        assert torch.equal(net.weight, start)
+    assert bool((net.weight == 3.0).all())

@@ -14,7 +14,7 @@ from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.loop import Training
 from vaebm.vae import MLPSettings, NVAESettings, elbo
-from vaebm.vae.elbo import FLOOR, balancing_weights
+from vaebm.vae.objectives.elbo import FLOOR, balancing_weights
 
 KL = {"z1": torch.tensor([1.0, 3.0]), "z2": torch.tensor([40.0, 40.0]), "z3": torch.tensor([0.0, 0.0])}
 SIZES = {"z1": 4, "z2": 16, "z3": 16}

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from vaebm import metrics
-from vaebm.data import DataSet
+from vaebm.data import DataSet, ModesTruth
 from vaebm.errors import InputError
 from vaebm.evaluation import Evaluation
 from vaebm.evaluation.feature_space import AnyClassifier
@@ -139,7 +139,7 @@ class ModeProbabilities:
     @classmethod
     def find(cls, model: NoiseSpaceModel, data: DataSet) -> "ModeProbabilities":
         """By quadrature, or of the truth; data whose density is not known are refused."""
-        if data.truth is None:
+        if not isinstance(data.truth, ModesTruth):
             raise InputError(
                 f"samplers of points are compared by the modes of a known density, which {data.name} does not have:"
                 " compare them on images, or on data.kind=gaussians"
@@ -171,7 +171,7 @@ class PointScorer(Scorer):
     key = "model_kl"
 
     def __init__(self, data: DataSet, probabilities: ModeProbabilities) -> None:
-        assert data.truth is not None
+        assert isinstance(data.truth, ModesTruth)
         self.centres, self.std, self.probabilities = data.truth.modes, data.truth.scale, probabilities
         whose = "the data's" if probabilities.of == "truth" else "the model's own"
         self.key_label = f"KL divergence from {whose} mode probabilities"

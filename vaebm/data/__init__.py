@@ -4,10 +4,10 @@ from vaebm.data.modality import IMAGES, POINTS, Modality, modality_of
 from vaebm.data.sets import KINDS, Data
 from vaebm.data.sets.digits import DigitsSettings
 from vaebm.data.sets.folder import FolderSettings
-from vaebm.data.sets.gaussians import GaussiansSettings
+from vaebm.data.sets.plane import CheckerboardSettings, EightModesSettings, GaussiansSettings
 from vaebm.data.sets.published import PublishedSettings
 from vaebm.data.settings import DataSettings
-from vaebm.data.splits import Batch, DataSet, Split, Truth
+from vaebm.data.splits import Batch, DataSet, ModesTruth, Split, Truth
 from vaebm.data.transforms import to_display, to_model, to_uint8
 
 __all__ = [
@@ -15,13 +15,16 @@ __all__ = [
     "KINDS",
     "POINTS",
     "Batch",
+    "CheckerboardSettings",
     "Data",
     "DataSet",
     "DataSettings",
     "DigitsSettings",
+    "EightModesSettings",
     "FolderSettings",
     "GaussiansSettings",
     "Modality",
+    "ModesTruth",
     "PublishedSettings",
     "Split",
     "Truth",

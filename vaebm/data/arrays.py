@@ -1,7 +1,8 @@
 """Images in one array of an .npz.
 
 A user's file holds `images` (N, H, W, C), (N, C, H, W) or (N, H, W) uint8, C = 1 or 3, as `vaebm sample` writes them,
-and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256.
+and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256. From
+1,000 images on, the next twentieth is for validation.
 """
 
 import math
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebm.data.collection import BLOCK_BYTES, MIN_IMAGES, Block, Collection, held_out
+from vaebm.data.collection import BLOCK_BYTES, MIN_IMAGES, Block, Collection, parts_by_name
 from vaebm.data.files.npz import StoredArray, stored_arrays
 from vaebm.errors import InputError
 
@@ -73,9 +74,7 @@ class ImageArray(Collection):
     def _rows(self) -> dict[str, Tensor]:
         """Which images are in which split, (N,) bool."""
         names = [f"{row:08d}" for row in range(self.count)]
-        chosen = held_out(names)
-        test = torch.tensor([name in chosen for name in names])
-        return {"train": ~test, "test": test}
+        return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts_by_name(names).items()}
 
 
 def open_arrays(path: Path) -> ImageArray:

@@ -4,7 +4,7 @@ A collection gives its images block by block in a fixed order. They are read int
 prepared on disk (`data/prepare.py`); both give the same data set. It is grey where every image is grey, else RGB.
 
 A fraction is held out by name: those whose names have the smallest SHA-256, so that neither the machine, nor the order
-on disk, nor a seed moves it.
+on disk, nor a seed moves it. The next ones by hash are for validation, where there are enough of them.
 """
 
 import hashlib
@@ -29,6 +29,9 @@ from vaebm.progress import Progress
 from vaebm.wording import counted
 
 HELD_OUT_FRACTION = 0.1
+VALIDATION_FRACTION = 0.05
+MIN_FOR_VALIDATION = 1000
+"""Of fewer images than these, every one is needed for training."""
 MIN_IMAGES = 20
 MAX_IN_MEMORY = 2**31
 """Bytes of pixels beyond which a set has to be prepared."""
@@ -92,11 +95,7 @@ class Collection(ABC):
         return describe(self.subject, splits, self.class_names, {**self.skipped, **skipped}, headers, transparent)
 
     def load(self, settings: ImageSettings, progress: Progress) -> DataSet:
-        """All images in memory.
-
-        Raises:
-            InputError: there are too many for that, or too few can be read.
-        """
+        """All images in memory. InputError: there are too many for that, or too few can be read."""
         if (size := self.count * math.prod(self.shape)) > MAX_IN_MEMORY:
             raise InputError(
                 f"{self.path} holds {self.count:,} images, which would take {size / 1e9:.0f} GB of memory: run"
@@ -129,12 +128,17 @@ def held_out(names: Sequence[str], fraction: float = HELD_OUT_FRACTION) -> set[s
     return set(ranked[: round(fraction * len(names))])
 
 
-def enough(path: Path, count: int, skipped: Mapping[str, str]) -> None:
-    """Refuses what is too little to train on.
+def parts_by_name(names: Sequence[str]) -> dict[str, set[str]]:
+    """The names by split: a tenth is held out, and of 1,000 or more the next twentieth by hash is for validation."""
+    test = held_out(names)
+    if len(names) < MIN_FOR_VALIDATION:
+        return {"train": set(names) - test, "test": test}
+    validation = held_out(names, HELD_OUT_FRACTION + VALIDATION_FRACTION) - test
+    return {"train": set(names) - test - validation, "test": test, "validation": validation}
 
-    Raises:
-        InputError: there are fewer than MIN_IMAGES readable images.
-    """
+
+def enough(path: Path, count: int, skipped: Mapping[str, str]) -> None:
+    """Refuses what is too little to train on. InputError: there are fewer than MIN_IMAGES readable images."""
     if count >= MIN_IMAGES:
         return
     what = f"holds {counted(count, 'readable image')}" if count or skipped else "is empty"

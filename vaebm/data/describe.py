@@ -28,7 +28,7 @@ def describe(
     Args:
         subject: what the images are: "MNIST's handwritten digits".
         splits: by name; "train" and "test" at least.
-        class_names: of its classes, if it has any.
+        class_names: of its classes.
         skipped: why files gave no image, by name.
         headers: of the files that the images were read from, where these are a user's own.
         transparent: how many images had transparent pixels.

@@ -62,7 +62,6 @@ class Summary:
     likelihood: str = "gaussian"
 
     def lines(self) -> list[str]:
-        """For people."""
         splits = ", ".join(f"{name} {count:,}" for name, count in self.splits.items())
         held_out = f"; {self.held_out_in_training:,} of the held-out are in the training split" if splits else ""
         broken = [f"{name} ({why})" for name, why in sorted(self.broken.items())]
@@ -156,7 +155,6 @@ def _of_images(
     """Takes what images are like into a summary; `levels` is the stored value of white."""
     counts, shown = np.zeros(256, np.int64), []
     seen: dict[str, set[bytes]] = {}
-    sizes, formats, kinds = Counter[str](), Counter[str](), Counter[str]()
     with progress.task("look at images", total, "images") as task:
         for part, pixels, header in images:
             task.advance()
@@ -167,12 +165,11 @@ def _of_images(
             shape = np.array(pixels.shape, np.int32).tobytes()
             digest = hashlib.blake2b(shape + pixels.tobytes(), digest_size=16).digest()
             seen.setdefault(part, set()).add(digest)
-            sizes[f"{header.width} x {header.height}"] += 1
-            kinds[header.kind] += 1
-            if header.format:
-                formats[header.format] += 1
+            size = f"{header.width} x {header.height}"
+            for tally, key in ((summary.sizes, size), (summary.kinds, header.kind), (summary.formats, header.format)):
+                tally[key] = tally.get(key, 0) + 1
+    summary.formats.pop("", None)
     if summary.count:
-        summary.sizes, summary.formats, summary.kinds = dict(sizes), dict(formats), dict(kinds)
         summary.duplicates = summary.count - len(set().union(*seen.values()))
         summary.held_out_in_training = len(seen.get("test", set()) & seen.get("train", set()))
         used = counts.nonzero()[0]
@@ -190,22 +187,15 @@ def _counts(tally: Mapping[str, int]) -> str:
 
 def _write_grid(images: Sequence[NDArray[np.uint8]], path: Path) -> None:
     """Writes images (H, W, 1 or 3) of any sizes, MAX_SHOWN at most, as a PNG of tiles."""
-    tiles = [_tile(image) for image in images]
-    rows = -(-len(tiles) // COLUMNS)
+    rows = -(-len(images) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (TILE + GAP) + GAP, rows * (TILE + GAP) + GAP), PAPER)
-    for number, tile in enumerate(tiles):
+    for number, pixels in enumerate(images):
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+        factor = max(1, TILE // max(image.size))  # a whole one, so that the pixels of small images can be seen
+        tile = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+        tile.thumbnail((TILE, TILE))
         row, column = divmod(number, COLUMNS)
         left, top = GAP + column * (TILE + GAP), GAP + row * (TILE + GAP)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: sheet.save(file, format="png"))
-
-
-def _tile(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Small images enlarged by whole factors, so that their pixels can be seen; large ones reduced."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    longest = max(image.size)
-    if longest > TILE:
-        return image.resize((max(1, image.width * TILE // longest), max(1, image.height * TILE // longest)))
-    factor = TILE // longest
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -13,20 +13,20 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
 from vaebm.data.describe import describe_skipped
-from vaebm.data.prepared import FORMAT, INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
+from vaebm.data.prepared import INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
 from vaebm.data.sets.published import LargeSettings
@@ -45,7 +45,7 @@ def prepare_set(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, Index]:
-    """Prepares a published set, by name, or the user's own images, by path.
+    """Prepares a published set, by name, or the user's own images, by path; returns the folder and its index.
 
     Args:
         subject: the set's name, or the path of a folder, zip, tar or .npz.
@@ -54,9 +54,6 @@ def prepare_set(
         size: side that the user's images are cropped and resized to.
         workers: processes; None for as many as there are processors.
         progress: to report to.
-
-    Returns:
-        The folder and its index.
 
     Raises:
         InputError: a file is missing or damaged, the set needs no preparing, or the folder holds something else.
@@ -82,9 +79,7 @@ def prepare_set(
 
 
 def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progress | None = None) -> Index:
-    """Makes a prepared folder, or what an earlier call left to do; returns at once where all is done.
-
-    With one worker the work is done in this process.
+    """Makes a prepared folder, or what an earlier call left to do; with one worker in this process.
 
     Raises:
         InputError: the folder holds something else, or a split has no file that can be read.
@@ -109,13 +104,12 @@ def prepare(images: Collection, folder: Path, workers: int = 1, progress: Progre
                 log.add(block)
                 task.advance(block.files)
         index = _index(images, folder, log.written, fingerprint)
-        write_index(folder, index)
+        write_atomically(folder / INDEX, index.model_dump_json().encode())  # the folder counts from here on
     (folder / PROGRESS).unlink()
     return index
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(BaseModel, frozen=True):
     """A block that is on disk: how many images it has, how often each of 256 values occurs, and as `Block` says."""
 
     part: str
@@ -134,7 +128,12 @@ class Log:
         self.folder, self._file = folder, file
         file.seek(0)
         head, *lines = file.read().splitlines() or [""]
-        self.written = _parsed(lines) if head == json.dumps(fingerprint) else []
+        self.written: list[Written] = []
+        for line in lines if head == json.dumps(fingerprint) else ():
+            try:
+                self.written.append(Written.model_validate_json(line))
+            except ValidationError:  # cut short: the blocks before it count
+                break
         expected: dict[str, int] = {}
         for block in self.written:
             expected[block.part] = expected.get(block.part, 0) + block.images * image_bytes
@@ -144,24 +143,24 @@ class Log:
         for part in sizes:
             os.truncate(folder / f"{part}.bin", expected.get(part, 0))
         file.truncate(0)
-        for entry in (fingerprint, *map(asdict, self.written)):
+        for entry in (json.dumps(fingerprint), *(block.model_dump_json() for block in self.written)):
             self._note(entry)
 
     def add(self, block: Block) -> None:
-        """Writes a block, then notes it."""
         path = self.folder / f"{block.part}.bin"
         with naming(path), path.open("ab") as file:
             file.write(block.images.data)
             file.flush()
             os.fsync(file.fileno())
+        said = {key: getattr(block, key) for key in ("part", "is_grey", "files", "transparent", "skipped")}
         counts = np.bincount(block.images.reshape(-1), minlength=256).tolist()
-        further = (block.is_grey, block.files, block.transparent, dict(block.skipped))
-        self.written.append(Written(block.part, len(block.images), counts, *further))
-        self._note(asdict(self.written[-1]))
+        written = Written(**said, images=len(block.images), counts=counts)
+        self.written.append(written)
+        self._note(written.model_dump_json())
 
-    def _note(self, entry: object) -> None:
+    def _note(self, entry: str) -> None:
         with naming(self.folder / PROGRESS):
-            self._file.write(json.dumps(entry) + "\n")
+            self._file.write(f"{entry}\n")
             self._file.flush()
 
 
@@ -183,11 +182,6 @@ def open_log(folder: Path, fingerprint: str, image_bytes: int) -> Iterator[Log]:
         yield Log(folder, file, fingerprint, image_bytes)
 
 
-def write_index(folder: Path, index: Index) -> None:
-    """Makes the files of a folder count: the last step."""
-    write_atomically(folder / INDEX, json.dumps({"format": FORMAT, **asdict(index)}).encode())
-
-
 def _index(images: Collection, folder: Path, written: list[Written], fingerprint: str) -> Index:
     skipped = all_skipped(block.skipped for block in written)
     channels = 1 if all(block.is_grey for block in written) else images.shape[0]
@@ -203,21 +197,16 @@ def _index(images: Collection, folder: Path, written: list[Written], fingerprint
             write_atomically(folder / f"{part}-{what}.npy", save)
         files = [f"{part}.bin", *(f"{part}-{what}.npy" for what in known)]
         digests = {file: sha256(folder / file) for file in files}
-        parts[part] = Part(sum(block.images for block in some), tuple(counts.tolist()), digests)
-    shape = (channels, *images.shape[1:])
-    names = images.class_names, images.factor_names
-    index = Index(images.name, shape, images.shape[0], parts, *names, "", fingerprint)
+        parts[part] = Part(images=sum(block.images for block in some), counts=tuple(counts.tolist()), sha256=digests)
+    index = Index(
+        name=images.name,
+        shape=(channels, *images.shape[1:]),
+        stored_channels=images.shape[0],
+        parts=parts,
+        class_names=images.class_names,
+        factor_names=images.factor_names,
+        made_from=fingerprint,
+    )
     splits = {part: Split(PreparedImages(folder, part, index), levels=255) for part in parts}
-    transparent = sum(block.transparent for block in written)
-    return replace(index, description=images.describe(splits, transparent, skipped))
-
-
-def _parsed(lines: Sequence[str]) -> list[Written]:
-    """The blocks up to the first line that was cut short."""
-    written = []
-    for line in lines:
-        try:
-            written.append(Written(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return written
+    description = images.describe(splits, sum(block.transparent for block in written), skipped)
+    return index.model_copy(update={"description": description})

@@ -5,20 +5,19 @@
     FOLDER/index.json           shape, classes, splits with checksums and counts of pixel values; written last
     FOLDER/progress.jsonl       only while `data/prepare.py` is not done
 
-The process holds a batch and nothing else; what the system keeps of the files in its cache is shared by all processes
-and given up first when memory is short. Mapping the arrays into memory was measured instead: random rows took three
-times as long, and the whole set came to count as the process's memory, since each touch maps the neighbouring pages.
+The process holds a batch and nothing else. Mapping the arrays into memory took three times as long for random rows,
+and the whole set came to count as the process's memory.
 """
 
-import json
 import math
 import os
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from vaebm.data.settings import ImageSettings
@@ -27,12 +26,10 @@ from vaebm.errors import InputError
 from vaebm.files import sha256
 
 INDEX, PROGRESS = "index.json", "progress.jsonl"
-FORMAT = 2
 AGAIN = "prepare it again with `vaebm data prepare`"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(BaseModel, frozen=True):
     """A split in an index: its size, how often each pixel value occurs (256 counts), and a checksum by file."""
 
     images: int
@@ -40,17 +37,17 @@ class Part:
     sha256: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(BaseModel, frozen=True):
     """What `index.json` says."""
 
+    format: Literal[2] = 2
     name: str  # of the set
     shape: tuple[int, int, int]  # (C, H, W) of its images
     stored_channels: int  # of each image on disk; where the set is grey, the first of them is read
     parts: dict[str, Part]  # its splits
     class_names: tuple[str, ...] | None  # what the labels stand for
     factor_names: tuple[str, ...] | None  # what the factors stand for
-    description: str  # one sentence for people
+    description: str = ""  # one sentence for people
     made_from: str  # the fingerprint of what was prepared
 
 
@@ -93,11 +90,7 @@ class PreparedImages:
 
 
 def prepared_set(folder: Path, settings: ImageSettings) -> DataSet:
-    """The set in a prepared folder, its images left on disk.
-
-    Raises:
-        InputError: it is damaged or not complete.
-    """
+    """The set in a prepared folder, its images left on disk. InputError: it is damaged or not complete."""
     index = read_index(folder)
     splits = {name: _split(folder, name, index, settings) for name in index.parts}
     return DataSet(index.name, splits, index.description, index.class_names, index.factor_names)
@@ -108,30 +101,17 @@ def is_prepared(folder: Path) -> bool:
     return (folder / INDEX).is_file()
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether the preparation of a folder was begun and not ended."""
-    return (folder / PROGRESS).is_file() and not is_prepared(folder)
-
-
 def read_index(folder: Path) -> Index:
-    """The index of a prepared folder.
-
-    Raises:
-        InputError: it is missing, damaged, or of another version.
-    """
+    """The index of a prepared folder. InputError: it is missing, damaged, or of another version."""
     path = folder / INDEX
     try:
-        tree = json.loads(path.read_text())
-        version = tree.pop("format")
-        if version == FORMAT:
-            parts = {name: Part(**{**part, "counts": tuple(part["counts"])}) for name, part in tree["parts"].items()}
-            named = {key: None if tree[key] is None else tuple(tree[key]) for key in ("class_names", "factor_names")}
-            return Index(**{**tree, **named, "shape": tuple(tree["shape"]), "parts": parts})
+        return Index.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{folder} is not prepared, it has no {INDEX}: {AGAIN}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValidationError as error:
+        if any(each["loc"] == ("format",) for each in error.errors()):
+            raise InputError(f"{path} was written by another version of vaebm: {AGAIN}") from None
         raise InputError(f"{path} is damaged: delete it, then {AGAIN}") from None
-    raise InputError(f"{path} was written by another version of vaebm: {AGAIN}")
 
 
 def broken_files(folder: Path, index: Index) -> list[str]:
@@ -149,11 +129,11 @@ def _damage(path: Path, digest: str) -> str | None:
 def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Split:
     part = index.parts[name]
     images = PreparedImages(folder, name, index, settings.dropped_bits)
-    known: list[Tensor | None] = []
+    known: dict[str, Tensor] = {}
     for what in ("labels", "factors"):
         path = folder / f"{name}-{what}.npy"
-        digest = part.sha256.get(path.name)
-        if digest is not None and (damage := _damage(path, digest)):
-            raise InputError(f"{path} is {damage}: {AGAIN}")
-        known.append(None if digest is None else torch.from_numpy(np.load(path, allow_pickle=False)))
-    return Split(images, known[0], settings.levels, settings.dequantise, known[1])
+        if digest := part.sha256.get(path.name):
+            if damage := _damage(path, digest):
+                raise InputError(f"{path} is {damage}: {AGAIN}")
+            known[what] = torch.from_numpy(np.load(path, allow_pickle=False))
+    return Split(images, levels=settings.levels, dequantise=settings.dequantise, **known)

@@ -11,7 +11,7 @@ batch asks for it (`data/prepared.py`).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,13 +27,18 @@ SATURATED = 0.02
 
 
 class Truth(Protocol):
-    """A density known exactly: equal round Gaussians about `modes` (K, dim), of standard deviation `scale`."""
-
-    modes: Tensor
-    scale: float
+    """A density known exactly."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """(n, dim) to (n,), in nats."""
+
+
+@runtime_checkable
+class ModesTruth(Truth, Protocol):
+    """Equal round Gaussians about `modes` (K, dim), of standard deviation `scale`."""
+
+    modes: Tensor
+    scale: float
 
 
 class LazyImages(Protocol):
@@ -51,37 +56,21 @@ class LazyImages(Protocol):
 
 
 class Batch(NamedTuple):
-    """Values of a split.
+    """Values of a split."""
 
-    Args:
-        x: as models see them, (B, *data_shape) float32.
-        y: their labels (B,) int64, on the same device; None where the split has none.
-    """
-
-    x: Tensor
-    y: Tensor | None
+    x: Tensor  # as models see them, (B, *data_shape) float32
+    y: Tensor | None  # their labels (B,) int64, on the same device; None where the split has none
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set.
+    """One part of a data set. InputError: dtypes, shapes and `levels` do not belong together."""
 
-    Args:
-        values: images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32.
-        labels: (N,) int64, or None where there are none.
-        levels: the stored value of white; None for points.
-        dequantise: whether batches drawn with a generator carry uniform noise of one stored value's width.
-        factors: (N, K) int64, what an image was rendered from, where it is known.
-
-    Raises:
-        InputError: dtypes, shapes and `levels` do not belong together.
-    """
-
-    values: Tensor | LazyImages
-    labels: Tensor | None = None
-    levels: int | None = None
-    dequantise: bool = False
-    factors: Tensor | None = None
+    values: Tensor | LazyImages  # images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32
+    labels: Tensor | None = None  # (N,) int64
+    levels: int | None = None  # the stored value of white; None for points
+    dequantise: bool = False  # whether batches drawn with a generator carry uniform noise of one stored value's width
+    factors: Tensor | None = None  # (N, K) int64, what an image was rendered from, where it is known
 
     def __post_init__(self) -> None:
         image = self.values.dtype == torch.uint8 and self.values.ndim == 4 and self.levels is not None
@@ -145,38 +134,27 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A data set, split.
+    """A data set, split."""
 
-    Args:
-        name: how tables and reports call it.
-        splits: "train", to which models are fitted; "test", held out; and where the set has one "validation", for
-            choices between models, neither fitted to nor reported on.
-        description: one sentence for people: count, sizes, range, saturated fraction, what was skipped.
-        class_names: what the labels stand for, in order; None without labels.
-        factor_names: what the columns of the splits' factors stand for.
-        truth: the density that the data were drawn from, where it is known.
-    """
-
-    name: str
+    name: str  # in tables and reports
+    # "train", to which models are fitted; "test", held out; and where the set has one "validation", for choices
+    # between models, neither fitted to nor reported on
     splits: Mapping[str, Split]
-    description: str
-    class_names: tuple[str, ...] | None = None
-    factor_names: tuple[str, ...] | None = None
-    truth: Truth | None = None
+    description: str  # one sentence for people: count, sizes, range, saturated fraction, what was skipped
+    class_names: tuple[str, ...] | None = None  # what the labels stand for, in order; None without labels
+    factor_names: tuple[str, ...] | None = None  # what the columns of the splits' factors stand for
+    truth: Truth | None = None  # the density that the data were drawn from, where it is known
 
     @property
     def train(self) -> Split:
-        """What models are fitted to."""
         return self.splits["train"]
 
     @property
     def test(self) -> Split:
-        """What no fit may touch."""
         return self.splits["test"]
 
     @property
     def validation(self) -> Split | None:
-        """What choices are made on; None where the set has no such split."""
         return self.splits.get("validation")
 
     @property
@@ -186,12 +164,10 @@ class DataSet:
 
     @property
     def modality(self) -> Modality:
-        """What kind of thing a value is."""
         return modality_of(self.shape)
 
     @cached_property
     def saturated_fraction(self) -> float:
-        """Fraction of the training pixels that are exactly black or exactly white; 0 for points."""
         return saturated_fraction(self.train)
 
 

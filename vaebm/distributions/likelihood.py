@@ -72,7 +72,7 @@ class Likelihood(ABC):
         return self
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """An estimate of the clean sample under p(x | z) exp(-E(x)), of x and dE/dx; here the center."""
+        """What is shown of x without its pixel noise under p(x | z) exp(-E(x)), of x and dE/dx; here the center."""
         return self.center
 
 
@@ -103,7 +103,11 @@ class GaussianLikelihood(Likelihood):
         return self.transport(eps)
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """Tweedie's estimate of the clean image under N(x; mu, sigma) exp(-E(x)):  mu - sigma^2 dE/dx."""
+        """mu - sigma^2 dE/dx.
+
+        Its mean over N(x; mu, sigma) exp(-E(x)) is the mean of x there (Stein's identity). It estimates no clean image:
+        sigma belongs to the model and is no noise that was added.
+        """
         return self.gaussian.mean - self.gaussian.scale.square() * energy_gradient
 
     def with_noise(self, std: float) -> "GaussianLikelihood":
@@ -152,7 +156,7 @@ class CensoredLikelihood(GaussianLikelihood):
         return sum_over_values((x.abs() < 1.0).to(x.dtype))
 
     def denoise(self, x: Tensor, energy_gradient: Tensor) -> Tensor:
-        """The same for u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))): the gradient is 0 past the ends."""
+        """That of u = mu + sigma eps under N(u; mu, sigma) exp(-E(clamp(u))), clamped: past the ends dE/du is 0."""
         inside = x.abs() < 1.0
         return super().denoise(x, energy_gradient * inside).clamp(-1.0, 1.0)
 

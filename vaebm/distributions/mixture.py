@@ -14,18 +14,12 @@ from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
 
 
 class GaussianMixture(nn.Module):
-    """Mixture of K Gaussians in d dimensions; a module without trainable weights, so that it is saved with a model.
+    """Mixture of K Gaussians in d dimensions; a module without trainable weights, so that it is saved with a model."""
 
-    Args:
-        log_weights: (K,), normalised.
-        means: (K, d).
-        factors: (K, d, d), lower Cholesky factors of the covariances.
-    """
-
-    log_weights: Tensor
-    means: Tensor
-    factors: Tensor
-    whitening: Tensor
+    log_weights: Tensor  # (K,), normalised
+    means: Tensor  # (K, d)
+    factors: Tensor  # (K, d, d), lower Cholesky factors of the covariances
+    whitening: Tensor  # their inverses
 
     def __init__(self, log_weights: Tensor, means: Tensor, factors: Tensor) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from vaebm.energy.base import (
     LatentEnergySettings,
 )
 from vaebm.energy.decoded import DecodedEnergy
+from vaebm.energy.ensemble import EnsembleEnergySettings
 from vaebm.energy.flow import FlowEnergy, FlowSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
@@ -21,6 +22,7 @@ from vaebm.energy.total import TotalEnergy
 
 DATA_ENERGIES.register(MLPEnergySettings)
 DATA_ENERGIES.register(ResidualEnergySettings)
+DATA_ENERGIES.register(EnsembleEnergySettings)
 LATENT_ENERGIES.register(MixtureEnergySettings)
 LATENT_ENERGIES.register(CorrectionSettings)
 LATENT_ENERGIES.register(FlowSettings)
@@ -35,6 +37,7 @@ __all__ = [
     "DecodedEnergy",
     "Energy",
     "EnergySettings",
+    "EnsembleEnergySettings",
     "FlowEnergy",
     "FlowSettings",
     "JointEnergySettings",

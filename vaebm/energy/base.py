@@ -32,6 +32,11 @@ class Energy(nn.Module, ABC):
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
         """E(x, z) of (B, *data_shape) and (B, latent_dim), to (B,), in nats, up to a constant."""
 
+    def by_member(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        """The same, for a loss that is a sum over rows: where several nets learn apart, row by row that of one."""
+        energy: Tensor = self(x, z)
+        return energy
+
     def frozen_copy(self) -> Self:
         """A copy whose weights take no gradient: the energy as it is now, while the original goes on learning."""
         return copy.deepcopy(self).requires_grad_(False)

@@ -46,12 +46,17 @@ class DecodedEnergy(Energy):
     decoder: Decoder
 
     def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        energy: Tensor = self.net(self._center(z))
+        return energy
+
+    def by_member(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        return self.net.by_member(self._center(z))
+
+    def _center(self, z: Tensor | None) -> Tensor:
         if z is None:
             raise ValueError("this energy sees the decoder's mean of z: pass z, for example z = model.encode(x)")
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
-            center = self.decoder.decode(z).center
-        energy: Tensor = self.net(center)
-        return energy
+            return self.decoder.decode(z).center
 
     def frozen_copy(self) -> DecodedEnergy:
         return DecodedEnergy(self.net.frozen_copy(), self.decoder)

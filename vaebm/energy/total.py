@@ -77,6 +77,9 @@ class TotalEnergy(Energy):
         """The same without compiled nets: gradients of compiled nets have no gradient of their own."""
         return torch.stack([term.forward(x, z) for term in self.terms.values()]).sum(0)
 
+    def by_member(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        return torch.stack([term.by_member(x, z) for term in self.terms.values()]).sum(0)
+
     def frozen_copy(self) -> TotalEnergy:
         return TotalEnergy({name: term.frozen_copy() for name, term in self.terms.items()})
 

@@ -32,7 +32,7 @@ from vaebm.evaluation.settings import INCEPTION_LAYERS, FeatureSettings, Feature
 from vaebm.progress import Progress
 
 INCEPTION_SAMPLES, INCEPTION_REFERENCES = 5_000, 10_000
-SCALE_SAMPLES = 1_000  # of a slow network, by which a noise scale is chosen
+SCALE_SAMPLES = 500  # of a slow network, by which a noise scale is chosen
 AnyClassifier = metrics.Classifier | metrics.StackedClassifier
 
 

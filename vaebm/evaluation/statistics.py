@@ -15,7 +15,7 @@ mean.
 import torch
 
 from vaebm import metrics
-from vaebm.data import DataSet
+from vaebm.data import DataSet, ModesTruth
 from vaebm.evaluation.feature_metrics import mean_over_draws
 from vaebm.evaluation.metric import Given, Metric, Need
 from vaebm.evaluation.quantity import Quantity
@@ -38,11 +38,11 @@ class Modes(Metric):
     needs = frozenset({"samples"})
 
     def applies(self, subject: str, data: DataSet, model: Model) -> bool:
-        return data.truth is not None
+        return isinstance(data.truth, ModesTruth)
 
     def measure(self, given: Given) -> list[Measurement]:
         truth = given.data.truth
-        assert truth is not None
+        assert isinstance(truth, ModesTruth)
         return mean_over_draws([metrics.mode_measurements(x, truth.modes, truth.scale) for x in given.draws])
 
 

@@ -76,7 +76,9 @@ def train_recipe(
         run = Run(path, recipe, data, parts)
         if not run.is_complete:  # what cannot be built is refused before there is a directory
             model = build_model(recipe, run.data(), engine.device, run.parts)
-            training = Training(model, run.data().train.to(engine.device), engine, progress, recipe.seed)
+            train, validation = run.data().train.to(engine.device), run.data().validation
+            held = None if validation is None else validation.to(engine.device)
+            training = Training(model, train, engine, progress, recipe.seed, held)
             stages = recipe.training_settings().stages(training)
         run = engine.first(lambda: Run.create(path, recipe, data, parts))
         if run.diverged is not None:

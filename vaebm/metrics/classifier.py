@@ -6,15 +6,12 @@
 
 One protocol for every data set: images drawn at random from the training split in batches of 64, three times as many as
 there are, but between 40,000 and 160,000; Adam at 2e-3 falling linearly to 0, cross-entropy with labels smoothed by 0.1
-(Szegedy et al., 2016: a net that is not pushed to certainty generalises better, and held-out images look more like
-training images to it). Fewer see too little of a large set: after 40,000 images of Fashion-MNIST the class fractions of
-held-out ones are up to 1.5 percentage points astray, after 160,000 up to 0.6. The division is one number, so
-it changes no ratio of distances; it puts kernel distances, whose kernel has a scale, where they are meant to be.
-Weights and batches come from a generator with a fixed seed: runs with other seeds, and other models, are measured with
-the same classifier.
+(Szegedy et al., 2016). After 40,000 images of Fashion-MNIST the class fractions of held-out ones are up to 1.5
+percentage points astray, after 160,000 up to 0.6. The division changes no ratio of distances; it puts kernel
+distances, whose kernel has a scale, where they are meant to be. Weights and batches come from a generator with a fixed
+seed, so all runs and models are measured with the same classifier.
 
-Stacked digits are read by the classifier of single digits, a channel at a time; it is trained by the same protocol on
-the channels of the training split's stacks:
+Stacked digits are read by a classifier of single digits, trained on the channels of the training split's stacks:
 
     class = 100 a + 10 b + c     of an image whose channels it takes for the digits a, b and c
     features = its 64 features of each channel, in order: 192
@@ -96,16 +93,11 @@ class Classifier(nn.Module):
         return hashlib.sha256(self._bytes()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes weights and shape as safetensors, whole or not at all."""
         write_atomically(path, self._bytes())
 
     @classmethod
     def load(cls, path: Path) -> "Classifier":
-        """Reads what `save` wrote.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
+        """Reads what `save` wrote. InputError: there is no such file, or it is damaged."""
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 description = json.loads(file.metadata()["classifier"])
@@ -200,7 +192,6 @@ class StackedClassifier:
         return (digits * place).sum(1)
 
     def sha256(self) -> str:
-        """Of the digits' classifier."""
         return self.digits.sha256()
 
     def _each(self, images: Tensor) -> Tensor:

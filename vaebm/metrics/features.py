@@ -8,15 +8,11 @@
 
 Inception sees images as files hold them: rounded to 256 levels, grey ones repeated to three channels. Only with 2048
 features and published settings is a Frechet distance on them called FID; the others are FID-64, -192, -768, and compare
-with nothing published.
+with nothing published. Only features of one name, hash and precision compare.
 
-Rows of real images are the same for every run, seed and subject, and a slow network takes minutes for them, so they are
-kept on disk, where they may be deleted at any time:
+A slow network's rows of real images are kept on disk, where they may be deleted at any time:
 
     ~/.cache/vaebm/features/KEY.safetensors,      KEY = SHA-256 of the features' settings and of the images
-
-Features of one name, hash and precision compare; others do not, which is why these go into every measurement's
-settings. This is the one door to the Inception network and its weights.
 """
 
 import hashlib
@@ -51,23 +47,14 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """A map from images to feature rows.
+    """A map from images to feature rows."""
 
-    Args:
-        name: "classifier", "pixels" or "inception-" and a layer.
-        sha256: of the network's weights; None where there are no weights.
-        network: images (B, C, H, W) in [-1, 1] to (B, dim).
-        images_at_once: B at most.
-        further: what else decides the numbers, for `settings`.
-        slow: whether rows of real images are worth keeping on disk.
-    """
-
-    name: str
-    sha256: str | None
-    network: Callable[[Tensor], Tensor]
-    images_at_once: int = IMAGES_AT_ONCE
-    further: dict[str, str] = field(default_factory=dict)
-    slow: bool = False
+    name: str  # "classifier", "pixels" or "inception-" and a layer
+    sha256: str | None  # of the network's weights; None where there are no weights
+    network: Callable[[Tensor], Tensor]  # images (B, C, H, W) in [-1, 1] to (B, dim)
+    images_at_once: int = IMAGES_AT_ONCE  # B at most
+    further: dict[str, str] = field(default_factory=dict)  # what else decides the numbers, for `settings`
+    slow: bool = False  # whether rows of real images are worth keeping on disk
 
     def __call__(self, images: Array, advance: Callable[[int], None] | None = None) -> Tensor:
         """Rows (n, dim) float32 of images (n, C, H, W) in [-1, 1], on the CPU; `advance` gets the sizes of chunks."""
@@ -180,12 +167,17 @@ def real_features(
         digest.update(batch.numpy().tobytes())
     path = cache_folder() / "features" / f"{digest.hexdigest()}.safetensors"
     known = _read(path, len(indices))
-    if known is None:
-        known = features.of_batches(batches(), advance)
-        _write(path, known)
-    elif advance is not None:
-        advance(len(indices))
-    return known
+    if known is not None:
+        if advance is not None:
+            advance(len(indices))
+        return known
+    rows = features.of_batches(batches(), advance)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, safetensors.torch.save({"rows": rows.contiguous()}))
+    except OSError as reason:
+        warnings.warn(f"features are not kept, {path.parent} cannot be written ({reason.strerror})", stacklevel=2)
+    return rows
 
 
 def _read(path: Path, count: int) -> Tensor | None:
@@ -194,14 +186,6 @@ def _read(path: Path, count: int) -> Tensor | None:
     except (OSError, KeyError, safetensors.SafetensorError):
         return None
     return rows if rows.shape[0] == count and bool(rows.isfinite().all()) else None
-
-
-def _write(path: Path, rows: Tensor) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, safetensors.torch.save({"rows": rows.contiguous()}))
-    except OSError as reason:
-        warnings.warn(f"features are not kept, {path.parent} cannot be written ({reason.strerror})", stacklevel=2)
 
 
 @lru_cache(maxsize=2)  # reading and folding takes a second, and each holds up to 100 MB

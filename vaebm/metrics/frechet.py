@@ -36,10 +36,7 @@ from vaebm.metrics.measurement import Measurement
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean (dim,) and unbiased covariance (dim, dim) of `count` feature rows, float64.
-
-    To compare many sets with one reference, give it as moments: they are then not computed anew.
-    """
+    """Mean (dim,) and unbiased covariance (dim, dim) of `count` feature rows, float64, to compare many sets with."""
 
     count: int
     mean: Tensor
@@ -47,11 +44,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Rows, name: str = "features") -> "Moments":
-        """Of rows (n, dim), numpy or torch; `name` is how messages call them.
-
-        Raises:
-            InputError: another shape, or values that are not finite.
-        """
+        """Of rows (n, dim), numpy or torch. InputError: `name` has another shape, or values that are not finite."""
         rows = as_rows(features, name)
         mean = rows.mean(0)
         centred = rows - mean

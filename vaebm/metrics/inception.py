@@ -14,16 +14,15 @@ Images come in [-1, 1] and are resized to 299 x 299 bilinearly (corners not alig
 PyTorch FID.
 
 Weights are those of the path that was given, a file or a folder, or lie in $VAEBM_DATA/inception, or in inception/ of
-the cache folder (`vaebm/files.py`). In a folder the complete ones come first, then those that end at Mixed_6e.
-Safetensors, or PyTorch's own format read as plain tensors only: a file that asks for anything else is refused. Where a
-name ends in eight hexadecimal digits, as that of the published file does, they have to be the first of its SHA-256.
+the cache folder (`vaebm/files.py`): safetensors, or PyTorch's own format read as plain tensors only. Where a name ends
+in eight hexadecimal digits, as that of the published file does, they have to be the first of its SHA-256.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
@@ -36,6 +35,7 @@ from vaebm.nn.bfloat16 import has_bfloat16
 
 Layer = Literal[64, 192, 768, 2048]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
+Steps = Sequence[tuple[Any, ...]]
 SIDE = 299
 BATCH_NORM_EPS = 1e-3
 
@@ -63,106 +63,70 @@ class Convolution(nn.Conv2d):
         return _halve(super().forward(x)).relu_()
 
 
-class Mixed5(nn.Module):
-    """35 x 35: (B, in, H, W) -> (B, 224 + pooled, H, W)."""
+class Mixed(nn.Module):
+    """Branches of convolutions side by side, joined along the channels: (B, in, H, W) -> (B, out, H', W').
 
-    def __init__(self, channels: int, pooled: int) -> None:
+    Args:
+        channels: that come in.
+        branches: the convolutions of each in order, as channels that come out and kernel; several kernels fork it.
+        pooled: channels of a last branch, a 1 x 1 convolution of what a 3 x 3 pooling leaves. 0 for a block that halves
+            the image: the last convolution of every branch has stride 2 then, and the last branch is the maximum alone.
+        average: whether the pooling takes the average, else the maximum.
+    """
+
+    def __init__(self, channels: int, branches: Mapping[str, Steps], pooled: int = 0, average: bool = True) -> None:
         super().__init__()
-        self.branch1x1 = Convolution(channels, 64, 1)
-        self.branch5x5_1 = Convolution(channels, 48, 1)
-        self.branch5x5_2 = Convolution(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = Convolution(channels, 64, 1)
-        self.branch3x3dbl_2 = Convolution(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = Convolution(96, 96, 3, padding=1)
-        self.branch_pool = Convolution(channels, pooled, 1)
+        self.average = average
+        self.paths: list[list[list[str]]] = []
+        for branch, steps in branches.items():
+            width, path = channels, []
+            for number, (outputs, *kernels) in enumerate(steps, 1):
+                name = branch if len(steps) == 1 else f"{branch}_{number}"
+                path.append([name] if len(kernels) == 1 else [f"{name}{letter}" for letter in "ab"])
+                halves = not pooled and number == len(steps)
+                for layer, (height, across) in zip(path[-1], kernels, strict=True):
+                    stride, padding = (2, (0, 0)) if halves else (1, (height // 2, across // 2))
+                    self.add_module(layer, Convolution(width, outputs, (height, across), stride, padding))
+                width = outputs
+            self.paths.append(path)
+        self.branch_pool = Convolution(channels, pooled, 1) if pooled else None
 
     def forward(self, x: Tensor) -> Tensor:
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        three_twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, three_twice, self.branch_pool.averaged(x)], 1)
-
-
-class Mixed6a(nn.Module):
-    """35 x 35 to 17 x 17: (B, 288, H, W) -> (B, 768, H', W')."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch3x3 = Convolution(288, 384, 3, stride=2)
-        self.branch3x3dbl_1 = Convolution(288, 64, 1)
-        self.branch3x3dbl_2 = Convolution(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = Convolution(96, 96, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        three_twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), three_twice, _halve(x)], 1)
-
-
-class Mixed6(nn.Module):
-    """17 x 17, with 7 x 7 convolutions taken apart: (B, 768, H, W) -> (B, 768, H, W)."""
-
-    def __init__(self, inner: int) -> None:
-        super().__init__()
-        self.branch1x1 = Convolution(768, 192, 1)
-        self.branch7x7_1 = Convolution(768, inner, 1)
-        self.branch7x7_2 = Convolution(inner, inner, (1, 7), padding=(0, 3))
-        self.branch7x7_3 = Convolution(inner, 192, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_1 = Convolution(768, inner, 1)
-        self.branch7x7dbl_2 = Convolution(inner, inner, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_3 = Convolution(inner, inner, (1, 7), padding=(0, 3))
-        self.branch7x7dbl_4 = Convolution(inner, inner, (7, 1), padding=(3, 0))
-        self.branch7x7dbl_5 = Convolution(inner, 192, (1, 7), padding=(0, 3))
-        self.branch_pool = Convolution(768, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
-        return torch.cat([self.branch1x1(x), seven, twice, self.branch_pool.averaged(x)], 1)
-
-
-class Mixed7a(nn.Module):
-    """17 x 17 to 8 x 8: (B, 768, H, W) -> (B, 1280, H', W')."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch3x3_1 = Convolution(768, 192, 1)
-        self.branch3x3_2 = Convolution(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = Convolution(768, 192, 1)
-        self.branch7x7x3_2 = Convolution(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = Convolution(192, 192, (7, 1), padding=(3, 0))
-        self.branch7x7x3_4 = Convolution(192, 192, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(seven), _halve(x)], 1)
-
-
-class Mixed7(nn.Module):
-    """8 x 8: (B, in, H, W) -> (B, 2048, H, W); the pooling branch averages, in the last block it takes the maximum."""
-
-    def __init__(self, channels: int, pooling: Literal["average", "maximum"]) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.branch1x1 = Convolution(channels, 320, 1)
-        self.branch3x3_1 = Convolution(channels, 384, 1)
-        self.branch3x3_2a = Convolution(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3_2b = Convolution(384, 384, (3, 1), padding=(1, 0))
-        self.branch3x3dbl_1 = Convolution(channels, 448, 1)
-        self.branch3x3dbl_2 = Convolution(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = Convolution(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3dbl_3b = Convolution(384, 384, (3, 1), padding=(1, 0))
-        self.branch_pool = Convolution(channels, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        three = self.branch3x3_1(x)
-        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        parts = [self.branch1x1(x), self.branch3x3_2a(three), self.branch3x3_2b(three)]
-        parts += [self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)]
-        if self.pooling == "average":
+        parts = []
+        for path in self.paths:
+            ends = [x]
+            for names in path:
+                ends = [self.get_submodule(name)(ends[0]) for name in names]
+            parts += ends
+        if self.branch_pool is None:
+            parts.append(_halve(x))
+        elif self.average:
             parts.append(self.branch_pool.averaged(x))
         else:
             parts.append(self.branch_pool(functional.max_pool2d(x, 3, 1, 1)))
         return torch.cat(parts, 1)
+
+
+POINT, THREE, FIVE, ROW, COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)  # kernels
+TWICE: Steps = [(64, POINT), (96, THREE), (96, THREE)]
+MIXED_5 = {"branch1x1": [(64, POINT)], "branch5x5": [(48, POINT), (64, FIVE)], "branch3x3dbl": TWICE}
+MIXED_6A = {"branch3x3": [(384, THREE)], "branch3x3dbl": TWICE}
+MIXED_7A = {
+    "branch3x3": [(192, POINT), (320, THREE)],
+    "branch7x7x3": [(192, POINT), (192, ROW), (192, COLUMN), (192, THREE)],
+}
+MIXED_7: dict[str, Steps] = {
+    "branch1x1": [(320, POINT)],
+    "branch3x3": [(384, POINT), (384, (1, 3), (3, 1))],
+    "branch3x3dbl": [(448, POINT), (384, THREE), (384, (1, 3), (3, 1))],
+}
+
+
+def _mixed_6(inner: int) -> Mixed:
+    """17 x 17, with 7 x 7 convolutions taken apart."""
+    seven = [(inner, POINT), (inner, ROW), (192, COLUMN)]
+    twice = [(inner, POINT), (inner, COLUMN), (inner, ROW), (inner, COLUMN), (192, ROW)]
+    return Mixed(768, {"branch1x1": [(192, POINT)], "branch7x7": seven, "branch7x7dbl": twice}, 192)
 
 
 class Inception(nn.Module):
@@ -198,11 +162,12 @@ class Inception(nn.Module):
             self.Conv2d_3b_1x1 = Convolution(64, 80, 1)
             self.Conv2d_4a_3x3 = Convolution(80, 192, 3)
         if layer >= 768:
-            self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = Mixed5(192, 32), Mixed5(256, 64), Mixed5(288, 64)
-            self.Mixed_6a, self.Mixed_6b, self.Mixed_6c = Mixed6a(), Mixed6(128), Mixed6(160)
-            self.Mixed_6d, self.Mixed_6e = Mixed6(160), Mixed6(192)
+            self.Mixed_5b, self.Mixed_5c = Mixed(192, MIXED_5, 32), Mixed(256, MIXED_5, 64)
+            self.Mixed_5d, self.Mixed_6a = Mixed(288, MIXED_5, 64), Mixed(288, MIXED_6A)
+            self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = map(_mixed_6, (128, 160, 160, 192))
         if layer >= 2048:
-            self.Mixed_7a, self.Mixed_7b, self.Mixed_7c = Mixed7a(), Mixed7(1280, "average"), Mixed7(2048, "maximum")
+            self.Mixed_7a, self.Mixed_7b = Mixed(768, MIXED_7A), Mixed(1280, MIXED_7, 192)
+            self.Mixed_7c = Mixed(2048, MIXED_7, 192, average=False)
         if state is not None:
             self._take(state)
         self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -254,32 +219,19 @@ def _halve(x: Tensor) -> Tensor:
 
 PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"
-FILES = (
-    PUBLISHED,
-    "pt_inception-2015-12-05-6726825d.safetensors",
-    "pt_inception-2015-12-05-to-Mixed_6e.safetensors",
-)
+FILES = (PUBLISHED, "pt_inception-2015-12-05-6726825d.safetensors", "pt_inception-2015-12-05-to-Mixed_6e.safetensors")
 
 
 def find_weights(path: str | Path | None = None) -> Path:
-    """The file of weights.
-
-    Raises:
-        InputError: there is none in any of the places.
-    """
-    if path is not None:
-        given = Path(path)
-        found = given if given.is_file() else _in_folder(given)
-        if found is None:
-            raise InputError(f"there are no Inception weights at {given}: give one of {', '.join(FILES)}")
-        return found
+    """The file of weights. InputError: there is none in any of the places."""
     data = os.environ.get("VAEBM_DATA")
     folders = [Path(data) / "inception"] if data else []
-    folders.append(cache_folder() / "inception")
-    for folder in folders:
-        found = _in_folder(folder)
-        if found is not None:
+    folders = [Path(path)] if path is not None else [*folders, cache_folder() / "inception"]
+    for found in (folders[0], *(folder / name for folder in folders for name in FILES)):
+        if found.is_file():
             return found
+    if path is not None:
+        raise InputError(f"there are no Inception weights at {path}: give one of {', '.join(FILES)}")
     raise InputError(
         f"there are no Inception weights in {' or '.join(map(str, folders))}: download {ADDRESS} into the latter"
     )
@@ -307,7 +259,3 @@ def read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} holds more than weights: give one of {', '.join(FILES)}")
     return state, digest
-
-
-def _in_folder(folder: Path) -> Path | None:
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)

@@ -41,13 +41,9 @@ def kernel_distance(generated: Rows, reference: Rows) -> Measurement:
     values = torch.stack(
         [_mean_between_others(a) + _mean_between_others(b) - 2.0 * _sum(a, b) / (len(a) * len(b)) for a, b in pairs]
     )
-    return Measurement(
-        "kernel_distance",
-        values.mean().item(),
-        values.std().item() / math.sqrt(blocks),
-        len(x),
-        {"dim": x.shape[1], "reference_n": len(y), "blocks": blocks, "stderr_over": "both sets, blocks"},
-    )
+    value, stderr = values.mean().item(), values.std().item() / math.sqrt(blocks)
+    settings = {"dim": x.shape[1], "reference_n": len(y), "blocks": blocks, "stderr_over": "both sets, blocks"}
+    return Measurement("kernel_distance", value, stderr, len(x), settings)
 
 
 def _mean_between_others(x: Tensor) -> Tensor:

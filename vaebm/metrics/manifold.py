@@ -9,17 +9,15 @@ stand for the set's support. With samples x_1 ... x_n and real data y_1 ... y_m:
     coverage  = 1/m sum_i 1[any x_j in ball of y_i]          k = 5       real data with samples nearby
 
 Density and coverage take balls about real data alone, since a single stray sample has a ball that holds everything.
-Density counts them, so that one ball about an outlier makes little difference; it may exceed 1, where samples crowd
-into the middle of the data. Coverage at n = m expects 1 - 2^-k of the data's own distribution. All four depend on n and
-m: compare at equal ones.
+Density may exceed 1, where samples crowd into the middle of the data. Coverage at n = m expects 1 - 2^-k of the data's
+own distribution. All four depend on n and m: compare at equal ones.
 
 Standard errors are over the draw of one side with the other held fixed. Precision: binomial, over the samples. Recall:
 binomial, over the real data. Density: the spread of the samples' counts / sqrt(n). Coverage: the jackknife over the
 samples, exact in one pass, since without x_j coverage falls by the fraction of balls that hold no other; on average it
 is never too small (Efron & Stein, 1981), and up to 1.7 times too large where nearly all is covered.
 
-Distances are taken by differences (metrics/arrays.py), a block of rows at a time. A ball is closed: the k-th neighbour,
-which lies on its surface, is in it.
+A ball is closed: the k-th neighbour, which lies on its surface, is in it.
 
 References: Kynkaanniemi et al., Improved precision and recall metric for assessing generative models, 2019; Naeem et
 al., Reliable fidelity and diversity metrics for generative models, 2020.
@@ -39,11 +37,7 @@ PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5
 
 
 class Manifold:
-    """Feature rows (n, dim), numpy or torch, with the balls about them; these are found once.
-
-    To compare many sets with one reference, give it as a manifold: the functions below then do not find its balls anew.
-    `name` is how messages call it.
-    """
+    """Feature rows (n, dim), numpy or torch, and their balls, found once however many sets are compared with them."""
 
     def __init__(self, features: Rows, name: str = "features") -> None:
         self.rows, self.name = as_rows(features, name), name
@@ -60,15 +54,12 @@ class Manifold:
                 f"{self.name} has {len(self)} rows, and neighbour {neighbours} of each is needed: give more"
             )
         if neighbours > self._nearest.shape[1]:
-            self._nearest = self._find(min(max(neighbours, DENSITY_NEIGHBOURS), len(self) - 1))
+            most, found = min(max(neighbours, DENSITY_NEIGHBOURS), len(self) - 1), []
+            for rows, block in distances(self.rows, self.rows):
+                block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = math.inf  # the point itself
+                found.append(block.topk(most, dim=1, largest=False).values)
+            self._nearest = torch.cat(found)
         return self._nearest[:, neighbours - 1]
-
-    def _find(self, most: int) -> Tensor:
-        found: list[Tensor] = []
-        for rows, block in distances(self.rows, self.rows):
-            block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = math.inf  # the point itself
-            found.append(block.topk(most, dim=1, largest=False).values)
-        return torch.cat(found)
 
 
 def precision_recall(
@@ -90,10 +81,8 @@ def precision_recall(
     found: dict[str, Measurement] = {}
     for name, hits, over in (("precision", torch.cat(precise), "generated"), ("recall", recalled, "reference")):
         fraction = hits.double().mean().item()
-        settings = _settings(samples, real, neighbours, over)
-        found[name] = Measurement(
-            name, fraction, math.sqrt(fraction * (1.0 - fraction) / len(hits)), len(samples), settings
-        )
+        stderr = math.sqrt(fraction * (1.0 - fraction) / len(hits))
+        found[name] = Measurement(name, fraction, stderr, len(samples), _settings(samples, real, neighbours, over))
     return found
 
 

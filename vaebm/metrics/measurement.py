@@ -27,32 +27,25 @@ import torch
 
 from vaebm.errors import InputError
 
+# As they stand in JSON.
+KEYS: Mapping[str, Any] = {"name": str, "subject": str, "value": float, "stderr": float, "n": int, "settings": dict}
 BLOCKS = 20  # of the real data, whose influence a measurement keeps
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number.
-
-    Args:
-        name: what was measured, such as "frechet_distance".
-        value: the number, finite.
-        stderr: its standard error, finite, at least 0.
-        n: how many samples it is of.
-        settings: the protocol: features and their hash, split, seed, ...; JSON values. Numbers of numpy and torch
-            become plain ones.
-        subject: whose samples: "vaebm", "vae", "held_out", ...
+    """One measured number; those of numpy and torch become plain ones.
 
     Raises:
         InputError: a number that is not finite, or settings that JSON cannot hold.
     """
 
-    name: str
-    value: float
-    stderr: float
-    n: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    subject: str = ""
+    name: str  # what was measured, such as "frechet_distance"
+    value: float  # finite
+    stderr: float  # its standard error, finite, at least 0
+    n: int  # how many samples it is of
+    settings: dict[str, Any] = field(default_factory=dict)  # the protocol: features and their hash, split, seed, ...
+    subject: str = ""  # whose samples: "vaebm", "vae", "held_out", ...
 
     def __post_init__(self) -> None:
         for name, plain in (("value", float), ("stderr", float), ("n", operator.index), ("settings", _plain)):
@@ -78,14 +71,7 @@ class Measurement:
         return replace(self, settings=self.settings | settings)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "subject": self.subject,
-            "value": self.value,
-            "stderr": self.stderr,
-            "n": self.n,
-            "settings": dict(self.settings),
-        }
+        return {key: getattr(self, key) for key in KEYS} | {"settings": dict(self.settings)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Measurement":
@@ -95,21 +81,14 @@ class Measurement:
             InputError: a key is missing or has a value of another type.
         """
         try:
-            return cls(
-                name=str(record["name"]),
-                value=float(record["value"]),
-                stderr=float(record["stderr"]),
-                n=int(record["n"]),
-                settings=dict(record["settings"]),
-                subject=str(record["subject"]),
-            )
+            return cls(**{key: plain(record[key]) for key, plain in KEYS.items()})
         except KeyError as missing:
             raise InputError(
                 f"a measurement lacks {missing}: it is damaged, or no measurement; measure again"
             ) from None
-        except InputError:
-            raise
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as damage:
+            if isinstance(damage, InputError):
+                raise
             raise InputError("a measurement holds a value of a wrong type: it is damaged; measure again") from None
 
     @classmethod
@@ -118,19 +97,15 @@ class Measurement:
 
         One draw alone is returned as it is. Settings that differ from draw to draw are left out.
         """
-        first, count = draws[0], len(draws)
-        if count == 1:
+        first, values = draws[0], [draw.value for draw in draws]
+        if len(draws) == 1:
             return first
-        values = [draw.value for draw in draws]
         spread = statistics.stdev(values)
-        shared = {
-            key: value
-            for key, value in first.settings.items()
-            if all(draw.settings.get(key) == value for draw in draws)
-        }
-        over = {"draws": count, "spread": spread, "stderr_over": "draws"}
-        stderr = spread / math.sqrt(count)
-        return replace(first, value=statistics.fmean(values), stderr=stderr, settings=shared | over)
+        same = first.settings.items()
+        settings = {key: value for key, value in same if all(draw.settings.get(key) == value for draw in draws)}
+        settings |= {"draws": len(draws), "spread": spread, "stderr_over": "draws"}
+        stderr = spread / math.sqrt(len(draws))
+        return replace(first, value=statistics.fmean(values), stderr=stderr, settings=settings)
 
     def sharing(self, influence: torch.Tensor, own_stderr: float) -> "Measurement":
         """The same number with the influence (n,) of each of the real data on it, in their order.

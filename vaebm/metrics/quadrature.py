@@ -85,10 +85,15 @@ class PlaneQuadrature:
         log_cell = 2.0 * math.log(float(self.axis[1] - self.axis[0]))
         log_latent_cell = latent_dim * math.log(2.0 * latent_limit / (latent_points - 1))
 
-        latents, coarse = _grid(
-            torch.linspace(-latent_limit, latent_limit, latent_points, dtype=torch.float32), latent_dim
-        )
-        self._mean, self._scale = _decoded(decode, latents)
+        latent_axis = torch.linspace(-latent_limit, latent_limit, latent_points, dtype=torch.float32)
+        latents, coarse = _grid(latent_axis, latent_dim)
+
+        def decoded(chunk: Tensor) -> Tensor:
+            mean, scale = decode(chunk)
+            return torch.cat([mean, scale.expand_as(mean)], 1)
+
+        mean_and_scale = _finite(_in_chunks(decoded, latents, (4,)), "the decoder")
+        self._mean, self._scale = mean_and_scale.chunk(2, dim=1)
         log_weight = _finite(_in_chunks(log_latent_weight, latents), "the latent weight")
         self._log_weight = log_weight - torch.logsumexp(log_weight, 0)
         log_z_latent = float(torch.logsumexp(log_weight, 0)) + log_latent_cell
@@ -156,10 +161,9 @@ class PlaneQuadrature:
         """sum_k w_k N(x; m_k, s_k) over the chosen latents (K,) bool, on the grid of x."""
         density = torch.zeros(len(self.axis), len(self.axis), dtype=torch.float64)
         for rows in torch.split(chosen.nonzero()[:, 0], LATENTS_AT_ONCE):
-            first, second = (
-                _normal(self.axis, self._mean[rows, i, None], self._scale[rows, i, None]) for i in range(2)
-            )
-            density.addmm_((first * self._log_weight[rows, None].exp()).T, second)
+            mean, scale = self._mean[rows, :, None], self._scale[rows, :, None]
+            normal = torch.exp(-0.5 * ((self.axis - mean) / scale).square()) / (scale * math.sqrt(2.0 * math.pi))
+            density.addmm_((normal[:, 0] * self._log_weight[rows, None].exp()).T, normal[:, 1])
         return density
 
     def _quadratic_forms(self) -> Tensor:
@@ -176,17 +180,6 @@ def _grid(axis: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     if dim == 1:
         return axis[:, None], even
     return torch.cartesian_prod(axis, axis), torch.cartesian_prod(even, even).all(1)
-
-
-def _decoded(decode: Decode, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and scales (K, 2), float64."""
-
-    def joined(chunk: Tensor) -> Tensor:
-        mean, scale = decode(chunk)
-        return torch.cat([mean, scale.expand_as(mean)], 1)
-
-    mean, scale = _finite(_in_chunks(joined, latents, (4,)), "the decoder").chunk(2, dim=1)
-    return mean, scale
 
 
 def _log_sum(logs: Tensor) -> float:
@@ -211,7 +204,3 @@ def _finite(values: Tensor, what: str) -> Tensor:
             f"{what} is not finite at {fraction:.2%} of the grid: the model has diverged, use an earlier checkpoint"
         )
     return values
-
-
-def _normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    return torch.exp(-0.5 * ((x - mean) / scale).square()) / (scale * math.sqrt(2.0 * math.pi))

@@ -10,7 +10,8 @@
     show           what of a draw is shown
     sample         x = T(eps), with the pixel noise and whatever noise the model adds
     mean           the decoder's image without noise
-    denoised       the estimate of the clean image under the corrected model (the mean without an energy on x)
+    denoised       Tweedie's estimate of the image without the noise that the model adds (energy.noise_std); where it
+                   adds none, mu - sigma^2 dE/dx, whose mean given z is that of x; the mean without an energy on x
 
 One draw of noise serves all shows.
 """

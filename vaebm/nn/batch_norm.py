@@ -49,16 +49,8 @@ class BatchNormConv2d(Foldable, nn.Conv2d):
         assert self.bias is not None
         if not self.training:
             return convolve(self, x, self.normalised_weight(), self.bias - self._factor() * self.running_mean)
-        return functional.batch_norm(
-            convolve(self, x, self.weight, None),
-            self.running_mean,
-            self.running_var,
-            self.gain,
-            self.bias,
-            training=True,
-            momentum=self.momentum,
-            eps=EPSILON,
-        )
+        y, averages = convolve(self, x, self.weight, None), (self.running_mean, self.running_var)
+        return functional.batch_norm(y, *averages, self.gain, self.bias, True, self.momentum, EPSILON)
 
 
 def batch_norm_layers(module: nn.Module) -> list[BatchNormConv2d]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 
 class _HalfPrecision(torch.autograd.Function):
@@ -30,19 +31,7 @@ class _HalfPrecision(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = functional.conv2d(dy, weight.flip(2, 3), padding=padding, groups=channels)
         if ctx.needs_input_grad[1]:
-            _, dw, _ = torch.ops.aten.convolution_backward(
-                dy.float(),
-                x.float(),
-                weight.float(),
-                None,
-                [1, 1],
-                [padding, padding],
-                [1, 1],
-                False,
-                [0, 0],
-                channels,
-                [False, True, False],
-            )
+            dw = conv2d_weight(x.float(), weight.shape, dy.float(), padding=padding, groups=channels)
         return dx, dw
 
 

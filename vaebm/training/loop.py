@@ -44,6 +44,7 @@ class Training:
     engine: Engine
     progress: Progress
     seed: int
+    validation: Split | None = None
     shuffled_sampler: ShuffledSampler = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,13 +1,17 @@
 """One optimizer with what goes around it: clipping, a rate that rises and falls, an average of the weights.
 
     g <- mean over processes, scaled down to norm c     Adam or Adamax at rate r(t)     m <- d m + (1 - d) w
+    w <- (1 - r(t) a) w with weight decay a, before each step of Adam
 
-Adam and Adamax: Kingma & Ba, ICLR 2015, https://arxiv.org/abs/1412.6980. The exponential moving average m replaces the
+Adam and Adamax: Kingma & Ba, ICLR 2015, https://arxiv.org/abs/1412.6980. Weight decay apart from the gradient: AdamW,
+Loshchilov & Hutter, ICLR 2019, https://arxiv.org/abs/1711.05101. The exponential moving average m replaces the
 weights at the end of a stage, which removes the noise of the last steps (Polyak & Juditsky 1992,
 https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at step t, so that the start is forgotten.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal
 
@@ -58,6 +62,18 @@ class ExponentialAverage:
         for weight, mean in zip(self._weights, self.mean, strict=False):
             weight.copy_(mean)
 
+    @contextmanager
+    @torch.no_grad()
+    def in_place(self) -> Iterator[None]:
+        """Within: the module has the average as its weights."""
+        weights = [weight.detach().clone() for weight in self._weights] if self.decay else []
+        self.replace_weights()
+        try:
+            yield
+        finally:
+            for weight, own in zip(self._weights, weights, strict=False):
+                weight.copy_(own)
+
     def state_dict(self) -> Tree:
         return {"steps": self.steps, "mean": self.mean}
 
@@ -71,7 +87,8 @@ class Optimizer:
     """Adam, or Adamax, on the trainable weights of a module.
 
     Rates rise to `learning_rate`, `betas` are the decays of first and second moment, gradients of a larger norm than
-    `clip_norm` are scaled down to it, and `ema_decay` is that of the moving average of weights; 0 for none.
+    `clip_norm` are scaled down to it, and `ema_decay` is that of the moving average of weights; 0 for none. Adam takes
+    a weight decay.
     """
 
     def __init__(
@@ -83,15 +100,20 @@ class Optimizer:
         clip_norm: float,
         ema_decay: float,
         kind: OptimizerKind = "adam",
+        weight_decay: float = 0.0,
     ) -> None:
         self.weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
-        self._betas, self._kind = betas, kind
+        self._betas, self._kind, self._weight_decay = betas, kind, weight_decay
         self.ema = ExponentialAverage(module, ema_decay)
 
     @cached_property
     def _optimizer(self) -> torch.optim.Optimizer:
         # Made when it is first used: torch imports its compiler for it, which takes a second.
+        if self._kind == "adam" and self._weight_decay:
+            return torch.optim.AdamW(
+                self.weights, lr=self._learning_rate, betas=self._betas, weight_decay=self._weight_decay, fused=True
+            )
         if self._kind == "adam":
             return torch.optim.Adam(self.weights, lr=self._learning_rate, betas=self._betas, fused=True)
         return torch.optim.Adamax(self.weights, lr=self._learning_rate, betas=self._betas, foreach=True)

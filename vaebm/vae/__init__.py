@@ -3,10 +3,10 @@
 from vaebm.vae.base import VAE, VAES, FlatVAE, VAESettings
 from vaebm.vae.code_mixture import CodeMixtureSettings, fit_code_mixture
 from vaebm.vae.conv import ConvSettings
-from vaebm.vae.elbo import ELBO, elbo
 from vaebm.vae.external import ExternalSettings, ExternalVAE
 from vaebm.vae.mlp import MLPSettings
-from vaebm.vae.nvae.settings import NVAESettings
+from vaebm.vae.nvae.model import NVAESettings
+from vaebm.vae.objectives.elbo import ELBO, elbo
 
 for _settings in (MLPSettings, ConvSettings, NVAESettings, ExternalSettings):
     VAES.register(_settings)

@@ -28,20 +28,15 @@ from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, sta
 from vaebm.distributions.likelihood import Likelihood, LikelihoodHead
 from vaebm.registry import Registry, Settings
 
+MAX_CODE = 256  # of codes: a mixture of full covariances over more is slow to fit and fits poorly
+
 
 class Inference(NamedTuple):
-    """What a VAE infers from x.
+    """What a VAE infers from x."""
 
-    Args:
-        z: (B, latent_dim), a reparameterised draw from q(z | x).
-        kl: KL(q(z | x) || p(z)) by group of latents, each (B,), in nats.
-        posterior: q of the codes, the first `code_dim` coordinates of z, (B, code_dim); of a flat z whose coordinates
-            are all codes it is q(z | x).
-    """
-
-    z: Tensor
-    kl: dict[str, Tensor]
-    posterior: DiagonalGaussian
+    z: Tensor  # (B, latent_dim), a reparameterised draw from q(z | x)
+    kl: dict[str, Tensor]  # KL(q(z | x) || p(z)) by group of latents, each (B,), in nats
+    posterior: DiagonalGaussian  # q of the codes, (B, code_dim), the first `code_dim` coordinates of z
 
 
 class VAE(nn.Module, ABC):
@@ -127,7 +122,6 @@ class FlatVAE(VAE):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
-        """q(z | x)."""
         mean, log_scale = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         # A scale of e^3 is already no information, one of e^-7 all of it.
         return DiagonalGaussian(mean, log_scale.clamp(-7.0, 3.0))

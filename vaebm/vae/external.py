@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -33,10 +33,9 @@ from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32
 from vaebm.distributions.likelihood import CensoredSettings, GaussianSettings, Likelihood
 from vaebm.errors import InputError, check_choice
 from vaebm.nn.initialise import initialise
-from vaebm.vae.base import VAE, FlatVAE, VAESettings
+from vaebm.vae.base import MAX_CODE, VAE, FlatVAE, VAESettings
 
 EncoderReturns = Literal["mean_log_variance", "mean_log_std", "mean"]
-ENCODER_RETURNS: tuple[EncoderReturns, ...] = ("mean_log_variance", "mean_log_std", "mean")
 MEAN_NAMES = ("embedding", "mean", "mu", "loc")
 SCALE_NAMES: dict[EncoderReturns, tuple[str, ...]] = {
     "mean_log_variance": ("log_covariance", "logvar", "log_var", "log_variance"),
@@ -44,7 +43,6 @@ SCALE_NAMES: dict[EncoderReturns, tuple[str, ...]] = {
     "mean": (),
 }
 IMAGE_NAMES = ("reconstruction", "sample", "recon_x", "x")
-MAX_CODE = 256  # codes beyond these keep their prior: a mixture of full covariances over more is slow and fits poorly
 WIDTH = 32  # of the adapter
 LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
     "image": partial(nn.Conv2d, kernel_size=3, padding=1),
@@ -67,11 +65,6 @@ class ExternalSettings(VAESettings):
     )
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
-        """Cannot be done: the modules are not ours.
-
-        Raises:
-            InputError: always; the message says how to pass them.
-        """
         raise InputError(
             "this model's VAE was trained elsewhere and is not in the folder: build it as before and pass it, as in"
             ' vaebm.load(run, vae=vae) or VAEBM.from_pretrained(folder, parts={"vae": vae})'
@@ -114,7 +107,7 @@ class ExternalVAE(FlatVAE):
         likelihood: GaussianSettings | CensoredSettings | None = None,
         seed: int = 0,
     ) -> None:
-        check_choice("encoder_returns", encoder_returns, ENCODER_RETURNS)
+        check_choice("encoder_returns", encoder_returns, get_args(EncoderReturns))
         low, high = data_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"data_range is {data_range}: pass the values of black and white, such as (0.0, 1.0)")
@@ -127,7 +120,7 @@ class ExternalVAE(FlatVAE):
             super().__init__(tuple(data_shape), torch.Size(latent_shape).numel(), encoder, decoder, head.build())
             per_value = self.likelihood.outputs_per_value > 1
             self.adapter = _Adapter(self.data_shape, torch.Generator().manual_seed(seed)) if per_value else None
-        self.code_dim = min(self.latent_dim, MAX_CODE)
+        self.code_dim = min(self.latent_dim, MAX_CODE)  # codes beyond these keep their prior
         self.latent_shape, self.encoder_returns = latent_shape, encoder_returns
         self.data_range, self.latent_scale = data_range, latent_scale
         self.settings = ExternalSettings(latent_dim=self.latent_dim, likelihood=head)
@@ -135,7 +128,6 @@ class ExternalVAE(FlatVAE):
         self._check_shapes()
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
-        """q(z | x), flat."""
         middle, half = self._range()
         mean, scale = _mean_and_scale(self.encoder(middle + half * x), self.encoder_returns)
         mean = at_least_float32(mean).flatten(1) / self.latent_scale
@@ -241,11 +233,7 @@ def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
 
 
 def _check_weights(*nets: nn.Module) -> None:
-    """Passes where every weight is a float32 that gradients can pass.
-
-    Raises:
-        InputError: one is not.
-    """
+    """Passes where every weight is a float32 that gradients can pass. InputError: one is not."""
     for value in (value for net in nets for value in [*net.parameters(), *net.buffers()]):
         if nn.parameter.is_lazy(value):
             continue

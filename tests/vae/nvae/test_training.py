@@ -121,7 +121,7 @@ def test_statistics_of_batch_norms_are_those_of_the_averaged_weights(recipe: Pat
     found = stem.running_mean.clone(), stem.running_var.clone()
     with torch.no_grad():
         y = torch.nn.functional.conv2d(data.train.all(), stem.weight, None, padding=1).transpose(0, 1).flatten(1)
-    # 50 batches of 200 out of 1,437 images: within a few standard errors of the whole set's.
+    # 50 batches of 200 out of 1,237 images: within a few standard errors of the whole set's.
     assert ((found[0] - y.mean(1)).abs() < 0.05 * y.std(1)).all()
     torch.testing.assert_close(found[1], y.var(1), rtol=0.05, atol=0.0)
     assert all(layer.momentum < 0.1 for layer in batch_norm_layers(model))

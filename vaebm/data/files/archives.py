@@ -35,19 +35,11 @@ class ImageSource(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of all files that are not hidden, sorted.
-
-        Raises:
-            InputError: they cannot be listed.
-        """
+        """Names of all files that are not hidden, sorted. InputError: they cannot be listed."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
-        """One of the files, readable and seekable.
-
-        Raises:
-            UnreadableImage: it is no file that could hold a picture.
-        """
+        """One of the files, readable and seekable. UnreadableImage: it is no file that could hold a picture."""
 
     def part(self, names: Iterable[str]) -> "ImageSource":
         """A source that need only know these names."""

@@ -7,7 +7,7 @@ A published file is fetched from its addresses in turn until one gives the bytes
     FILE         exists only once the checksum was right, by a synced rename
 
 A server that cuts the connection is asked for the rest as long as its answers bring some. Processes that want the same
-file wait for the first one. When no address answers, the message says which file to put where, and from which page.
+file wait for the first one.
 """
 
 import fcntl
@@ -36,11 +36,8 @@ class Published:
     """A file as its publishers offer it."""
 
     name: str  # of the file
-    # "sha256:..." or, where only that was published, "md5:..."; None where neither was: then only the size that the
-    # server promises, and the reader of the format, guard against damage
-    digest: str | None
-    # of the file itself, the likeliest to answer first; none where a program cannot fetch it
-    addresses: tuple[str, ...]
+    digest: str | None  # "sha256:..." or "md5:..."; None where none was published
+    addresses: tuple[str, ...]  # of the file itself, the likeliest to answer first
     page: str  # where a person finds it
 
 
@@ -58,11 +55,7 @@ def obtain(file: Published, folders: Sequence[Path], progress: Progress) -> Path
 
 
 def check(path: Path, file: Published) -> None:
-    """Refuses a local copy that is not the published file.
-
-    Raises:
-        InputError: its checksum differs.
-    """
+    """Refuses a local copy that is not the published file. InputError: its checksum differs."""
     if difference := _difference(path, file):
         raise InputError(
             f"{path} is damaged or another file ({difference}): delete it to have it downloaded again, or get"

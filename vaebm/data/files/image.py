@@ -4,8 +4,6 @@ Whatever the file holds becomes 8-bit RGB: grey values repeated, palettes looked
 first frame of an animation, turned upright as its EXIF tag asks. Transparent pixels are composited on white. A picture
 brought to a size is cropped to the largest central rectangle of that shape, or to a central square of a given side,
 then resized (antialiased; bicubic, or bilinear as the published pipelines of some sets do).
-
-Every problem is an `UnreadableImage` that says which: not an image, truncated, too large to decode safely.
 """
 
 import warnings
@@ -51,11 +49,7 @@ class Picture:
 
 
 def read_header(opener: Opener) -> Header:
-    """Format, size and kind, without decoding.
-
-    Raises:
-        UnreadableImage: this is no image, or one too large to decode.
-    """
+    """Format, size and kind, without decoding. UnreadableImage: this is no image, or one too large to decode."""
     with _opened(opener) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS:

@@ -48,7 +48,6 @@ class StoredArray:
             raise InputError(f"{self.path} is truncated or damaged: get it whole, then try again") from None
 
     def all(self) -> NDArray[Any]:
-        """All of it."""
         return next(self.rows(self.shape[0])) if self.shape[0] else np.empty(self.shape, self.dtype)
 
 

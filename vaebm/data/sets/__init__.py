@@ -9,16 +9,18 @@ from vaebm.data.sets.chairs import ChairsSettings
 from vaebm.data.sets.cifar import CIFAR10Settings, CIFAR100Settings
 from vaebm.data.sets.digits import DigitsSettings
 from vaebm.data.sets.folder import FolderSettings
-from vaebm.data.sets.gaussians import GaussiansSettings
 from vaebm.data.sets.given import GivenSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
 from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings, StackedMNISTSettings
+from vaebm.data.sets.plane import CheckerboardSettings, EightModesSettings, GaussiansSettings
 from vaebm.data.sets.sprites import SpritesSettings
 from vaebm.data.sets.svhn import SVHNSettings
 from vaebm.data.settings import DataSettings
 
 Data = Annotated[
     GaussiansSettings
+    | EightModesSettings
+    | CheckerboardSettings
     | DigitsSettings
     | MNISTSettings
     | FashionMNISTSettings

@@ -14,27 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from vaebm.data.collection import HELD_OUT_FRACTION
-from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest
-from vaebm.data.sets.published import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in, published_files
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 from vaebm.wording import counted
 
 CROP, SMALL, LARGE = 140, 64, 256
 PARTS = {"0": "train", "1": "validation", "2": "test"}
-PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Google Drive: Img, img_align_celeba.zip; Eval)"
-DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
-IMAGES = Published(
-    "img_align_celeba.zip",
-    "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
-    (f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM", "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip"),
-    PAGE,
-)
-PARTITION = Published(
-    "list_eval_partition.txt", "md5:d32c9cbf5e040fd4025c592c306e6668", (f"{DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",), PAGE
-)
-HQ = Published("CelebA-HQ's 30,000 images", None, (), "https://github.com/tkarras/progressive_growing_of_gans")
+IMAGES, PARTITION = published_files("celeba64").values()
+(HQ,) = published_files("celebahq256").values()
 
 
 class CelebA64Settings(PicturesSettings):
@@ -43,18 +32,20 @@ class CelebA64Settings(PicturesSettings):
     kind: Literal["celeba64"] = "celeba64"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SMALL, SMALL)
-    needed: ClassVar[tuple[Published, ...]] = (IMAGES, PARTITION)
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, IMAGES)
-        partition = _find_partition(place)
+        beside = place if place.is_dir() else place.parent
+        partition = next(iter(sorted(beside.rglob(PARTITION.name))), None)
+        if partition is None:
+            raise InputError(f"{beside / PARTITION.name} is missing: get it from {IMAGES.page}")
         by_number = {PurePosixPath(name).stem: name for name in names}
         listed = _read_partition(partition)
         missing = [file for file in listed if PurePosixPath(file).stem not in by_number]
         if missing:
             raise InputError(
                 f"{partition} lists {counted(len(missing), 'image')} that {source.path} does not hold, such as"
-                f" {missing[0]}: get {IMAGES.name} whole from {PAGE}"
+                f" {missing[0]}: get {IMAGES.name} whole from {IMAGES.page}"
             )
         parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
         for file, part in listed.items():
@@ -69,7 +60,6 @@ class CelebAHQ256Settings(PicturesSettings):
     kind: Literal["celebahq256"] = "celebahq256"
 
     shape: ClassVar[tuple[int, int, int]] = (3, LARGE, LARGE)
-    needed: ClassVar[tuple[Published, ...]] = (HQ,)
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, HQ)
@@ -77,13 +67,6 @@ class CelebAHQ256Settings(PicturesSettings):
         rows = len(names) - round(HELD_OUT_FRACTION * len(names))
         parts = {"train": names[:rows], "test": names[rows:]}
         return Manifest(name=self.kind, subject="CelebA-HQ's faces", source=source, size=(LARGE, LARGE), parts=parts)
-
-
-def _find_partition(place: Path) -> Path:
-    beside = place if place.is_dir() else place.parent
-    for path in sorted(beside.rglob(PARTITION.name)):
-        return path
-    raise InputError(f"{beside / PARTITION.name} is missing: get it from {PAGE}")
 
 
 def _read_partition(path: Path) -> dict[str, str]:

@@ -10,21 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from vaebm.data.collection import held_out
-from vaebm.data.files.download import Published
 from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.sets.published import PicturesSettings, pictures_in
+from vaebm.data.sets.published import PicturesSettings, pictures_in, published_files
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 
 SIDE = 64
 RENDERS = "renders"
-PAGE = "https://www.di.ens.fr/willow/research/seeing3Dchairs"
-TAR = Published(
-    "rendered_chairs.tar",
-    None,
-    tuple(f"{scheme}{PAGE.removeprefix('https')}/data/rendered_chairs.tar" for scheme in ("https", "http")),
-    PAGE,
-)
+(TAR,) = published_files("chairs").values()
 
 
 class ChairsSettings(PicturesSettings):
@@ -33,7 +26,6 @@ class ChairsSettings(PicturesSettings):
     kind: Literal["chairs"] = "chairs"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
-    needed: ClassVar[tuple[Published, ...]] = (TAR,)
 
     def manifest(self, place: Path, progress: Progress) -> Manifest:
         source, names = pictures_in(place, TAR)

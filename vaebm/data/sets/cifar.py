@@ -19,13 +19,11 @@ import numpy as np
 import torch
 
 from vaebm.data.files.download import Published, check
-from vaebm.data.sets.published import Labelled, LabelledSettings
+from vaebm.data.sets.published import Labelled, LabelledSettings, published_files
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 
 SIDE, PIXELS = 32, 3072
-FOLDERS = ("https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz")
-PAGE = f"{FOLDERS[0]}/cifar.html"
 HUNDRED_CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
 caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
@@ -43,8 +41,7 @@ class CIFARSettings(LabelledSettings):
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
     archive: ClassVar[Published]  # the published file
     folder: ClassVar[str]  # in the archive, and unpacked
-    # checksums of the batches in it by name; the last batch is the test images
-    files: ClassVar[Mapping[str, str | None]]
+    files: ClassVar[Mapping[str, Published]]  # the batches in it; the last one is the test images
     label_bytes: ClassVar[int]  # of an image; the last of them is its class
     other_forms: ClassVar[tuple[str, ...]]  # patterns of files that hold the set in a form that is not read
 
@@ -66,17 +63,17 @@ class CIFARSettings(LabelledSettings):
         for root in self.folders():
             for other in [path for pattern in self.other_forms for path in sorted(root.glob(pattern))]:
                 raise InputError(
-                    f"{other} is another form of the set, which is not read: put {self.archive.name} from {PAGE} into"
-                    f" {root}, or unpack it there into {self.folder}"
+                    f"{other} is another form of the set, which is not read: put {self.archive.name} from"
+                    f" {self.archive.page} into {root}, or unpack it there into {self.folder}"
                 )
         return self.obtain(self.archive, progress)
 
     def _from_folder(self, folder: Path) -> dict[str, bytes]:
-        for name, digest in self.files.items():
+        for name, file in self.files.items():
             path = folder / name
             if not path.is_file():
                 raise InputError(f"{path} is missing, though others of its set are there: add it, or delete {folder}")
-            check(path, Published(name, digest, (), PAGE))
+            check(path, file)
         return {name: (folder / name).read_bytes() for name in self.files}
 
     def _from_archive(self, path: Path) -> dict[str, bytes]:
@@ -112,24 +109,9 @@ class CIFAR10Settings(CIFARSettings):
     class_names: ClassVar[tuple[str, ...]] = (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
-    archive: ClassVar[Published] = Published(
-        "cifar-10-binary.tar.gz",
-        "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        (
-            *(f"{folder}/cifar-10-binary.tar.gz" for folder in FOLDERS),
-            "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz",
-        ),
-        PAGE,
-    )
+    archive, *_ = published_files("cifar10").values()
+    files = published_files("cifar10_unpacked")
     folder: ClassVar[str] = "cifar-10-batches-bin"
-    files: ClassVar[Mapping[str, str | None]] = {
-        "data_batch_1.bin": "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-        "data_batch_2.bin": "sha256:a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-        "data_batch_3.bin": "sha256:bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-        "data_batch_4.bin": "sha256:014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-        "data_batch_5.bin": "sha256:755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-        "test_batch.bin": "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-    }
     label_bytes: ClassVar[int] = 1
     other_forms: ClassVar[tuple[str, ...]] = ("cifar-10-python*", "cifar-10-batches-py", "data_batch_1*")
 
@@ -141,16 +123,8 @@ class CIFAR100Settings(CIFARSettings):
 
     subject: ClassVar[str] = "CIFAR-100"
     class_names: ClassVar[tuple[str, ...]] = tuple(HUNDRED_CLASSES.split())
-    archive: ClassVar[Published] = Published(
-        "cifar-100-binary.tar.gz",
-        "md5:03b5dce01913d631647c71ecec9e9cb8",
-        tuple(f"{folder}/cifar-100-binary.tar.gz" for folder in FOLDERS),
-        PAGE,
-    )
+    archive, *_ = published_files("cifar100").values()
+    files = published_files("cifar100_unpacked")
     folder: ClassVar[str] = "cifar-100-binary"
-    files: ClassVar[Mapping[str, str | None]] = {
-        "train.bin": "md5:6172c7755cfe09b2fe270c85cebc1b15",
-        "test.bin": "md5:4499cfba6c016c1be1438163640a0898",
-    }
     label_bytes: ClassVar[int] = 2
     other_forms: ClassVar[tuple[str, ...]] = ("cifar-100-python*",)

@@ -9,25 +9,24 @@ counted and named, not fatal.
                 of several sizes: an error that asks for `size`
     classes     first-level subfolders, if every image lies in one of them and there are at least two
     held out    the tenth whose names have the smallest SHA-256
+    validation  the next twentieth, if there are 1,000 images or more
 
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from vaebm.data.arrays import open_arrays
-from vaebm.data.collection import enough, held_out
+from vaebm.data.collection import enough, parts_by_name
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_header, read_picture
-from vaebm.data.manifest import Manifest, train_and_test
-from vaebm.data.prepared import is_prepared, is_unfinished, prepared_set
+from vaebm.data.manifest import Manifest
+from vaebm.data.prepared import PROGRESS, is_prepared, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
@@ -58,7 +57,7 @@ class FolderSettings(ImageSettings):
             return data
         if root.suffix == ".npz":
             return open_arrays(root).load(self, progress)
-        if is_unfinished(root):
+        if (root / PROGRESS).is_file():
             raise InputError(f"{root} is only half prepared: run the same `vaebm data prepare` again to go on")
         return folder_manifest(root, self.size, progress).load(self, progress)
 
@@ -73,15 +72,17 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
     enough(root, len(files.headers), files.skipped)
     shape = _common_size(files, size)
     names = list(files.headers)
-    classes = _classes_of(names)
+    top = {name: PurePosixPath(name).parts[0] for name in names}
+    folders = tuple(sorted(set(top.values())))
+    classes = folders if len(folders) > 1 and not set(folders) & set(names) else None
     return Manifest(
         name=name_of(root),
         subject=f"the files of {root}",
         source=files.source,
         size=shape,
-        parts=train_and_test(names, held_out(names)),
+        parts={part: [name for name in names if name in chosen] for part, chosen in parts_by_name(names).items()},
         resample="bicubic",
-        labels=None if classes is None else {name: classes.index(_top_folder(name)) for name in names},
+        labels=None if classes is None else {name: classes.index(folder) for name, folder in top.items()},
         class_names=classes,
         headers=files.headers,
         skipped=files.skipped,
@@ -93,8 +94,7 @@ def name_of(root: Path) -> str:
     return root.resolve().stem if root.is_file() else root.resolve().name
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What the headers of files say, by name, sorted; and why the other files are no images."""
 
     source: ImageSource
@@ -145,14 +145,3 @@ def _common_size(files: Survey, size: int | None) -> tuple[int, int]:
         )
     side = min(MAX_UNASKED_SIDE, *common)
     return common if common[0] * common[1] <= MAX_UNASKED_SIDE**2 else (side, side)
-
-
-def _classes_of(names: Sequence[str]) -> tuple[str, ...] | None:
-    if any(len(PurePosixPath(name).parts) < 2 for name in names):
-        return None
-    folders = sorted({_top_folder(name) for name in names})
-    return tuple(folders) if len(folders) > 1 else None
-
-
-def _top_folder(name: str) -> str:
-    return PurePosixPath(name).parts[0]

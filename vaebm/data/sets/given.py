@@ -32,7 +32,6 @@ class GivenSettings(DataSettings):
     sha256: str = Field(description="of the values, so that other data are noticed")
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """Cannot be done: the values are not on disk."""
         raise InputError(
             "this run's data were passed as an array and are not on disk: pass them again, as in"
             " vaebm.train_energy(vae, data, out=run)"

@@ -44,15 +44,6 @@ class LSUNChurch64Settings(PicturesSettings):
     kind: Literal["lsun_church64"] = "lsun_church64"
 
     shape: ClassVar[tuple[int, int, int]] = (3, SIDE, SIDE)
-    needed: ClassVar[tuple[Published, ...]] = tuple(
-        Published(
-            f"church_outdoor_{part}_lmdb.zip",
-            None,
-            (f"http://dl.yf.io/lsun/scenes/church_outdoor_{part}_lmdb.zip",),  # their https has no valid certificate
-            "https://www.yf.io/p/lsun",
-        )
-        for part in ("train", "val")
-    )
 
     def missing(self, place: Path) -> list[Published]:
         if holds_pictures(place):

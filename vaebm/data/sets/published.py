@@ -8,6 +8,7 @@ downloaded there, where it can be.
 """
 
 import os
+import tomllib
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -33,10 +34,21 @@ from vaebm.progress import Progress, silent
 VARIABLE = "VAEBM_DATA"
 REPLACE = "replace it by the published file"
 PREPARED = "prepared"
+PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
 
 Labelled = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8 and labels (N,) int64."""
+
+
+def published_files(kind: str) -> dict[str, Published]:
+    """The files of a set by name, as `published.toml` lists them."""
+    about = PUBLISHED[kind]
+    folders, further, page = about.get("folders", ()), about.get("addresses", {}), about["page"]
+    return {
+        name: Published(name, digest or None, (*(f"{at}/{name}" for at in folders), *further.get(name, ())), page)
+        for name, digest in about["files"].items()
+    }
 
 
 class PublishedSettings(ImageSettings):
@@ -71,11 +83,7 @@ class PublishedSettings(ImageSettings):
         return place, place / self.kind
 
     def obtain(self, file: Published, progress: Progress | None) -> Path:
-        """A file of the set, whole and checked.
-
-        Raises:
-            InputError: the file is damaged, or neither there nor to be had.
-        """
+        """A file of the set, whole and checked. InputError: the file is damaged, or neither there nor to be had."""
         return obtain(file, self.folders(), progress or silent())
 
 
@@ -90,7 +98,6 @@ class LabelledSettings(PublishedSettings):
     class_names: ClassVar[tuple[str, ...]]
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set."""
         splits = {name: self.split(*labelled) for name, labelled in self.parts(progress).items()}
         return DataSet(self.kind, splits, describe(self.subject, splits, self.class_names), self.class_names)
 
@@ -110,11 +117,7 @@ class LabelledSettings(PublishedSettings):
         """All training and all test images."""
 
     def labelled(self, images: NDArray[np.uint8], labels: NDArray[np.integer], path: Path) -> Labelled:
-        """Images and labels as tensors, once they belong together.
-
-        Raises:
-            InputError: they do not; `path` is to blame.
-        """
+        """Images and labels as tensors, once they belong together. InputError: they do not; `path` is to blame."""
         if len(labels) != len(images):
             raise InputError(f"{path} has {len(labels):,} labels for {len(images):,} images: {REPLACE}")
         if not len(labels) or labels.max() >= len(self.class_names):
@@ -135,16 +138,17 @@ class LargeSettings(PublishedSettings):
     def collection(self, source: Path | None, progress: Progress) -> Collection:
         """Its images, from its files in `source`, or where recipes look for them, downloaded if need be.
 
-        Raises:
-            InputError: a file is missing or damaged.
-            OSError: the disk is full.
+        InputError: a file is missing or damaged. OSError: the disk is full.
         """
 
 
 class PicturesSettings(LargeSettings):
     """What recipes may say of a published set of image files, which has to be prepared."""
 
-    needed: ClassVar[tuple[Published, ...]]  # its files, first the one that holds the images
+    @property
+    def needed(self) -> tuple[Published, ...]:
+        """Its files, first the one that holds the images."""
+        return tuple(published_files(self.kind).values())
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set, read from disk as it is needed."""
@@ -173,11 +177,7 @@ class PicturesSettings(LargeSettings):
 
     @abstractmethod
     def manifest(self, place: Path, progress: Progress) -> Manifest:
-        """Its files at a place as images.
-
-        Raises:
-            InputError: a file is missing or damaged.
-        """
+        """Its files at a place as images. InputError: a file is missing or damaged."""
 
 
 def holds_pictures(place: Path) -> bool:

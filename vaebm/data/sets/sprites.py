@@ -19,7 +19,7 @@ from vaebm.data.arrays import ImageArray
 from vaebm.data.files.download import Published
 from vaebm.data.files.npz import stored_arrays
 from vaebm.data.prepared import is_prepared, prepared_set
-from vaebm.data.sets.published import REPLACE, LargeSettings
+from vaebm.data.sets.published import REPLACE, LargeSettings, published_files
 from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
 from vaebm.progress import Progress, silent
@@ -36,15 +36,7 @@ class SpritesSettings(LargeSettings):
 
     shape: ClassVar[tuple[int, int, int]] = (1, 64, 64)
     class_names: ClassVar[tuple[str, ...]] = ("square", "ellipse", "heart")
-    published: ClassVar[Published] = Published(
-        FILE,
-        None,
-        (
-            f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{FILE}",
-            f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{FILE}",
-        ),
-        "https://github.com/google-deepmind/dsprites-dataset",
-    )
+    published: ClassVar[Published] = published_files("dsprites")[FILE]
 
     def load(self, progress: Progress | None = None) -> DataSet:
         """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be."""

@@ -9,17 +9,17 @@ numbers and nothing that could run. Reference: Netzer et al., [Reading digits in
 feature learning](http://ufldl.stanford.edu/housenumbers/nips2011_housenumbers.pdf), 2011.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from vaebm.data.files.download import Published
-from vaebm.data.sets.published import REPLACE, Labelled, LabelledSettings
+from vaebm.data.sets.published import REPLACE, Labelled, LabelledSettings, published_files
 from vaebm.errors import InputError
 from vaebm.progress import Progress
 
 SHAPE = (32, 32, 3)
-PAGE = "http://ufldl.stanford.edu/housenumbers"
 
 
 class SVHNSettings(LabelledSettings):
@@ -30,13 +30,7 @@ class SVHNSettings(LabelledSettings):
     shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     subject: ClassVar[str] = "house numbers (SVHN)"
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    files: ClassVar[dict[str, Published]] = {
-        part: Published(f"{part}_32x32.mat", f"md5:{digest}", (f"{PAGE}/{part}_32x32.mat",), PAGE)
-        for part, digest in {
-            "train": "e26dedcc434d2e4c54c9b2d4a06d8373",
-            "test": "eb5a983be6a315427106f1b164d9cef3",
-        }.items()
-    }
+    files: ClassVar[Mapping[str, Published]] = published_files("svhn")
 
     def read(self, progress: Progress | None) -> tuple[Labelled, Labelled]:
         return self._part("train", progress), self._part("test", progress)
@@ -44,7 +38,7 @@ class SVHNSettings(LabelledSettings):
     def _part(self, part: str, progress: Progress | None) -> Labelled:
         from scipy.io import loadmat
 
-        path = self.obtain(self.files[part], progress)
+        path = self.obtain(self.files[f"{part}_32x32.mat"], progress)
         try:
             arrays = loadmat(path, variable_names=["X", "y"])
             images, labels = arrays["X"], arrays["y"].reshape(-1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebm.data.splits import Truth
+from vaebm.data.splits import ModesTruth, Truth
 from vaebm.report.figures.canvas import DOTS_PER_INCH, INK, MUTED, RULE, Axes, blank, png, svg
 
 NATS_SHOWN = 12.0  # below the highest density; less is drawn as nothing
@@ -130,7 +130,9 @@ def row_of_clouds(clouds: Sequence[Cloud], extent: tuple[float, float]) -> bytes
 
 def near_a_mode(points: Tensor, truth: Truth | None) -> Tensor | None:
     """(n,) bool: which of the points (n, dim) lie within 3 standard deviations of a mode; None without modes."""
-    return None if truth is None else torch.cdist(points, truth.modes.to(points)).amin(1) <= 3.0 * truth.scale
+    if not isinstance(truth, ModesTruth):
+        return None
+    return torch.cdist(points, truth.modes.to(points)).amin(1) <= 3.0 * truth.scale
 
 
 def _frame(axes: Axes, extent: tuple[float, float]) -> None:

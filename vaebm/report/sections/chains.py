@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from vaebm.data import DataSet
+from vaebm.data import DataSet, ModesTruth
 from vaebm.evaluation.chain_record import ChainRecord, animation_steps, milestones
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
@@ -83,7 +83,7 @@ def _strip_caption(data: DataSet, chains: ChainRecord) -> str:
         return (
             f"Each row is one chain, each column a number of steps. See how soon grain goes and strokes connect{kept}"
         )
-    beyond = f" Points in {plane.STRAY_NAME} are beyond 3 σ of any mode." if data.truth is not None else ""
+    beyond = f" Points in {plane.STRAY_NAME} are beyond 3 σ of any mode." if isinstance(data.truth, ModesTruth) else ""
     if chains.run.start == "chosen":
         return (
             "These are the same chains at several steps. The energy has chosen their starts already, so little is left"

@@ -2,7 +2,7 @@
 
 import torch
 
-from vaebm.data import DataSet
+from vaebm.data import DataSet, ModesTruth
 from vaebm.evaluation.density_maps import extent_of
 from vaebm.report.figures import plane, sheet
 from vaebm.report.report_data import SEED, ReportData
@@ -41,12 +41,12 @@ def _images(data: DataSet) -> Row:
 def _points(data: DataSet) -> Row:
     points = data.test.batch(torch.arange(min(POINTS_SHOWN, len(data.test)))).x
     caption = f"These are {counted(len(points), 'held-out point')}"
-    if data.truth is not None:
+    if isinstance(data.truth, ModesTruth):
         caption += (
             f", drawn from {len(data.truth.modes)} modes of standard deviation {data.truth.scale:g}. The few in"
             f" {plane.STRAY_NAME} lie beyond 3 standard deviations of any mode, as they should"
         )
-    caption += ". The space between the modes is empty, and a model has to leave it empty too."
+    caption += ". Between them there are places without points, and a model has to leave those empty too."
     picture = plane.scatter(
         points, subject("held_out").colour, extent_of(data.train.all()), plane.near_a_mode(points, data.truth)
     )

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vaebm.data import ModesTruth
 from vaebm.evaluation.density_maps import DensityMaps, extent_of
 from vaebm.evaluation.metric import quantity
 from vaebm.report.figures import plane
@@ -81,7 +82,7 @@ def _samples(report: ReportData) -> Row:
         picture = plane.scatter(x, subject(key).colour, extent, near)
         figures.append(Figure(picture, caption, subject(key).label, subject(key).colour))
     shared = f"{report.origin}. A good model leaves the space between the modes empty."
-    if report.data.truth is not None:
+    if isinstance(report.data.truth, ModesTruth):
         shared += f" Points in {plane.STRAY_NAME} are beyond 3 standard deviations of any mode."
     return Row(figures, 220, 360, shared)
 

@@ -7,6 +7,7 @@
 | `ratio_rounds` | a pool of chains | logistic, against the old model | goes on where the base does not |
 | `contrastive_divergence` | short chains | difference of energies | the paper's |
 | `denoising` | none | squared error of denoised images | where `energy.noise_std` adds noise |
+| `score_matching` | none | squared error of the model's score | what is narrow, beside a ratio |
 | latent ratio, flow matching | of the mixture | logistic; squared error of a velocity | terms on codes |
 """
 
@@ -20,8 +21,9 @@ from vaebm.training.estimators.importance import Importance
 from vaebm.training.estimators.latent import LATENT_ESTIMATORS, LatentStageSettings, latent_stages
 from vaebm.training.estimators.latent_ratio import LatentRatio
 from vaebm.training.estimators.ratio_rounds import RatioRounds
+from vaebm.training.estimators.score_matching import ScoreMatching
 
-for _estimator in (DensityRatio, Denoising, Importance, ContrastiveDivergence, RatioRounds):
+for _estimator in (DensityRatio, Denoising, ScoreMatching, Importance, ContrastiveDivergence, RatioRounds):
     ESTIMATORS.register(_estimator)
 LATENT_ESTIMATORS[MixtureEnergy] = LatentRatio
 LATENT_ESTIMATORS[FlowEnergy] = FlowMatching

@@ -23,7 +23,9 @@ from torch import Tensor
 from vaebm.energy import TotalEnergy
 from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.registry import Registry, Settings
+from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.negatives import Pair
+from vaebm.training.estimators.validation import Validation
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
 
@@ -49,6 +51,15 @@ class EstimatorSettings(Settings):
     )
     clip_norm: float = Field(5.0, gt=0, description="gradients of a larger norm are scaled down to it")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
+    weight_decay: float = Field(
+        0.0, ge=0, description="what each step takes off the weights, as a fraction of them times the learning rate"
+    )
+    validate_every: int = Field(
+        0,
+        ge=0,
+        description="iterations between two measurements of the gain on the validation split, whose best weights are"
+        " kept; 0: none",
+    )
     spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values")
 
 
@@ -67,6 +78,7 @@ class Estimator(LearningStage):
 
     settings_type: ClassVar[type[EstimatorSettings]]
     settings: Any  # of `settings_type`, with `iterations`
+    validation: Validation | None = None
 
     def __init__(
         self,
@@ -92,13 +104,26 @@ class Estimator(LearningStage):
         initialise_from_data(self.energy, *self.data())
         self.training.engine.synchronise(self.energy)  # each process saw a batch of its own
         self.prepare()
+        if self.settings.validate_every and self.validation is None:
+            self.training.progress.say(
+                f"The data have no validation split, so {self.name} runs its {self.iterations:,} iterations and keeps"
+                " the last weights."
+            )
 
     def prepare(self) -> None:
         s = self.settings
         self.optimizer = Optimizer(
-            self.energy, self.training.engine, self.learning_rate, s.betas, s.clip_norm, s.ema_decay
+            self.energy,
+            self.training.engine,
+            self.learning_rate,
+            s.betas,
+            s.clip_norm,
+            s.ema_decay,
+            weight_decay=s.weight_decay,
         )
         self.spectral = self.spectral_norms(self.energy) if s.spectral else None
+        if s.validate_every and self.training.validation is not None:
+            self.validation = Validation(self.training, self.energy)
 
     @torch.no_grad()
     def data(self) -> Pair:
@@ -114,8 +139,23 @@ class Estimator(LearningStage):
         """One step on a loss and the spectral penalty; returns figures for the log."""
         if self.spectral is not None:
             loss = loss + self.settings.spectral * self.spectral()
-        norm = self.optimizer.step(loss, self.rate(iteration))
-        return {"loss": float(loss.detach()), "gradient_norm": norm}
+        figures = {"loss": float(loss.detach()), "gradient_norm": self.optimizer.step(loss, self.rate(iteration))}
+        if self.validation is None or (iteration + 1) % self.settings.validate_every:
+            return figures
+        return {**figures, **self.validation.measure(self.optimizer.ema)}
+
+    def end(self) -> None:
+        super().end()
+        if self.validation is not None:
+            self.validation.restore()
+
+    def state_dict(self) -> Tree:
+        return {**super().state_dict(), "validation": self.validation and self.validation.state_dict()}
+
+    def load_state_dict(self, state: Tree) -> None:
+        super().load_state_dict(state)
+        if self.validation is not None:
+            self.validation.load_state_dict(state["validation"])
 
     def rate(self, iteration: int) -> float:
         """The learning rate at an iteration, as a fraction of the highest."""

@@ -5,7 +5,7 @@ where samples of the model look like data. A *logistic* contrast is log 4 where 
 """
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,6 +14,11 @@ from vaebm.energy.penalties import energy_square
 from vaebm.training.estimators.base import Estimator, EstimatorSettings
 from vaebm.training.estimators.denoising import batch_denoising_loss, check_noise
 from vaebm.training.estimators.negatives import Pair
+from vaebm.training.estimators.score_matching import (
+    WeightedScoreMatching,
+    batch_score_matching_loss,
+    check_scores,
+)
 
 INDISTINGUISHABLE = math.log(4.0)  # a logistic loss where data and samples cannot be told apart
 
@@ -46,21 +51,28 @@ class ContrastSettings(EstimatorSettings):
         description="weight of denoising score matching, summed over values, beside the contrast; needs"
         " energy.noise_std",
     )
+    score_matching: WeightedScoreMatching | None = Field(
+        None, description="score matching beside the contrast; null leaves it out"
+    )
 
 
 class ContrastEstimator(Estimator):
     """An estimator that holds data against samples."""
 
     settings: ContrastSettings
+    sums_rows: ClassVar[bool] = True  # whether the contrast is a sum over rows
 
     def check(self) -> None:
         if self.settings.denoising:
             check_noise(self)
+        if self.settings.score_matching is not None:
+            check_scores(self)
 
     def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """The energy, or another, of both in one pass."""
+        learned = self.energy.by_member if self.sums_rows else self.energy
         with self.training.model.autocast():
-            both: Tensor = (energy or self.energy)(*positive.joined(negative))
+            both: Tensor = (energy or learned)(*positive.joined(negative))
         first, second = both.split([positive.rows, negative.rows])
         return first, second
 
@@ -74,4 +86,8 @@ class ContrastEstimator(Estimator):
             denoising = batch_denoising_loss(self)
             loss = loss + self.settings.denoising * math.prod(self.training.model.data_shape) * denoising
             figures["denoising"] = float(denoising.detach())
+        if (term := self.settings.score_matching) is not None:
+            score = batch_score_matching_loss(self, term.noise_std)
+            loss = loss + term.weight * score
+            figures["score_matching"] = float(score.detach())
         return {**self.learn(loss, iteration), **figures}

@@ -40,6 +40,7 @@ class Importance(ContrastEstimator):
 
     settings_type = ImportanceSettings
     settings: ImportanceSettings
+    sums_rows = False
 
     def step(self, iteration: int) -> dict[str, float]:
         data = self.data()

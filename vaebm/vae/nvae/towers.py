@@ -9,12 +9,11 @@ Halving is a 3x3 convolution of stride 2, doubling a 1x1 convolution and nearest
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.vae.nvae.cells import Cells, Convolution, Enlarge, encoder_cell
-from vaebm.vae.nvae.layout import Scale
+from vaebm.vae.nvae.hierarchy import Scale
 
 
 class BottomUp(nn.Module):
@@ -91,11 +90,3 @@ class Tail(nn.Module):
         raw: Tensor = self.out(functional.silu(self.layers(state)))
         p = self.padding
         return raw[..., p : raw.shape[2] - p, p : raw.shape[3] - p] if p else raw
-
-
-def scaled_down(layer: nn.Conv2d, factor: float) -> None:
-    """Initial weights closer to 0: distributions start near the standard one."""
-    with torch.no_grad():
-        layer.weight.mul_(factor)
-        if layer.bias is not None:
-            layer.bias.mul_(factor)

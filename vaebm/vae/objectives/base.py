@@ -29,13 +29,7 @@ class Objective(ABC):
     def loss(
         self, vae: VAE, batch: Batch, generator: torch.Generator, warmup: float
     ) -> tuple[Tensor, dict[str, float]]:
-        """What the VAE minimises on a batch.
-
-        Args:
-            vae: in training mode.
-            batch: data x (B, *data_shape) and their labels, where they have any.
-            generator: source of all draws, on the data's device.
-            warmup: w(t), from 0 to 1.
+        """What the VAE, in training mode, minimises on a batch; `generator` is on the data's device.
 
         Returns:
             Nats for each data point (B,), or their mean, a scalar; and figures for the log, those of `ELBO.figures`

@@ -24,7 +24,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from vaebm.distributions.gaussian import HALF_LOG_TWO_PI, standard_log_prob
+from vaebm.data.sets.plane import GaussianGrid as PlaneGrid
+from vaebm.distributions.gaussian import standard_log_prob
 
 
 class Analytic(ABC):
@@ -68,7 +69,7 @@ class IllConditioned(Analytic):
         return self.variance.to(generator.device).sqrt() * self._noise(n, generator)
 
 
-class GaussianGrid(Analytic):
+class GaussianGrid(PlaneGrid, Analytic):
     """The 25 Gaussians: well-separated equal modes on a square grid about 0.
 
     Attributes:
@@ -76,16 +77,9 @@ class GaussianGrid(Analytic):
     """
 
     def __init__(self, side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> None:
-        self.dim, self.scale = 2, scale
-        axis = spacing * (torch.arange(side) - (side - 1) / 2)
-        self.modes = torch.cartesian_prod(axis, axis)
-        self.mean = torch.zeros(2)
-        self.variance = (axis.square().mean() + scale**2).expand(2)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        distance = (x[:, None] - self.modes.to(x)).square().sum(dim=2)
-        constant = 2 * HALF_LOG_TWO_PI + 2 * math.log(self.scale) + math.log(len(self.modes))
-        return torch.logsumexp(-distance / (2 * self.scale**2), dim=1) - constant
+        super().__init__(side, spacing, scale)
+        self.dim, self.mean = 2, torch.zeros(2)
+        self.variance = (self.modes[:, 0].square().mean() + scale**2).expand(2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         mode = torch.randint(len(self.modes), (n,), device=generator.device, generator=generator)

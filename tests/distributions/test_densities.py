@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import iv
 
-from vaebm.distributions.analytic import Analytic, Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
+from tests.densities import Analytic, Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 
 TARGETS = [IllConditioned(), GaussianGrid(), Funnel(), Banana(), DoubleWell(3)]
 
