@@ -28,9 +28,11 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Within: objects in cycles stay. Nothing else is lost where a brief work makes many objects that it keeps."""
+    """Within: cycles of objects are not collected, for brief work that makes many objects and keeps most of them."""
+    before = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if before:
+            gc.enable()
