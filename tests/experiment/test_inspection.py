@@ -109,7 +109,7 @@ def test_a_run_that_is_done(points_run: Run) -> None:
     )
     assert re.fullmatch(r"complete: trained in \d+ s", lines[3])
     assert lines[4] == f"nothing measured yet: run `vaebm evaluate {points_run.path}`"
-    evaluate(points_run, only=["modes_covered"])
+    measured = evaluate(points_run, only=["modes_covered"])
     lines = inspect_run(points_run).sentences
     assert any(re.fullmatch(r"vaebm: modes_covered \d ± [\d.]+ \(n = 200\)", line) for line in lines)
     numbers = json.loads(json.dumps(inspect_run(points_run).numbers))
@@ -117,7 +117,8 @@ def test_a_run_that_is_done(points_run: Run) -> None:
     assert numbers["seed"] == 0
     assert [event["event"] for event in numbers["events"]] == ["stage", "stage", "complete"]
     assert numbers["last"]["ratio"]["iteration"] == 10
-    assert len(numbers["measurements"]) == 4
+    assert [m["subject"] for m in numbers["measurements"]] == [m.subject for m in measured]
+    assert {"truth", "vae", "vae_mixture", "vaebm"} <= {m.subject for m in measured}
 
 
 def test_a_run_that_is_not_done(points_run: Run) -> None:

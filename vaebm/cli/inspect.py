@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vaebm.cli.memory import without_collection
 from vaebm.cli.options import Device, Json, Overrides, argument, name_and_overrides, no_overrides
 
 
@@ -17,15 +18,16 @@ def inspect(
 ) -> None:
     """Say what a recipe will cost (parameters, memory, time), or what happened in a run."""
     name, values = name_and_overrides(subject, overrides)
-    from vaebm.experiment.inspect import inspect_recipe, inspect_run
-    from vaebm.experiment.recipe import load_recipe
-    from vaebm.experiment.run_directory import Run
+    with without_collection():
+        from vaebm.experiment.inspect import inspect_recipe, inspect_run
+        from vaebm.experiment.recipe import load_recipe
+        from vaebm.experiment.run_directory import Run
 
-    if Path(name).is_dir():
-        no_overrides(subject, overrides, "a run keeps the recipe it was trained by; inspect the recipe instead")
-        inspection = inspect_run(Run.open(name))
-    else:
-        inspection = inspect_recipe(load_recipe(name, values), device=device)
+        if Path(name).is_dir():
+            no_overrides(subject, overrides, "a run keeps the recipe it was trained by; inspect the recipe instead")
+            inspection = inspect_run(Run.open(name))
+        else:
+            inspection = inspect_recipe(load_recipe(name, values), device=device)
     if as_json:
         typer.echo(json.dumps(inspection.numbers, indent=2))
     else:

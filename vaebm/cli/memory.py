@@ -6,6 +6,9 @@ costs as much time as the arithmetic. Kept, they cost it once, and the process s
 """
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 # From malloc.h
@@ -21,3 +24,15 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Within: cycles of objects are not collected, for brief work that makes many objects and keeps most of them."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

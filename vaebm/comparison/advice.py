@@ -14,6 +14,7 @@ taking errors as independent overstates them.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 LIKELY, SURE, CLOSE = 1.0, 2.0, 3.0
@@ -45,25 +46,23 @@ def advise(rows: Sequence[Row], key: str, key_label: str, start: Mapping[str, tu
     return Advice(advisor.chosen["sampler"], " ".join(filter(None, advisor.sentences())))
 
 
+@dataclass
 class _Advisor:
     """Reads rows, of which those that are `moving` are ranked."""
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        moving: Sequence[Row],
-        key: str,
-        key_label: str,
-        start: Mapping[str, tuple[float, float]],
-    ) -> None:
-        self.rows, self.moving, self.key, self.key_label, self.start = rows, moving, key, key_label, start
-        self.best = min(moving, key=lambda row: row["quality"][key])
+    rows: Sequence[Row]
+    moving: Sequence[Row]
+    key: str
+    key_label: str
+    start: Mapping[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        key = self.key
+        self.best = min(self.moving, key=lambda row: row["quality"][key])
         self.level = (self.best["quality"][key], self.best["quality_stderr"][key])
-        self.arrivals = {row["sampler"]: self._arrival(row) for row in moving}
-        likely = [row for row in moving if self.arrivals[row["sampler"]] and not self._behind_best(row, LIKELY)]
-        self.chosen = min(
-            likely, key=lambda row: (self.arrivals[row["sampler"]], row["quality"][key]), default=self.best
-        )
+        arrivals = self.arrivals = {row["sampler"]: self._arrival(row) for row in self.moving}
+        likely = [row for row in self.moving if arrivals[row["sampler"]] and not self._behind_best(row, LIKELY)]
+        self.chosen = min(likely, key=lambda row: (arrivals[row["sampler"]], row["quality"][key]), default=self.best)
 
     def sentences(self) -> list[str]:
         """All of them; "" where there is nothing to say."""

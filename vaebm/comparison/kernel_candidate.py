@@ -12,7 +12,7 @@ its start, where each proposal counts as a gradient.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
@@ -38,12 +38,9 @@ def kernel_candidates(model: NoiseSpaceModel) -> list[Candidate]:
     sampler = model.settings.sampler
     found: list[Candidate] = []
     if sampler.warmup == 0 or start_cost(model):
-
-        def own(_: int) -> Kernel:
-            return model.kernel(sampler)
-
+        label = "the recipe's own sampler"
         found.append(
-            KernelCandidate("recipe", "the recipe's own sampler", own, learns=sampler.warmup > 0, own_start=True)
+            KernelCandidate("recipe", label, lambda _: model.kernel(sampler), learns=sampler.warmup > 0, own_start=True)
         )
     for name, kernel in KERNELS.items():
 
@@ -68,16 +65,18 @@ def start_cost(model: NoiseSpaceModel) -> int:
     return proposals if proposals > 1 and model.corrects else 0
 
 
+@dataclass(eq=False)
 class KernelCandidate(Candidate):
     """Chains of the kernel that `make` gives for a number of gradients a sample.
 
     A pilot `learns` its numbers; with `own_start` chains begin as the recipe says instead of where all others do.
     """
 
-    def __init__(
-        self, name: str, label: str, make: Callable[[int], Kernel], *, learns: bool = True, own_start: bool = False
-    ) -> None:
-        self.name, self.label, self.make, self.learns, self.own_start = name, label, make, learns, own_start
+    name: str
+    label: str
+    make: Callable[[int], Kernel]
+    learns: bool = True
+    own_start: bool = False
 
     def evaluations(self, setup: Setup) -> int:
         return setup.gradients * (len(setup.start) + len(setup.probes))
@@ -102,7 +101,6 @@ class KernelCandidate(Candidate):
         seconds = time.perf_counter() - began
         end = torch.cat([trail.chains.position for trail in trails])
         probe, mixing = self._mixing(setup, kernel, left, start, generator, advance)
-        settings = {**numbers(probe.chains.kernel), **learning, "start_cost": cost}
         said = overrides(probe.chains.kernel, max(1, probe.chains.steps), setup.model.settings.sampler)
         if not self.own_start and start_cost(setup.model):
             said.append("init.importance_samples=1")
@@ -114,7 +112,9 @@ class KernelCandidate(Candidate):
             moved=float((end != start).any(dim=1).double().mean()),
             settings={
                 "steps": probe.chains.steps,
-                **settings,
+                **numbers(probe.chains.kernel),
+                **learning,
+                "start_cost": cost,
                 "diverged": float(torch.cat([trail.chains.diverged for trail in trails]).double().mean()),
             },
             overrides=said,
@@ -145,6 +145,7 @@ class KernelCandidate(Candidate):
         return trail, between_starts(history, energies, setup.functions, trail.gradients / trail.chains.steps)
 
 
+@dataclass(eq=False)
 class Trail:
     """Observes chains that spend a budget.
 
@@ -152,14 +153,14 @@ class Trail:
     given, `history` (chain, function) and `energies` (chain,), minus the log-density, are recorded after each step.
     """
 
-    chains: Chains
-
-    def __init__(self, advance: Advance, marks: Sequence[int] = (), functions: TestFunctions | None = None) -> None:
-        self.advance, self.waiting, self.functions = advance, marks, functions
-        self.spent = 1
-        self.marked: list[tuple[int, Tensor]] = []
-        self.history: list[Tensor] = []
-        self.energies: list[Tensor] = []
+    advance: Advance
+    waiting: Sequence[int] = ()  # marks that are not reached yet
+    functions: TestFunctions | None = None
+    spent: int = 1
+    marked: list[tuple[int, Tensor]] = field(default_factory=list)
+    history: list[Tensor] = field(default_factory=list)
+    energies: list[Tensor] = field(default_factory=list)
+    chains: Chains = field(init=False)
 
     @property
     def gradients(self) -> int:
@@ -208,12 +209,11 @@ def learn(
 def with_unit_mass(kernel: Kernel) -> Kernel:
     """The kernel, and those inside it, with mass 1."""
     changes: dict[str, Any] = {}
-    for field in fields(kernel):
-        value = getattr(kernel, field.name)
-        if field.name == "inverse_mass":
-            changes[field.name] = 1.0
-        elif isinstance(value, Kernel):
-            changes[field.name] = with_unit_mass(value)
+    for name in (one.name for one in fields(kernel)):
+        if name == "inverse_mass":
+            changes[name] = 1.0
+        elif isinstance(value := getattr(kernel, name), Kernel):
+            changes[name] = with_unit_mass(value)
     return replace(kernel, **changes)
 
 
@@ -227,7 +227,7 @@ def numbers(kernel: Kernel) -> dict[str, Any]:
             return value.kind
         return list(value) if isinstance(value, tuple) else value
 
-    values = {field.name: plain(getattr(kernel, field.name)) for field in fields(kernel)}
+    values = {one.name: plain(getattr(kernel, one.name)) for one in fields(kernel)}
     return {name: value for name, value in values.items() if name != "inverse_mass" and value is not None}
 
 

@@ -4,6 +4,7 @@ What is finished is kept as `folder` says, so a stopped comparison goes on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from operator import index
 from pathlib import Path
@@ -113,27 +114,26 @@ def _protocol(run: Run, recipe: Recipe, model: NoiseSpaceModel, gradients: int, 
     }
 
 
+@dataclass(eq=False)
 class _Run:
     """A comparison under way."""
 
-    def __init__(
-        self,
-        folder: ComparisonFolder,
-        model: NoiseSpaceModel,
-        data: DataSet,
-        evaluation: Evaluation,
-        progress: Progress,
-    ) -> None:
-        self.folder, self.model, self.data, self.progress = folder, model, data, progress
-        self.n, self.seed = folder.protocol["n"], folder.protocol["seed"]
-        self.held_out = data.test.batch(torch.arange(min(self.n, len(data.test)))).x
+    folder: ComparisonFolder
+    model: NoiseSpaceModel
+    data: DataSet
+    evaluation: Evaluation
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.n, self.seed = self.folder.protocol["n"], self.folder.protocol["seed"]
+        self.held_out = self.data.test.batch(torch.arange(min(self.n, len(self.data.test)))).x
         self.mode_probabilities: ModeProbabilities | None = None
         self.scorer: Scorer
-        if evaluation.spaces:
-            self.scorer = ImageScorer(evaluation, model, self.n, self._generator(1))
+        if self.evaluation.spaces:
+            self.scorer = ImageScorer(self.evaluation, self.model, self.n, self._generator(1))
         else:
-            self.mode_probabilities = folder.mode_probabilities(model, data, progress)
-            self.scorer = PointScorer(data, self.mode_probabilities)
+            self.mode_probabilities = self.folder.mode_probabilities(self.model, self.data, self.progress)
+            self.scorer = PointScorer(self.data, self.mode_probabilities)
 
     def compare(self, chosen: Sequence[Candidate], order: Sequence[str]) -> Comparison:
         """Runs those of the candidates that have no row yet; rows come in the order of all names."""
@@ -163,15 +163,8 @@ class _Run:
             if advice is not None and row["sampler"] == advice.sampler:
                 row["advice"] = advice.text
         self.folder.save_rows(rows)
-        return Comparison(
-            self.folder.folder,
-            rows,
-            self.scorer.key,
-            start,
-            references,
-            self.mode_probabilities,
-            self.folder.protocol,
-        )
+        folder, probabilities = self.folder, self.mode_probabilities
+        return Comparison(folder.folder, rows, self.scorer.key, start, references, probabilities, folder.protocol)
 
     def _setup(self) -> Setup:
         generator, model = self._generator(0), self.model

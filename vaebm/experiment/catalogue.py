@@ -50,10 +50,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tupl
 
 def overrides_tree(overrides: Sequence[str]) -> Tree:
     """The tree that all overrides stand for together, so that `kind` may come after what belongs to the new kind."""
-    tree: Tree = {}
-    for override in overrides:
-        tree = merge(tree, override_tree(override))
-    return tree
+    return reduce(merge, map(override_tree, overrides), {})
 
 
 def override_tree(override: str) -> Tree:
@@ -65,7 +62,11 @@ def override_tree(override: str) -> Tree:
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"override {override!r} has no value: write key=value, such as seed=1")
-    return reduce(lambda tree, part: {part: tree}, reversed(key.split(".")), _parse(override, value))
+    try:
+        parsed = _loaded(f"value: {value}")["value"]
+    except ValueError:
+        raise InputError(f"the value of override {override!r} cannot be read: write it as in YAML") from None
+    return reduce(lambda tree, part: {part: tree}, reversed(key.split(".")), parsed)
 
 
 def merge(base: Tree, over: Tree) -> Tree:
@@ -104,27 +105,28 @@ def _extended(path: Path, seen: list[Path]) -> Tree:
 
 
 def _read(path: Path) -> Tree:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" near line {where.line + 1}" if where else ""
-        raise InputError(f"recipe {path} is no valid YAML{line}: correct it") from None
+        tree = _loaded(path)
+    except ValueError as error:
+        raise InputError(f"recipe {path} is no valid YAML{error}: correct it") from None
     if not isinstance(tree, dict):
         raise InputError(f"recipe {path} is no mapping of keys to values: see `vaebm recipes` for examples")
     return {str(key): value for key, value in tree.items()}
 
 
-def _parse(override: str, value: str) -> Any:
+def _loaded(source: Path | str) -> Any:
+    """The plain values of YAML in a file or a text.
+
+    Raises:
+        ValueError: it is no YAML; says near which line, where that is known.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        return OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=True)["value"]  # type: ignore[index, call-overload]
-    except (YAMLError, OmegaConfBaseException):
-        raise InputError(f"the value of override {override!r} cannot be read: write it as in YAML") from None
+        config = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.create(source)
+        return OmegaConf.to_container(config, resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        raise ValueError(f" near line {where.line + 1}" if where else "") from None

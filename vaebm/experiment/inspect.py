@@ -255,8 +255,9 @@ class _Backward:
             weight.grad = None
         loss.backward()
         for weight in self.weights:
+            values = weight.detach()
             for _ in range(PASSES_OF_AN_OPTIMIZER):
-                torch.addcmul(weight.detach(), weight.detach(), weight.detach())
+                torch.addcmul(values, values, values)
         return 1.0
 
 

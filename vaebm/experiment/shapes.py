@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -155,7 +156,7 @@ class Counting(TorchDispatchMode):
         operation = self._known.get(key)
         if operation is None:
             kwargs = kwargs or {}
-            tensors = list(_tensors((args, tuple(kwargs.values()))))
+            tensors = [leaf for leaf in _leaves((args, tuple(kwargs.values()))) if isinstance(leaf, Tensor)]
             if tensors and not any(type(tensor) is Shape for tensor in tensors):
                 return func(*args, **kwargs)  # such as a constant of a few numbers
             if func in ANSWERS:
@@ -180,8 +181,8 @@ class Counting(TorchDispatchMode):
     def _new(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
         plain, named = _described(args), {name: _described(value) for name, value in kwargs.items()}
         output = _output(func, plain, named)
-        inputs = list(_signatures((plain, tuple(named.values()))))
-        size = sum(math.prod(s[0]) * s[2].itemsize for s in [*inputs, *_signatures(output)])
+        tensors = _signatures((plain, tuple(named.values()), output))
+        size = sum(math.prod(s[0]) * s[2].itemsize for s in tensors)
         return Operation(func, plain, named, output, _flops(func, plain, output), size)
 
 
@@ -207,20 +208,24 @@ ANSWERS: dict[Any, Callable[[Shape], Any]] = {
 """Stand-ins for what depends on values."""
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    for item in value:
-        if isinstance(item, Tensor):
-            yield item
-        elif type(item) is tuple or type(item) is list:
-            yield from _tensors(item)
-
-
-def _signatures(value: Any) -> Iterator[Signature]:
-    if is_signature(value):
-        yield value
-    elif type(value) is tuple or type(value) is list:
+def _leaves(value: Any) -> Iterator[Any]:
+    """What tuples and lists hold, at any depth."""
+    if (type(value) is tuple and not is_signature(value)) or type(value) is list:
         for item in value:
-            yield from _signatures(item)
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _signatures(value: Any) -> list[Signature]:
+    return [leaf for leaf in _leaves(value) if is_signature(leaf)]
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tuples and lists with other leaves."""
+    if (type(value) is tuple and not is_signature(value)) or type(value) is list:
+        return type(value)(_mapped(item, change) for item in value)
+    return change(value)
 
 
 def _key(value: Any) -> Any:
@@ -237,18 +242,16 @@ def _key(value: Any) -> Any:
 
 def _described(value: Any) -> Any:
     """The same with signatures for tensors and without generators."""
-    if isinstance(value, Tensor):
-        return signature_of(value)
-    if type(value) is tuple or type(value) is list:
-        return type(value)(map(_described, value))
-    return None if isinstance(value, torch.Generator) else value
+
+    def described(leaf: Any) -> Any:
+        return signature_of(leaf) if isinstance(leaf, Tensor) else None if isinstance(leaf, torch.Generator) else leaf
+
+    return _mapped(value, described)
 
 
 def tensors_of(value: Any, make: Callable[[Signature], Tensor]) -> Any:
     """The same with tensors for signatures."""
-    if is_signature(value):
-        return make(value)
-    return type(value)(tensors_of(item, make) for item in value) if type(value) in (tuple, list) else value
+    return _mapped(value, lambda leaf: make(leaf) if is_signature(leaf) else leaf)
 
 
 def _output(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -342,8 +345,8 @@ def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     plain = {name: value for name, value in kwargs.items() if name != "device"}
     out = func(*tensors_of(args, one), **{name: tensors_of(value, one) for name, value in plain.items()})
-    inputs = list(_signatures((args, tuple(kwargs.values()))))
-    size = tuple(torch.broadcast_shapes(*(s[0] for s in inputs)))
+    inputs = _signatures((args, tuple(kwargs.values())))
+    size = np.broadcast_shapes(*(s[0] for s in inputs))
     if not isinstance(out, Tensor):
         return type(out)(_contiguous(size, o.dtype) for o in out)
     like = next((s for s in inputs if s[0] == size and 0 not in s[1]), None)

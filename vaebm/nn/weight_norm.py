@@ -6,8 +6,9 @@
 It keeps no statistics of data, so nothing has to be estimated again when inputs come from elsewhere.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +91,9 @@ def initialising_from_data(module: nn.Module) -> Iterator[None]:
 
     hooks = [layer.register_forward_pre_hook(set_from_input) for layer in weight_norm_layers(module)]
     try:
-        # One pass with hooks: nothing that is worth compiling.
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        # One pass with hooks: nothing that is worth compiling. Importing the compiler to say so would take a second.
+        compiles = "torch._dynamo" in sys.modules
+        with torch.no_grad(), torch.compiler.set_stance("force_eager") if compiles else nullcontext():
             yield
     finally:
         for hook in hooks:
