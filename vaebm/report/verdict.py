@@ -91,7 +91,7 @@ def _verdict(
     sentences = [first]
     if {"vae", "vae_mixture"} <= set(rivals):
         sentences.append(_from_plain(what, by_subject, outcome, mixture))
-    sentences += [sentence(own[key]) for key, sentence in WORTH.items() if key in own]
+    sentences += [sentence(own[key], energy) for key, sentence in WORTH.items() if key in own]
     floor = next((key for key in FLOORS if key in by_subject), None)
     if floor is not None and (name in UNBIASED or by_subject[floor].n == ours.n):
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
@@ -117,18 +117,18 @@ def _from_plain(what: Quantity, by_subject: Mapping[str, Measurement], outcome: 
     return f"{mixture} made {part} of the difference from the plain VAE ({what.said(plain)} to {what.said(baseline)})"
 
 
-def _worth(gain: Measurement) -> str:
+def _worth(gain: Measurement, energy: str) -> str:
     """What the energy is worth in nats."""
     said = quantity(gain.name).said(gain)
     estimate = ", which may be optimistic" if gain.settings.get("method") == "annealing" else ""
     outcome = _outcome(gain.value, gain.stderr)
     if outcome == "same":
-        return f"It adds no log-likelihood that is sure ({said} a held-out data point{estimate})"
+        return f"{energy} adds no log-likelihood that is sure ({said} a held-out data point{estimate})"
     word = "adds" if outcome == "better" else "takes away"
-    return f"It {word} {said.removeprefix('−')} of log-likelihood to a held-out data point{estimate}"
+    return f"{energy} {word} {said.removeprefix('−')} of log-likelihood to a held-out data point{estimate}"
 
 
-def _law(shift: Measurement) -> str:
+def _law(shift: Measurement, energy: str) -> str:
     """Whether the samples are of the model's law, as far as their energy tells."""
     said = quantity(shift.name).said(shift)
     outcome = _outcome(shift.value, shift.stderr)

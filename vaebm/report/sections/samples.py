@@ -52,7 +52,9 @@ def _models(report: ReportData) -> Row:
         **dict.fromkeys(FLOORS, "Samples should look like these."),
         "vae": "Codes come from the prior, which also reaches where no data have any.",
         "vae_mixture": "The decoder is the same, and codes come from"
-        f" {counted(facts.components or 0, 'Gaussian')} fitted to those of the data. This is the baseline to beat.",
+        f" {counted(facts.components or 0, 'Gaussian')} fitted to those of the data.",
+        "start": f"The chains of {subject(WITH_ENERGY).name} begin here, and differ by the energy alone. This is the"
+        " baseline to beat.",
         WITH_ENERGY: "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
     }
 
@@ -96,7 +98,7 @@ def _sheets(report: ReportData, keys: list[str], show: str, caption: Callable[[s
         for key, x in samples.items()
         if x is not None
     ]
-    return Row(figures, 220, 360, shared)
+    return Row(figures, 180, 360, shared)
 
 
 def _pairs(report: ReportData) -> Row | None:
