@@ -91,7 +91,10 @@ def _verdict(
     sentences = [first]
     if {"vae", "vae_mixture"} <= set(rivals):
         sentences.append(_from_plain(what, by_subject, outcome, mixture))
-    sentences += [sentence(own[key], energy) for key, sentence in WORTH.items() if key in own]
+    if "energy_gain" in own:
+        sentences.append(_worth(own["energy_gain"], energy))
+    if "energy_shift" in own:
+        sentences.append(_law(own["energy_shift"]))
     floor = next((key for key in FLOORS if key in by_subject), None)
     if floor is not None and (name in UNBIASED or by_subject[floor].n == ours.n):
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
@@ -128,7 +131,7 @@ def _worth(gain: Measurement, energy: str) -> str:
     return f"{energy} {word} {said.removeprefix('−')} of log-likelihood to a held-out data point{estimate}"
 
 
-def _law(shift: Measurement, energy: str) -> str:
+def _law(shift: Measurement) -> str:
     """Whether the samples are of the model's law, as far as their energy tells."""
     said = quantity(shift.name).said(shift)
     outcome = _outcome(shift.value, shift.stderr)
@@ -137,9 +140,6 @@ def _law(shift: Measurement, energy: str) -> str:
     if outcome == "better":
         return f"The energy of the samples lies above that of the model's own law by {said}, so chains stop short of it"
     return f"The energy of the samples lies below that of the model's own law by {said.removeprefix('−')}"
-
-
-WORTH = {"energy_gain": _worth, "energy_shift": _law}
 
 
 def _gain(ours: Measurement, theirs: Measurement, higher: bool) -> tuple[float, float]:
