@@ -6,8 +6,8 @@
     python benchmarks/results.py --print digits gaussians25
     python benchmarks/results.py --docs
 
-Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise and as
-decoder means, of the same samples, unless the recipe names its shows. Overrides of the evaluation are no part of the
+Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise, with as
+much of it as serves each best and as decoder means, of the same samples, unless the recipe names its shows. Overrides of the evaluation are no part of the
 run: what `vaebm train` measures at its end may be less than what is measured here. Each line of the file is a
 measurement, with recipe, seed, seconds of training, hardware, command and version added; what the file holds of other
 seeds is kept. Then the table is printed (`benchmarks/results_table.py`); `--docs` writes those of all files into
@@ -58,11 +58,11 @@ def version() -> str:
 
 
 def shows(run: Run) -> list[str]:
-    """Overrides for an evaluation: the recipe's shows, else, of images, its own and the usual two."""
+    """Overrides for an evaluation: the recipe's shows, else, of images, its own and the usual three."""
     recipe = run.recipe
     if recipe.evaluation.shows is not None or run.data().modality.name != "image":
         return []
-    return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'mean')))}]"]
+    return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'scaled', 'mean')))}]"]
 
 
 def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int, device: str) -> list[Record]:
