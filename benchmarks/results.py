@@ -62,7 +62,8 @@ def shows(run: Run) -> list[str]:
     recipe = run.recipe
     if recipe.evaluation.shows is not None or run.data().modality.name != "image":
         return []
-    return [f"evaluation.shows=[{', '.join(dict.fromkeys((recipe.show, 'sample', 'scaled', 'mean')))}]"]
+    names = dict.fromkeys((recipe.show, "sample", "scaled", "mean"))
+    return [f"evaluation.shows=[{', '.join(names)}]"]
 
 
 def records_of(recipe: str, overrides: Sequence[str], name: str, seed: int, device: str) -> list[Record]:
