@@ -6,12 +6,12 @@
     python benchmarks/results.py --print digits gaussians25
     python benchmarks/results.py --docs
 
-Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise, with as
-much of it as serves each best and as decoder means, of the same samples, unless the recipe names its shows. Overrides of the evaluation are no part of the
-run: what `vaebm train` measures at its end may be less than what is measured here. Each line of the file is a
-measurement, with recipe, seed, seconds of training, hardware, command and version added; what the file holds of other
-seeds is kept. Then the table is printed (`benchmarks/results_table.py`); `--docs` writes those of all files into
-docs/results.md.
+Runs go to runs/results/NAME-SEED and are resumed if they are there. Images are measured with their pixel noise, with
+as much of it as serves each best and as decoder means, of the same samples, unless the recipe names its shows.
+Overrides of the evaluation are no part of the run: what `vaebm train` measures at its end may be less than what is
+measured here. Each line of the file is a measurement, with recipe, seed, seconds of training, hardware, command and
+version added; what the file holds of other seeds is kept. Then the table is printed (`benchmarks/results_table.py`);
+`--docs` writes those of all files into docs/results.md.
 """
 
 from __future__ import annotations
