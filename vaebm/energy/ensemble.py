@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from torch import Tensor, nn
 
 from vaebm.energy.base import DATA_ENERGIES, DataEnergy, DataEnergySettings
+
+OBJECT = WithJsonSchema({"type": "object"})  # a kind that holds its own kind would have no end
 
 
 class EnsembleEnergy(DataEnergy):
@@ -46,7 +48,7 @@ class EnsembleEnergySettings(DataEnergySettings):
 
     kind: Literal["ensemble"] = Field("ensemble", description="the mean of several nets that learn apart")
     members: int = Field(3, ge=1, description="number of nets; each is one more to evaluate at every step of a chain")
-    member: Annotated[DataEnergySettings, DATA_ENERGIES] = Field(description="what each of the nets is")
+    member: Annotated[DataEnergySettings, DATA_ENERGIES, OBJECT] = Field(description="what each of the nets is")
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         return EnsembleEnergy([self.member.build(data_shape, generator) for _ in range(self.members)])
