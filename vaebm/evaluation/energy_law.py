@@ -7,8 +7,8 @@ weights is too small on average, so a gain that is computed with it may be optim
 
 *Annealing*: where too few count, a population goes from the base to h while the energy is scaled from 0 to 1
 (sequential Monte Carlo, sampling/normaliser.py); forwards it gives log Z, too small on average, and back from its own
-ends the other side of a bracket. These ends are samples of h as far as the way was slow enough: where the population
-misses a part of h, neither side shows it.
+ends the other side of a bracket. The ends lag behind h where the way was too fast: the mean energy is of chains that
+go on from them, four times as long as the recipe's. Where the population misses a part of h, neither side shows it.
 
 E is the energy of the terms beyond the base, and the base is normalised.
 """
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vaebm.models import NoiseSpaceModel
+from vaebm.models.draws import TIMES_AS_LONG
 from vaebm.models.noise_space import CarriedCodes
 from vaebm.progress import Progress
 from vaebm.sampling.hmc import HMC
@@ -127,7 +128,11 @@ def _by_annealing(model: NoiseSpaceModel, generator: torch.Generator, progress: 
             generator=generator,
             progress=advance,
         )
-    energies = -model.log_weights(base.noise(found.position)).double()
+    # The ends lag behind h where the way was short: chains of the recipe's kernel go on from them.
+    sampler = model.settings.sampler
+    longer = sampler.model_copy(update={"steps": TIMES_AS_LONG * sampler.steps, "gradients": None})
+    chains = model.chains_in_batches(base.noise(found.position), generator, longer)
+    energies = -model.log_weights(torch.cat([run.position for run in chains])).double()
     stderr = float(energies.std() / len(energies) ** 0.5)
     mean = float(energies.mean())
     return EnergyLaw(found.value, found.stderr, found.lower, found.upper, mean, stderr, "annealing", found.ess)
