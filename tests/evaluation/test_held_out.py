@@ -38,6 +38,11 @@ def test_else_the_test_split_is_divided_at_random_the_same_each_time() -> None:
     assert (first.floor.labels + 50).tolist() == rows[1]  # labels travel
 
 
+def test_a_handful_is_both() -> None:
+    splits = {"train": images(9, 0), "test": images(3, 50)}
+    assert HeldOut.of(DataSet("pixels", splits, "Pixels.")) == (splits["test"], splits["test"])
+
+
 @pytest.mark.parametrize("best", [0.0, 0.07, 0.5, 0.81, 1.0])
 def test_the_best_scale_is_found_within_a_sixteenth(best: float) -> None:
     asked: list[float] = []

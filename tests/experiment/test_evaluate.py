@@ -34,10 +34,11 @@ NAMES = {
     *("log_likelihood_lower", "log_likelihood_upper", "elbo", "log_z", "ood_auroc", "few_label_accuracy", "mig"),
     *("dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "factor_vae_score"),
 }
-FURTHER = {"seconds_per_thousand", "pixels_between_ends", "class_gap"}
+FURTHER = {"seconds_per_thousand", "pixels_between_ends", "class_gap", "energy_gain", "energy_shift"}
 ON_FEATURES = {"frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"}
-OF_IMAGES = ("held_out", "reconstruction", "vae", "vae_mixture", "vaebm")
-SUBJECTS = {"vaebm", "vae", "vae_mixture", "reconstruction", "held_out", "truth"}
+OF_IMAGES = ("held_out", "reconstruction", "vae", "vae_mixture", "start", "vaebm")
+NATS = {("energy_gain", "vaebm"), ("energy_shift", "start"), ("energy_shift", "vaebm")}
+SUBJECTS = {"vaebm", "start", "vae", "vae_mixture", "reconstruction", "held_out", "truth"}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,8 @@ def test_points(points_run: Run) -> None:
     found = evaluate(points_run)
     modes = {"modes_covered", "within_three_sigma", "mode_kl"}
     assert keys(found) == {
-        *((name, subject) for name in modes for subject in ("truth", "vae", "vae_mixture", "vaebm")),
+        *((name, subject) for name in modes for subject in ("truth", "vae", "vae_mixture", "start", "vaebm")),
+        *NATS,
         *(("log_likelihood", subject) for subject in ("truth", "vae", "vaebm")),
         ("elbo", "vae"),
         ("log_z", "vaebm"),
@@ -82,6 +84,8 @@ def test_images(digits_run: Run) -> None:
     found = evaluate(digits_run, n=30)
     assert keys(found) == {
         *((name, subject) for name in {*ON_FEATURES, "pixels_between_ends", "class_gap"} for subject in OF_IMAGES),
+        *(("log_likelihood_lower", subject) for subject in ("vae", "vae_mixture", "start")),
+        *NATS,
         ("elbo", "vae"),
         ("seconds_per_thousand", "vaebm"),
     }
@@ -90,9 +94,10 @@ def test_images(digits_run: Run) -> None:
         if m.name in ON_FEATURES:
             assert m.settings["features"] == "classifier"
             assert len(m.settings["sha256"]) == 64
-            assert m.n == (60 if m.name == "kernel_distance" and m.subject in ("vae", "vae_mixture", "vaebm") else 30)
             distance = m.name in ("frechet_distance", "kernel_distance")
-            assert m.settings["reference_n"] == (1237 if distance else 30)
+            assert m.n == (60 if distance and m.subject not in ("held_out", "reconstruction") else 30)
+            assert m.settings["reference_n"] == (360 if distance else 30)
+            assert m.settings["split"] == "test"
         if m.name == "pixels_between_ends":
             assert m.settings["levels"] == 16
     assert (digits_run.path / "model" / "classifier.safetensors").is_file()
@@ -129,13 +134,15 @@ def test_feature_spaces_stand_beside_each_other(
     both = ["evaluation.features={classifier: {n: 30}, inception-64: {n: 20, reference_n: 40}}"]
     found = evaluate(digits_run, overrides=both, only=["frechet_distance", "kernel_distance"])
     distances = [m for m in found if m.name == "frechet_distance"]
-    assert len(distances) == 10
+    assert len(distances) == 2 * (len(OF_IMAGES) + len(OF_IMAGES) - 1)  # samples at their best noise, too
     for m in distances:
-        n, reference_n = {"classifier": (30, 1237), "inception-64": (20, 40)}[m.settings["features"]]
-        assert (m.n, m.settings["reference_n"]) == (n, reference_n)
+        n, reference_n = {"classifier": (30, 360), "inception-64": (20, 40)}[m.settings["features"]]
+        draws = 1 if m.subject in ("held_out", "reconstruction") else 2
+        assert (m.n, m.settings["reference_n"]) == (n * draws, reference_n)
+        assert ("noise_scale" in m.settings) == (m.settings.get("show") == "scaled")
         assert len(m.settings["sha256"]) == 64
     assert {m.settings["samples_asked"] for m in found if m.name == "seconds_per_thousand"} <= {30}
-    assert len(list((tmp_path / "cache" / "vaebm" / "features").iterdir())) == 2  # training and held-out images
+    assert len(list((tmp_path / "cache" / "vaebm" / "features").iterdir())) == 2  # test and validation images
     # What is measured on one of them is kept when the other is asked for, or measured in another way.
     monkeypatch.setattr(VAEBM, "draw", None)
     before = saved(digits_run)
@@ -171,7 +178,7 @@ def test_the_records_are_as_the_interface_says(digits_run: Run) -> None:
         assert record["stderr"] >= 0
         settings = record["settings"]
         assert settings["seed"] == 0
-        assert settings["split"] == ("train" if record["name"] == "frechet_distance" else "test")
+        assert settings["split"] == "test"
         assert ("show" in settings) == (record["subject"] != "held_out" and record["name"] != "elbo")
         assert ("sampler" in settings) == (record["subject"] == "vaebm")
     sampler = next(record["settings"]["sampler"] for record in saved(digits_run) if record["subject"] == "vaebm")
@@ -196,7 +203,7 @@ def test_a_stopped_evaluation_goes_on(points_run: Run, monkeypatch: pytest.Monke
         evaluate(points_run)
     assert {subject for _, subject in keys(points_run.measurements())} == {"truth", "vae"}
     found = evaluate(points_run)
-    assert drawn == ["vae", "vae_mixture", "vae_mixture", "vaebm"]  # the VAE's are not drawn again
+    assert drawn == ["vae", "vae_mixture", "vae_mixture", "start", "vaebm"]  # the VAE's are not drawn again
     del whole["seconds_per_thousand", "vaebm"]
     assert {(m.name, m.subject): m.value for m in found if m.name != "seconds_per_thousand"} == whole
 
@@ -303,7 +310,7 @@ def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: R
     real, again = stored.load("held_out"), stored.load("reconstruction", "mean")
     assert real is not None
     assert again is not None
-    assert len(real) == len(again) == 360
+    assert len(real) == len(again) == 200
     evaluate(points_run, only=["mode_kl"], n=30)
     points, truth = stored_draws(points_run).load("vaebm", "sample"), stored_draws(points_run).load("truth")
     assert points is not None
@@ -324,10 +331,10 @@ def test_draws_that_were_not_measured_are_made_for_pictures(digits_run: Run, mon
     monkeypatch.setattr("vaebm.experiment.illustrate.MAX_IMAGES", MIN_IMAGES)
     for _ in range(2):
         stored = illustrate(digits_run).draws
-        assert drawn == ["vae_mixture", "vaebm"]
+        assert drawn == ["vae_mixture", "start", "vaebm"]
     sizes = {name: len(x) for name in stored.subjects() if (x := stored.load(name, "sample")) is not None}
-    few = dict.fromkeys(("reconstruction", "vae_mixture", "vaebm"), MIN_IMAGES)
-    assert sizes == {"held_out": 360, "vae": 40, **few}
+    few = dict.fromkeys(("reconstruction", "vae_mixture", "start", "vaebm"), MIN_IMAGES)
+    assert sizes == {"held_out": 200, "vae": 40, **few}
 
 
 def test_the_evaluation_is_deterministic(digits_run: Run) -> None:
@@ -351,14 +358,14 @@ def test_both_shows_of_the_same_noise_stand_beside_each_other(digits_run: Run, m
 
     monkeypatch.setattr(VAEBM, "draw", draw)
     only = ["frechet_distance", "precision", "pixels_between_ends", "elbo", "seconds_per_thousand"]
-    alone = evaluate(digits_run, n=20, only=only)
+    alone = evaluate(digits_run, n=20, only=only, overrides=["evaluation.shows=[sample]"])
     (digits_run.path / "measurements.json").unlink()
     drawn.clear()
     both = ["evaluation.shows=[mean, sample]"]
     found = evaluate(digits_run, n=20, only=only, overrides=both)
-    assert drawn == ["vae", "vae_mixture", "vaebm"]
+    assert drawn == ["vae", "vae_mixture", "start", "vaebm"]
     assert [m.to_json() for m in found] == saved(digits_run)
-    assert len(shows(found)) == 2 * 3 * 4
+    assert len(shows(found)) == 2 * 3 * 5
     assert shows(alone).items() <= shows(found).items()  # with the pixel noise, nothing depends on what else is shown
     assert all(
         shows(found)["pixels_between_ends", subject, "mean"] != shows(found)["pixels_between_ends", subject, "sample"]
@@ -368,9 +375,9 @@ def test_both_shows_of_the_same_noise_stand_beside_each_other(digits_run: Run, m
     # What the recipe shows comes first, and neither replaces the other.
     order = [m.settings["show"] for m in found if "show" in m.settings]
     assert order == sorted(order, reverse=True)
-    for overrides in ([], both, ["show=mean"]):
+    for overrides in (["evaluation.shows=[sample]"], both, ["show=mean"]):
         assert evaluate(digits_run, n=20, only=only, overrides=overrides) == found
-    assert drawn == ["vae", "vae_mixture", "vaebm"]
+    assert drawn == ["vae", "vae_mixture", "start", "vaebm"]
 
 
 def test_another_show_is_measured_beside_the_first(points_run: Run) -> None:
@@ -379,7 +386,7 @@ def test_another_show_is_measured_beside_the_first(points_run: Run) -> None:
     assert {(m.name, m.subject) for m in second[len(first) :]} == {
         (name, subject)
         for name in ("modes_covered", "within_three_sigma", "mode_kl")
-        for subject in ("vae", "vae_mixture", "vaebm")
+        for subject in ("vae", "vae_mixture", "start", "vaebm")
     }
 
 
@@ -427,7 +434,8 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     of = {(m.name, m.subject): m for m in found}
     assert "class_gap" not in {m.name for m in found}
     for subject in OF_IMAGES:
-        assert of["modes_covered", subject].n == of["mode_kl", subject].n == 150
+        real = subject in ("held_out", "reconstruction")  # half of the test stacks, since no others were held back
+        assert of["modes_covered", subject].n == of["mode_kl", subject].n == (100 if real else 150)
         assert 1 <= of["modes_covered", subject].value <= 10
         assert of["mode_kl", subject].settings["classes"] == 10
     assert (digits_run.path / "model" / "digit_classifier.safetensors").is_file()

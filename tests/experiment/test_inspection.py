@@ -32,7 +32,7 @@ def test_a_recipe(points_recipe: Path, tmp_path: Path) -> None:
     inspection = inspect_recipe(recipe, device="cpu")
     lines = inspection.sentences
     assert lines[0] == "recipe points: four Gaussians, learned in a second"
-    assert lines[1].startswith("data: 400 training and 200 held-out points in the plane")
+    assert lines[1].startswith("data: 400 training, 10,000 validation and 200 held-out points in the plane")
     assert re.fullmatch(
         r"model: [\d,]+ weights in the vae, [\d,]+ weights in the energy; 2 latents, chains move in 4 dimensions",
         lines[2],

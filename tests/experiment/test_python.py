@@ -54,7 +54,7 @@ def test_progress_is_on_standard_error(points_recipe: Path, tmp_path: Path, caps
     vaebm.train(str(points_recipe), str(tmp_path / "run"), device="cpu")
     said = capsys.readouterr()
     assert said.out == ""
-    assert "400 training and 200 held-out points" in said.err
+    assert "400 training, 10,000 validation and 200 held-out points" in said.err
     assert "vae: 10 iterations in " in said.err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
 from vaebm.models import VAEBM
-from vaebm.progress import on_terminal
 
 
 def test_it_holds_what_it_should(points_run: Run) -> None:
@@ -85,14 +83,6 @@ def test_a_complete_run_is_left_alone(points_run: Run) -> None:
     train(points_run.path, device="cpu", progress=Listening())  # type: ignore[arg-type]
     assert said == [f"{points_run.path} is complete: nothing left to train."]
     assert {path: path.read_bytes() for path in points_run.path.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize("fix_codes", [False, True])
-def test_chains_that_a_flow_makes_slow_are_said(points_recipe: Path, tmp_path: Path, fix_codes: bool) -> None:
-    said = StringIO()
-    flow = ["energy.latent={kind: flow, width: 4, blocks: 1}", f"fix_codes={fix_codes}"]
-    train(points_recipe, tmp_path / "run", overrides=flow, device="cpu", progress=on_terminal(stream=said))
-    assert ("fix_codes=true" in said.getvalue()) == (not fix_codes)
 
 
 def test_a_complete_run_needs_its_data_no_more(photos_run: Run) -> None:

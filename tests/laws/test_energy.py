@@ -11,6 +11,7 @@ from vaebm.energy import (
     LATENT_ENERGIES,
     CorrectionSettings,
     Energy,
+    EnsembleEnergySettings,
     FlowEnergy,
     FlowSettings,
     LatentEnergy,
@@ -46,6 +47,7 @@ IMAGE: dict[str, tuple[tuple[int, ...], MLPEnergySettings | ResidualEnergySettin
     "residual": ((1, 8, 8), ResidualEnergySettings(stem=8, widths=[8, 12], halve=[0])),
     "residual_odd": ((3, 9, 9), ResidualEnergySettings(stem=4, widths=[8, 8], halve=[0, 1])),
     "residual_wide": ((3, 20, 32), ResidualEnergySettings(stem=8, widths=[8], halve=[])),
+    "ensemble": ((3,), EnsembleEnergySettings(members=2, member=MLPEnergySettings(hidden=[16]))),
 }
 LATENT = {
     "mixture": MixtureEnergySettings(),

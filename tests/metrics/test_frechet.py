@@ -23,7 +23,10 @@ def test_moments_are_about_the_mean(offset: float) -> None:
     moments = Moments.of(rows)
     assert moments.count == 60
     assert torch.allclose(moments.covariance, torch.cov(rows.T), rtol=1e-8)
-    assert frechet_distance(rows[:20], moments) == frechet_distance(rows[:20], rows)
+    of_moments, of_rows = frechet_distance(rows[:20], moments), frechet_distance(rows[:20], rows)
+    assert of_rows.with_settings(influence_of_data=None) == of_moments.with_settings(
+        influence_of_data=None, own_stderr=of_moments.stderr
+    )
 
 
 def test_diagonal_gaussians_agree_with_the_closed_form() -> None:

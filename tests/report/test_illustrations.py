@@ -112,7 +112,7 @@ def test_an_animation_begins_at_the_start_and_ends_at_the_end() -> None:
 def test_stored_samples_and_energies_are_those_of_the_draw_that_is_measured(make_run: MakeRun, subject: str) -> None:
     run = make_run("digits")
     model = run.model()
-    shown, _ = evaluation_of(run, run.recipe, run.data(), model, 60, silent()).samples(subject)
+    shown = evaluation_of(run, run.recipe, run.data(), model, 60, silent()).samples(subject).shown
     stored = stored_draws(run)
     rows = stored_rows(len(shown["sample"]), run.data().shape)
     samples, means, energies = stored.load(subject, "sample"), stored.load(subject, "mean"), stored.energies(subject)
@@ -130,7 +130,7 @@ def test_stored_samples_and_energies_are_those_of_the_draw_that_is_measured(make
 def test_what_is_there_is_not_made_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run("gaussians25")
     first = illustrate(run)
-    assert first.draws.subjects() == ["truth", "vae", "vae_mixture", "vaebm"]
+    assert first.draws.subjects() == ["start", "truth", "vae", "vae_mixture", "vaebm"]
     for name in ("record_chains", "map_densities"):
         monkeypatch.setattr(module, name, None)
     monkeypatch.setattr("vaebm.evaluation.Evaluation.samples", None)

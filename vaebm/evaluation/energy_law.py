@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vaebm.models import NoiseSpaceModel
-from vaebm.models.draws import TIMES_AS_LONG
+from vaebm.models.cost import lengthened
 from vaebm.models.noise_space import CarriedCodes
 from vaebm.progress import Progress
 from vaebm.sampling.hmc import HMC
@@ -129,9 +129,7 @@ def _by_annealing(model: NoiseSpaceModel, generator: torch.Generator, progress: 
             progress=advance,
         )
     # The ends lag behind h where the way was short: chains of the recipe's kernel go on from them.
-    sampler = model.settings.sampler
-    longer = sampler.model_copy(update={"steps": TIMES_AS_LONG * sampler.steps, "gradients": None})
-    chains = model.chains_in_batches(base.noise(found.position), generator, longer)
+    chains = model.chains_in_batches(base.noise(found.position), generator, lengthened(model.settings.sampler))
     energies = -model.log_weights(torch.cat([run.position for run in chains])).double()
     stderr = float(energies.std() / len(energies) ** 0.5)
     mean = float(energies.mean())

@@ -36,7 +36,7 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError, check_choice
 from vaebm.models.base import SHOWS, Batches, Model, Show
-from vaebm.models.cost import expected_cost, gradients_per_chain, too_large
+from vaebm.models.cost import expected_cost, gradients_per_chain, lengthened, too_large
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.inputs import rows, wants_graph, whole_number
 from vaebm.models.noise_space import TARGETS, AllNoise, CarriedCodes, FixedCodes, Moves, Noise
@@ -45,7 +45,7 @@ from vaebm.progress import Progress, silent
 from vaebm.sampling.resampling import systematic_resample
 from vaebm.vae import VAE
 
-LONG_CHAINS, TIMES_AS_LONG = "vaebm_long", 4
+LONG_CHAINS = "vaebm_long"
 MIN_CANDIDATES = 512  # minimum pool for importance resampling: with fewer candidates the result is biased
 CHAINS_AT_ONCE = 1024  # rows of one batch of chains: enough to fill the machine, little enough for its memory
 MIN_ACCEPTANCE = 0.1  # below it the steps of an unadjusted kernel do not follow the density
@@ -259,13 +259,10 @@ class NoiseSpaceModel(Model):
         n, subject, told = whole_number("n", n, low=1), self.check_subject(subject), progress is not None
         progress = progress or silent()
         with torch.inference_mode(False):
-            if subject == "vaebm":
-                return self._draw_chains(n, generator, self.settings.sampler, progress, batches, told)
-            if subject == LONG_CHAINS:
-                long = self.settings.sampler.model_copy(
-                    update={"steps": TIMES_AS_LONG * self.settings.sampler.steps, "gradients": None}
-                )
-                return self._draw_chains(n, generator, long, progress, batches, told)
+            if subject in ("vaebm", LONG_CHAINS):
+                sampler = self.settings.sampler
+                sampler = lengthened(sampler) if subject == LONG_CHAINS else sampler
+                return self._draw_chains(n, generator, sampler, progress, batches, told)
             with progress.task(f"{n:,} samples of {subject}", n, "samples") as task:
                 eps = self._exact[subject](n, generator)
                 task.advance(n)

@@ -35,7 +35,7 @@ from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
-from vaebm.models import VAEBM
+from vaebm.models import NoiseSpaceModel
 from vaebm.registry import Settings
 from vaebm.training.estimators.base import Estimator, IteratedSettings
 
@@ -60,7 +60,7 @@ def score_matching_loss(energy: TotalEnergy, x: Tensor, noise: Tensor, base_scor
 
 
 @torch.no_grad()
-def base_score(model: VAEBM, x: Tensor, generator: torch.Generator) -> Tensor:
+def base_score(model: NoiseSpaceModel, x: Tensor, generator: torch.Generator) -> Tensor:
     """d/dx log r of the base at a batch of points (B, *data_shape), of the same shape; it errs as said above."""
     with model.autocast():
         z, _, posterior = model.vae.infer(x, generator)
