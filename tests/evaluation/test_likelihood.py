@@ -20,6 +20,7 @@ from vaebm.evaluation import Given, Metric, quadrature
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.quadrature import integrable, plane_quadrature
 from vaebm.metrics import PlaneQuadrature
+from vaebm.metrics.measurement import difference
 from vaebm.models import VAEBM, VAEBMSettings
 
 LAM, TAU, CENTRE = 0.7, 1.5, torch.tensor([0.8, -0.6])
@@ -118,6 +119,18 @@ def test_the_headline_numbers_are_of_the_subject_that_they_name() -> None:
         assert measured(LogLikelihood(), case, subject) == pytest.approx(value, abs=2e-3)
     assert measured(LogNormaliser(), case, "vaebm") == pytest.approx(case.log_z, abs=1e-4)
     assert measured(ELBO(), case, "vae") < exact["vae"]
+
+
+def test_likelihoods_of_the_same_points_are_compared_as_pairs() -> None:
+    case, data = Case(1, data=OnData()), GaussiansSettings(side=2, train_size=50, test_size=400).load()
+    own, vae = (LogLikelihood().measure(Given(subject, data, case.model, 0))[0] for subject in ("vaebm", "vae"))
+    points = data.test.all().double()
+    each = case.own.log_prob(points) - case.vae.log_prob(points)
+    gain, stderr = difference(own, vae)
+    assert gain == pytest.approx(float(each.mean()), abs=2e-3)
+    assert stderr == pytest.approx(float(each.std()) / 20, rel=0.5)
+    (truth,) = LogLikelihood().measure(Given("truth", data, case.model, 0))
+    assert truth.settings["own_stderr"] == 0.0
 
 
 def test_where_the_density_is_not_that_of_the_samples_there_is_none() -> None:

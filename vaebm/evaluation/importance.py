@@ -23,6 +23,7 @@ from torch import Tensor
 from vaebm.data import DataSet
 from vaebm.data.splits import Split
 from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.evaluation.likelihood import mean_of
 from vaebm.evaluation.metric import Given, Metric
 from vaebm.evaluation.quadrature import integrable
 from vaebm.evaluation.quantity import Quantity
@@ -118,9 +119,7 @@ class LogLikelihoodLower(Metric):
         base = model.energy_net.base
         if given.subject == "start" and base is not None:
             values = values - base.log_normaliser(torch.Generator(model.device).manual_seed(given.seed))
-        settings: dict[str, object] = {"split": "test", "proposals": PROPOSALS}
+        settings: dict[str, object] = {"proposals": PROPOSALS}
         if levels is not None:
             settings["bits_per_dim"] = -float((values + of_cells).mean()) / (math.prod(given.data.shape) * math.log(2))
-        stderr = float(values.std() / len(values) ** 0.5)
-        found = Measurement("log_likelihood_lower", float(values.mean()), stderr, len(values), settings)
-        return [found.sharing(values - values.mean(), 0.0)]
+        return [mean_of("log_likelihood_lower", values, **settings)]

@@ -78,6 +78,7 @@ class LogNormaliser(Metric):
 
 
 def mean_of(name: str, values: Tensor, **settings: object) -> Measurement:
-    """The mean over held-out data (n,) float64, and its standard error."""
+    """The mean over held-out data (n,) float64, its standard error, and the influence of the data."""
     stderr = float(values.std() / len(values) ** 0.5)
-    return Measurement(name, float(values.mean()), stderr, len(values), settings | {"split": "test"})
+    found = Measurement(name, float(values.mean()), stderr, len(values), settings | {"split": "test"})
+    return found.sharing(values - values.mean(), 0.0)

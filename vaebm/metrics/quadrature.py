@@ -149,7 +149,8 @@ class PlaneQuadrature:
         log_prob = self.log_prob(points)
         settings = {"method": "quadrature", "error": self.error, "outside": self.outside, **self._settings}
         stderr = float(log_prob.std()) / math.sqrt(len(log_prob))
-        return Measurement("log_likelihood", float(log_prob.mean()), stderr, len(log_prob), settings)
+        found = Measurement("log_likelihood", float(log_prob.mean()), stderr, len(log_prob), settings)
+        return found.sharing(log_prob - log_prob.mean(), 0.0)
 
     def mode_probabilities(self, centres: Tensor) -> Tensor:
         """(K,) float64: how much of h lies nearest to each of the centres (K, 2)."""
