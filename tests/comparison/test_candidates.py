@@ -52,6 +52,7 @@ class Counting:
 
     device = torch.device("cpu")
     corrects = True
+    noise = SimpleNamespace(latent_dim=1)
 
     def __init__(self) -> None:
         self.rows = 0

@@ -8,12 +8,15 @@ from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import (
     DATA_ENERGIES,
+    JOINT_ENERGIES,
     LATENT_ENERGIES,
     CorrectionSettings,
     Energy,
     EnsembleEnergySettings,
     FlowEnergy,
     FlowSettings,
+    JointMLPSettings,
+    JointResidualSettings,
     LatentEnergy,
     MixtureEnergy,
     MixtureEnergySettings,
@@ -54,8 +57,13 @@ LATENT = {
     "correction": CorrectionSettings(hidden=[16, 16]),
     "flow": FlowSettings(width=16, blocks=2, steps=3),
 }
-NETS = [*IMAGE, "correction", "flow"]
-NAMES = [*IMAGE, *LATENT]
+JOINT: dict[str, tuple[tuple[int, ...], JointMLPSettings | JointResidualSettings]] = {
+    "joint_mlp": ((2,), JointMLPSettings(hidden=[16, 16], fourier_features=8)),
+    "joint_residual": ((1, 8, 8), JointResidualSettings(stem=8, widths=[8, 12], halve=[0], hidden=[16])),
+}
+ZERO = [*IMAGE, *JOINT]  # exactly, before training
+NETS = [*ZERO, "correction", "flow"]
+NAMES = [*ZERO, *LATENT]
 
 
 def build(name: str, seed: int = 0) -> Energy:
@@ -63,6 +71,9 @@ def build(name: str, seed: int = 0) -> Energy:
     if name in IMAGE:
         shape, settings = IMAGE[name]
         return settings.build(shape, generator)
+    if name in JOINT:
+        shape, joint = JOINT[name]
+        return joint.build(shape, LATENT_DIM, generator)
     return latent(LATENT[name], generator)
 
 
@@ -70,7 +81,7 @@ def trained(name: str) -> Energy:
     """As training may leave it: initialised from data, its last layer no longer 0."""
     energy = build(name)
     if weight_norm_layers(energy):
-        initialise_from_data(energy, inputs(name, 32))
+        initialise_from_data(energy, *pair(energy, inputs(name, 32)))
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter_name, weight in energy.named_parameters():
@@ -86,18 +97,29 @@ def trained(name: str) -> Energy:
 def inputs(name: str, n: int = 5, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = IMAGE[name][0] if name in IMAGE else (LATENT_DIM,)
+    if name in JOINT:
+        shape = (torch.Size(JOINT[name][0]).numel() + LATENT_DIM,)
     return torch.randn(n, *shape, generator=generator).clamp(-2, 2)
 
 
 def of(energy: Energy, value: Tensor) -> Tensor:
     """The term, of what it reads."""
-    result: Tensor = energy(value, None) if energy.reads_x else energy(None, value)
+    result: Tensor = energy(*pair(energy, value))
     return result
+
+
+def pair(energy: Energy, value: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """x and z as the term reads them; of a joint one `value` holds both, flat, z last."""
+    if energy.reads_x and energy.reads_z:
+        x, z = value[:, :-LATENT_DIM], value[:, -LATENT_DIM:]
+        return (x if x.shape[1] == 2 else x.unflatten(1, (1, 8, 8))), z
+    return (value, None) if energy.reads_x else (None, value)
 
 
 def test_every_energy_is_tested() -> None:
     kinds = {type(settings) for _, settings in IMAGE.values()} | {type(settings) for settings in LATENT.values()}
-    assert kinds == {*DATA_ENERGIES.values(), *LATENT_ENERGIES.values()}
+    kinds |= {type(settings) for _, settings in JOINT.values()}
+    assert kinds == {*DATA_ENERGIES.values(), *LATENT_ENERGIES.values(), *JOINT_ENERGIES.values()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +136,7 @@ def test_it_gives_a_number_a_row_each_on_its_own(name: str) -> None:
 def test_it_is_exactly_zero_at_the_start(name: str) -> None:
     """Nets by their last layer; the mixture because it is N(0, I) until it has been fitted."""
     result = of(build(name), inputs(name))
-    if name in IMAGE:
+    if name in ZERO:
         assert torch.equal(result, torch.zeros(5))
     else:
         torch.testing.assert_close(result, torch.zeros(5), rtol=0, atol=1e-5)
@@ -187,9 +209,12 @@ def test_an_autocast_rounds_the_inside_and_not_the_energy(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_reads_may_not_be_missing(name: str) -> None:
     energy = build(name)
-    assert energy.reads_x != energy.reads_z
-    with pytest.raises(ValueError, match=r"this energy"):
-        energy(*((None, inputs(name)) if energy.reads_x else (inputs(name), None)))
+    x, z = pair(energy, inputs(name))
+    with pytest.raises(ValueError, match=r"energy"):
+        energy(None if energy.reads_x else inputs(name), z if energy.reads_x else None)
+    if energy.reads_x and energy.reads_z:
+        with pytest.raises(ValueError, match=r"energy"):
+            energy(x, None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.densities import Banana, DoubleWell, Funnel, GaussianGrid, IllConditioned
 from vaebm import sampling
+from vaebm.sampling.block_gibbs import BlockGibbs
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
 from vaebm.sampling.langevin import MALA, Langevin
@@ -87,6 +88,7 @@ def kernels(case: Case) -> dict[str, Kernel]:
         "mclmc": MCLMC(h / 3 * sphere, inverse_mass=mass),
         "adjusted_mclmc": AdjustedMCLMC(h * sphere, 3, inverse_mass=mass),
         "tempering": Tempering(MALA(h**2, inverse_mass=mass), betas=(1.0, 0.7, 0.4)),
+        "block_gibbs": BlockGibbs(1, first=MALA(h**2, inverse_mass=mass[:1]), second=HMC(h, 3, inverse_mass=mass[1:])),
     }
 
 

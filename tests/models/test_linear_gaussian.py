@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vaebm import sampling
 from vaebm.distributions.mixture import GaussianMixture
-from vaebm.energy.base import DataEnergy
+from vaebm.energy.base import DataEnergy, Energy
 from vaebm.models import VAEBM, VAEBMSettings
 
 LEVEL = 1e-4  # of a whole test, shared among its statistics
@@ -302,3 +302,47 @@ def test_with_a_latent_energy_the_start_and_the_chains_agree_with_the_closed_for
     assert_mean(repeated(case.model.start, repeats=40, n=100), expected)
     generator = torch.Generator().manual_seed(9)
     assert_mean(moments(case.model.draw(3000, generator)), expected)
+
+
+class QuadraticPair(Energy):
+    """(y - c)^T A (y - c) / 2 of y = (x, z)."""
+
+    reads_x = reads_z = True
+
+    def __init__(self, curvature: Tensor, centre: Tensor) -> None:
+        super().__init__()
+        self.of_y = Quadratic(curvature, centre)
+
+    def forward(self, x: Tensor | None, z: Tensor | None = None) -> Tensor:
+        assert x is not None
+        assert z is not None
+        return self.of_y.of_x(torch.cat([x, z], 1))
+
+
+def test_a_joint_energy_has_the_moments_and_the_normaliser_of_the_closed_form() -> None:
+    """As above with y = (x, z) = o + K eps for x, K = [[W, sigma I], [I, 0]]."""
+    case = Case(image=False)
+    generator = torch.Generator().manual_seed(11)
+    root, centre = torch.randn(5, 5, generator=generator), torch.randn(5, generator=generator)
+    curvature = root @ root.T / 4 + 0.2 * torch.eye(5)
+    model = VAEBM(case.model.vae, {"joint": QuadraticPair(curvature, centre)}, case.model.settings)
+    of_codes = torch.cat([torch.eye(LATENT), torch.zeros(LATENT, DIM)], 1)
+    jacobian = torch.cat([case.jacobian, of_codes.double()])
+    away = centre.double() - torch.cat([case.offset, torch.zeros(LATENT)])
+    precision = torch.eye(5) + jacobian.T @ curvature.double() @ jacobian
+    mean = torch.linalg.solve(precision, jacobian.T @ curvature.double() @ away)
+    spread = jacobian @ jacobian.T
+    log_z = float(
+        -torch.logdet(torch.eye(5) + curvature.double() @ spread) / 2
+        - away @ torch.linalg.solve(torch.linalg.inv(curvature.double()) + spread, away) / 2
+    )
+    gaussian = torch.distributions.MultivariateNormal(mean, precision_matrix=precision)
+    eps = model.noise.standard(3000, generator, next(model.parameters()))
+    found = model.noise_log_density(eps[:40]).detach().double()
+    torch.testing.assert_close(found, gaussian.log_prob(eps[:40].double()) + log_z, rtol=0, atol=2e-4)
+    chains = model.chains(eps, generator)
+    assert_mean(moments(chains.position), expected_moments(mean, gaussian.covariance_matrix))
+    with model.frozen():
+        annealed = sampling.log_normaliser(model.noise_log_density, standard(case), particles=800, generator=generator)
+    assert annealed.lower < log_z < annealed.upper
+    assert abs(annealed.value - log_z) < 5 * annealed.stderr < 0.5

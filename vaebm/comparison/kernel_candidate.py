@@ -46,8 +46,9 @@ def kernel_candidates(model: NoiseSpaceModel) -> list[Candidate]:
 
         def default(gradients: int, kernel: type[Kernel] = kernel) -> Kernel:
             settings = KERNELS.settings(kernel)
-            ladder = {"betas": short_ladder(gradients)} if "betas" in settings.model_fields else {}
-            return cast(SamplerSettings, settings(**ladder)).build()
+            suited = {"betas": short_ladder(gradients), "split": model.noise.latent_dim}
+            own = {name: value for name, value in suited.items() if name in settings.model_fields}
+            return cast(SamplerSettings, settings(**own)).build()
 
         found.append(KernelCandidate(name, kernel.label, default))
     return found

@@ -14,6 +14,7 @@ from vaebm.energy.base import (
 from vaebm.energy.decoded import DecodedEnergy
 from vaebm.energy.ensemble import EnsembleEnergySettings
 from vaebm.energy.flow import FlowEnergy, FlowSettings
+from vaebm.energy.joint import JointMLPSettings, JointResidualSettings
 from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergySettings
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
@@ -26,6 +27,8 @@ DATA_ENERGIES.register(EnsembleEnergySettings)
 LATENT_ENERGIES.register(MixtureEnergySettings)
 LATENT_ENERGIES.register(CorrectionSettings)
 LATENT_ENERGIES.register(FlowSettings)
+JOINT_ENERGIES.register(JointMLPSettings)
+JOINT_ENERGIES.register(JointResidualSettings)
 
 __all__ = [
     "DATA_ENERGIES",
@@ -41,6 +44,8 @@ __all__ = [
     "FlowEnergy",
     "FlowSettings",
     "JointEnergySettings",
+    "JointMLPSettings",
+    "JointResidualSettings",
     "LatentEnergy",
     "LatentEnergySettings",
     "MLPEnergySettings",

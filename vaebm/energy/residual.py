@@ -9,7 +9,7 @@ widths, v = halve: CIFAR-10 [128v, 128, 256v, 256, 256v, 256]; 64 x 64 images fr
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +21,7 @@ from vaebm.nn.activations import LipschitzSwish
 from vaebm.nn.initialise import initialise
 from vaebm.nn.residual import ResidualBlock
 from vaebm.nn.weight_norm import WeightNormConv2d
+from vaebm.registry import Settings
 
 
 class ResidualEnergy(DataEnergy):
@@ -38,34 +39,48 @@ class ResidualEnergy(DataEnergy):
         self.act = LipschitzSwish()
         self.out = linear_from_zero(widths[-1])
 
-    def of_x(self, x: Tensor) -> Tensor:
+    def pixels(self, x: Tensor) -> Tensor:
+        """What is summed: (B, C, H, W) to (B, channels, height, width)."""
         x = x.contiguous(memory_format=torch.channels_last)
-        pixels = self.act(self.blocks(self.stem(x)))
+        pixels: Tensor = self.act(self.blocks(self.stem(x)))
+        return pixels
+
+    def of_x(self, x: Tensor) -> Tensor:
+        pixels = self.pixels(x)
         pooled = pixels.sum((2, 3), dtype=torch.promote_types(pixels.dtype, torch.float32))
         energy: Tensor = self.out(pooled)
         return energy.squeeze(1)
 
 
-class ResidualEnergySettings(DataEnergySettings):
-    """The paper's residual E_x."""
+class ResidualSizes(Settings):
+    """Sizes of the residual network."""
 
-    kind: Literal["residual"] = Field("residual", description="residual network on images")
     stem: int = Field(32, ge=1, description="channels of the first convolution")
     widths: list[int] = Field([32, 64, 128], min_length=1, description="channels of the blocks, in order")
     halve: list[int] = Field([0, 1], description="positions of the blocks that halve the image, counted from 0")
 
     @model_validator(mode="after")
-    def _check_positions(self) -> ResidualEnergySettings:
+    def _check_positions(self) -> Self:
         wrong = [i for i in self.halve if not 0 <= i < len(self.widths)]
         if wrong:
             raise ValueError(f"halve names block {wrong[0]}, but there are only blocks 0 to {len(self.widths) - 1}")
         return self
 
-    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
-        IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
+    def net(self, data_shape: tuple[int, ...], generator: torch.Generator) -> ResidualEnergy:
+        """E_x, weights drawn from `generator`, 0 before training."""
         energy = ResidualEnergy(data_shape[0], self.stem, self.widths, self.halve)
         initialise(energy, generator)
         nn.init.zeros_(energy.out.weight)
         nn.init.zeros_(energy.out.bias)
         energy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload that torch's stubs lack
         return energy
+
+
+class ResidualEnergySettings(ResidualSizes, DataEnergySettings):
+    """The paper's residual E_x."""
+
+    kind: Literal["residual"] = Field("residual", description="residual network on images")
+
+    def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
+        IMAGES.require(data_shape, "energy.image.kind=residual", "energy.image.kind=mlp")
+        return self.net(data_shape, generator)

@@ -28,6 +28,7 @@ COLOURS = {
     "mclmc": "#b8860b",
     "adjusted_mclmc": "#009e73",
     "tempering": "#117733",
+    "block_gibbs": "#882255",
     "importance": "#cc79a7",
     "smc": "#7b3294",
 }

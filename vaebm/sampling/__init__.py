@@ -5,6 +5,7 @@ file holds one algorithm, `run` runs chains, `buffer` keeps them between trainin
 warm-up learns by.
 """
 
+from vaebm.sampling.block_gibbs import BlockGibbs
 from vaebm.sampling.buffer import ReplayBuffer
 from vaebm.sampling.compiled import compiled
 from vaebm.sampling.diagnostics import Diagnosis, diagnose
@@ -19,11 +20,12 @@ from vaebm.sampling.settings import KERNELS, Sampler, SamplerSettings
 from vaebm.sampling.tempering import Tempering
 from vaebm.sampling.underdamped import Underdamped
 
-for _kernel in (Langevin, Underdamped, MALA, HMC, MCLMC, AdjustedMCLMC, Tempering):
+for _kernel in (Langevin, Underdamped, MALA, HMC, MCLMC, AdjustedMCLMC, Tempering, BlockGibbs):
     KERNELS.register(_kernel)
 
 __all__ = [
     "KERNELS",
+    "BlockGibbs",
     "ChainState",
     "Chains",
     "Diagnosis",
