@@ -22,6 +22,8 @@ from vaebm.energy import (
     MixtureEnergySettings,
     MLPEnergySettings,
     ResidualEnergySettings,
+    SplineFlowEnergy,
+    SplineFlowSettings,
     TotalEnergy,
 )
 from vaebm.nn.folding import folded
@@ -38,7 +40,7 @@ def fitted() -> GaussianMixture:
 
 
 def latent(
-    settings: MixtureEnergySettings | CorrectionSettings | FlowSettings, generator: torch.Generator
+    settings: MixtureEnergySettings | CorrectionSettings | FlowSettings | SplineFlowSettings, generator: torch.Generator
 ) -> LatentEnergy:
     return settings.build(LATENT_DIM, 4, generator)
 
@@ -56,13 +58,14 @@ LATENT = {
     "mixture": MixtureEnergySettings(),
     "correction": CorrectionSettings(hidden=[16, 16]),
     "flow": FlowSettings(width=16, blocks=2, steps=3),
+    "spline_flow": SplineFlowSettings(hidden=[16], couplings=2, bins=4),
 }
 JOINT: dict[str, tuple[tuple[int, ...], JointMLPSettings | JointResidualSettings]] = {
     "joint_mlp": ((2,), JointMLPSettings(hidden=[16, 16], fourier_features=8)),
     "joint_residual": ((1, 8, 8), JointResidualSettings(stem=8, widths=[8, 12], halve=[0], hidden=[16])),
 }
 ZERO = [*IMAGE, *JOINT]  # exactly, before training
-NETS = [*ZERO, "correction", "flow"]
+NETS = [*ZERO, "correction", "flow", "spline_flow"]
 NAMES = [*ZERO, *LATENT]
 
 
@@ -87,7 +90,7 @@ def trained(name: str) -> Energy:
         for parameter_name, weight in energy.named_parameters():
             if parameter_name.split(".")[-2] == "out" or parameter_name.startswith("correction.2"):
                 weight.copy_(torch.randn(weight.shape, generator=generator))
-            if parameter_name.startswith(("velocity.outer", "velocity.last")):
+            if parameter_name.startswith(("velocity.outer", "velocity.last", "layers")):
                 weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
     if isinstance(energy, LatentEnergy):
         energy.mixture.load_state_dict(fitted().state_dict())
@@ -200,7 +203,7 @@ def test_an_autocast_rounds_the_inside_and_not_the_energy(name: str) -> None:
     exact = of(energy, value)
     assert low.dtype == torch.float32
     assert ((low - exact).abs() <= 0.05 * exact.std() + 0.01 * exact.abs()).all()
-    if name in ("mixture", "flow"):
+    if name in ("mixture", "flow", "spline_flow"):
         assert torch.equal(low, exact)
     # Energies with eight bits would mostly coincide with their own rounding.
     assert (low == low.bfloat16().float()).double().mean() < 0.1
@@ -230,7 +233,7 @@ def test_a_latent_energy_turns_the_prior_into_its_own_law_of_codes(kind: str) ->
     """p(z) exp(-E_z(z)) = mix(z), times exp(-net(z)) where there is one, or the mixture carried."""
     energy, z = trained(kind), inputs(kind, 50)
     assert isinstance(energy, LatentEnergy)
-    expected = energy.log_prob(z) if isinstance(energy, FlowEnergy) else energy.mixture.log_prob(z)
+    expected = (energy if isinstance(energy, FlowEnergy | SplineFlowEnergy) else energy.mixture).log_prob(z)
     if isinstance(energy, MixtureEnergy) and energy.correction is not None:
         expected = expected - energy.net(z)
     torch.testing.assert_close(standard_log_prob(z) - energy(None, z), expected, rtol=1e-4, atol=1e-4)

@@ -19,6 +19,7 @@ from vaebm.energy.latent import CorrectionSettings, MixtureEnergy, MixtureEnergy
 from vaebm.energy.mlp import MLPEnergySettings
 from vaebm.energy.residual import ResidualEnergySettings
 from vaebm.energy.settings import EnergySettings
+from vaebm.energy.spline_flow import SplineFlowEnergy, SplineFlowSettings
 from vaebm.energy.total import TotalEnergy
 
 DATA_ENERGIES.register(MLPEnergySettings)
@@ -27,6 +28,7 @@ DATA_ENERGIES.register(EnsembleEnergySettings)
 LATENT_ENERGIES.register(MixtureEnergySettings)
 LATENT_ENERGIES.register(CorrectionSettings)
 LATENT_ENERGIES.register(FlowSettings)
+LATENT_ENERGIES.register(SplineFlowSettings)
 JOINT_ENERGIES.register(JointMLPSettings)
 JOINT_ENERGIES.register(JointResidualSettings)
 
@@ -52,5 +54,7 @@ __all__ = [
     "MixtureEnergy",
     "MixtureEnergySettings",
     "ResidualEnergySettings",
+    "SplineFlowEnergy",
+    "SplineFlowSettings",
     "TotalEnergy",
 ]

@@ -8,10 +8,10 @@
 | `contrastive_divergence` | short chains | difference of energies | the paper's |
 | `denoising` | none | squared error of denoised images | where `energy.noise_std` adds noise |
 | `score_matching` | none | squared error of the model's score | what is narrow, beside a ratio |
-| latent ratio, flow matching | of the mixture | logistic; squared error of a velocity | terms on codes |
+| latent ratio, likelihood, flow matching | of the mixture or none | logistic; nats; error of a velocity | on codes |
 """
 
-from vaebm.energy import FlowEnergy, MixtureEnergy
+from vaebm.energy import FlowEnergy, MixtureEnergy, SplineFlowEnergy
 from vaebm.training.estimators.base import ESTIMATORS, Estimator, EstimatorSettings, PhaseDefaults
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergence
 from vaebm.training.estimators.denoising import Denoising
@@ -19,6 +19,7 @@ from vaebm.training.estimators.density_ratio import DensityRatio
 from vaebm.training.estimators.flow_matching import FlowMatching
 from vaebm.training.estimators.importance import Importance
 from vaebm.training.estimators.latent import LATENT_ESTIMATORS, LatentStageSettings, latent_stages
+from vaebm.training.estimators.latent_likelihood import LatentLikelihood
 from vaebm.training.estimators.latent_ratio import LatentRatio
 from vaebm.training.estimators.ratio_rounds import RatioRounds
 from vaebm.training.estimators.score_matching import ScoreMatching
@@ -27,6 +28,7 @@ for _estimator in (DensityRatio, Denoising, ScoreMatching, Importance, Contrasti
     ESTIMATORS.register(_estimator)
 LATENT_ESTIMATORS[MixtureEnergy] = LatentRatio
 LATENT_ESTIMATORS[FlowEnergy] = FlowMatching
+LATENT_ESTIMATORS[SplineFlowEnergy] = LatentLikelihood
 
 __all__ = [
     "ESTIMATORS",
