@@ -1,0 +1,176 @@
+"""Conditionals of a model: codes given data, data given codes, and everything given one latent.
+
+    codes of x       z ~ h(z | x), in proportion to p(z) p(x | z) exp(-E(x, z)), by chains in the noise of z
+    data of z        x ~ h(x | z), in proportion to p(x | z) exp(-E(x, z)), by chains in the noise of x
+    a held latent    (x, z) ~ h(x, z | eps_i = v), by chains in all other noise
+
+The first corrects the encoder: its chains begin at q's mean and reach the posterior, which without a term on z is that
+of the VAE, since E(x) is the same for all codes of one x. Where the energy reads z, it is the posterior under both.
+
+A held latent is replaced by its value wherever the density looks at it; the coordinate of the chain that it had goes on
+as an N(0, 1) of its own, so that every kernel holds it without knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from vaebm import sampling
+from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.errors import InputError
+from vaebm.models.draws import NoiseSpaceModel
+from vaebm.models.noise_space import Coordinates, FixedCodes, Moves
+
+POSTERIOR_STEPS, POSTERIOR_WARMUP = 20, 60
+
+
+def sample_posterior(
+    model: NoiseSpaceModel,
+    x: Tensor,
+    generator: torch.Generator,
+    sampler: sampling.SamplerSettings | None = None,
+) -> Tensor:
+    """z ~ h(z | x), (B, latent_dim), one for each x (B, *data_shape), in float32.
+
+    Args:
+        model: any.
+        x: in the model's range.
+        generator: on the model's device.
+        sampler: by default HMC with a warm-up, since posteriors are narrow and their widths differ.
+    """
+    hmc = cast(Any, sampling.KERNELS.settings(sampling.KERNELS["hmc"]))
+    sampler = sampler or hmc(steps=POSTERIOR_STEPS, warmup=POSTERIOR_WARMUP)
+    with full_precision(model), model.frozen():
+        x = model.add_noise(x.to(model.device), generator)
+        with torch.no_grad():
+            start = model.vae.latent_noise(model.vae.encode(x))
+
+        def target(eps_z: Tensor) -> Tensor:
+            likelihood, z = model.decode_noise(eps_z)
+            energy: Tensor = model.energy_net(x, z)
+            return standard_log_prob(eps_z) + likelihood.log_prob(x) - energy
+
+        moved = _run(target, start, sampler, 1.0, generator)
+        with torch.no_grad():
+            return model.vae.latent(moved)
+
+
+def sample_data_given_codes(
+    model: NoiseSpaceModel,
+    z: Tensor,
+    generator: torch.Generator,
+    sampler: sampling.SamplerSettings | None = None,
+) -> Tensor:
+    """Noise (B, dim) of x ~ h(x | z), one for each code (B, latent_dim); the sampler is the recipe's unless given."""
+    eps = model.noise.standard(len(z), generator, z)
+    with torch.no_grad():
+        eps = model.noise.with_latent(eps, model.vae.latent_noise(z))
+    if model.noise.data_shape is None or not model.energy_net.reads_x:
+        return eps
+    eps = model.noise.with_scaled_pixels(eps, model.settings.init.noise_scale)
+    return _conditioned(model, FixedCodes(model, model.settings.target), eps, generator, sampler)
+
+
+def sample_with_held_latent(
+    model: NoiseSpaceModel,
+    eps: Tensor,
+    latent: int,
+    generator: torch.Generator,
+    sampler: sampling.SamplerSettings | None = None,
+) -> Tensor:
+    """Noise (B, dim) of draws of h given that coordinate `latent` is what it is in `eps` (B, dim), where chains begin.
+
+    Raises:
+        InputError: there is no such latent, or codes are those of a base that carries them, whose latents are not
+            coordinates of what chains move.
+    """
+    if not 0 <= latent < model.noise.latent_dim:
+        raise InputError(f"there is no latent {latent}: this model has 0 to {model.noise.latent_dim - 1}")
+    base = model.energy_net.base
+    if base is not None and base.carries:
+        raise InputError("the codes of a flow cannot be held one by one: use a model with another energy.latent.kind")
+    return _conditioned(model, HeldLatent(model, latent), eps, generator, sampler)
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldCoordinates(Coordinates):
+    latent: int
+
+    def position(self, moved: Tensor) -> Tensor:
+        return _with_column(moved, self.latent, self.start)
+
+
+def _with_column(eps: Tensor, column: int, source: Tensor) -> Tensor:
+    return torch.cat([eps[:, :column], source[:, column : column + 1], eps[:, column + 1 :]], dim=1)
+
+
+class HeldLatent(Moves):
+    """Chains move all noise but one latent's."""
+
+    follows_h = False
+
+    def __init__(self, model: NoiseSpaceModel, latent: int) -> None:
+        self.model, self.latent = model, latent
+
+    def coordinates(self, eps: Tensor) -> Coordinates:
+        def target(moved: Tensor) -> Tensor:
+            held = _with_column(moved, self.latent, eps)
+            return self.model.noise_log_density(held) - moved[:, self.latent].square() / 2
+
+        return _HeldCoordinates(eps, target, eps[:, :0], self.latent)
+
+    def inverse_mass(self) -> float | Tensor:
+        return self.model.moves.inverse_mass()
+
+
+def _conditioned(
+    model: NoiseSpaceModel,
+    moves: Moves,
+    eps: Tensor,
+    generator: torch.Generator,
+    sampler: sampling.SamplerSettings | None,
+) -> Tensor:
+    with model.frozen():
+        coordinates = moves.coordinates(eps)
+        sampler = sampler or model.settings.sampler
+        moved = _run(coordinates.target, coordinates.start, sampler, moves.inverse_mass(), generator)
+        return coordinates.position(moved)
+
+
+def _run(
+    target: sampling.LogDensity,
+    start: Tensor,
+    sampler: sampling.SamplerSettings,
+    inverse_mass: float | Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    chains = sampling.sample_chains(
+        target,
+        start,
+        sampler.build(inverse_mass),
+        steps=sampler.steps,
+        warmup=sampler.warmup,
+        gradients=sampler.gradients,
+        generator=generator,
+        keep_history=False,
+    )
+    if chains.interrupted:
+        raise KeyboardInterrupt
+    return chains.position
+
+
+@contextmanager
+def full_precision(model: NoiseSpaceModel) -> Iterator[None]:
+    """Within: float32. A likelihood of a narrow posterior is a large number, whose differences eight bits lose."""
+    settings = model.settings
+    model.update_settings(settings.model_copy(update={"precision": "float32"}))
+    try:
+        yield
+    finally:
+        model.update_settings(settings)
