@@ -29,7 +29,7 @@ from vaebm.errors import InputError
 from vaebm.experiment.sample import grid
 from vaebm.files import write_atomically
 from vaebm.models import NoiseSpaceModel
-from vaebm.models.conditional import sample_data_given_codes, sample_posterior, sample_with_held_latent
+from vaebm.models.conditional import check_latent, sample_data_given_codes, sample_posterior, sample_with_held_latent
 
 DATA, OF_VAE, OF_MODEL = "data", "VAE", "VAEBM"
 MILLISECONDS = 120  # of a frame of a film
@@ -115,6 +115,8 @@ def traverse(
     """
     if columns < 2 or not reach > 0:
         raise InputError(f"{columns} columns up to {reach}: give at least 2 columns and a positive reach")
+    for latent, _ in latents:
+        check_latent(model, latent)
     with torch.no_grad():
         noise = model.vae.latent_noise(model.encode(x))
     steps = torch.linspace(-reach, reach, columns, dtype=noise.dtype, device=noise.device)

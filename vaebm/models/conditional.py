@@ -87,15 +87,19 @@ def sample_with_held_latent(
     """Noise (B, dim) of draws of h given that coordinate `latent` is what it is in `eps` (B, dim), where chains begin.
 
     Raises:
-        InputError: there is no such latent, or codes are those of a base that carries them, whose latents are not
-            coordinates of what chains move.
+        InputError: the latent cannot be held.
     """
+    check_latent(model, latent)
+    return _conditioned(model, HeldLatent(model, latent), eps, generator, sampler)
+
+
+def check_latent(model: NoiseSpaceModel, latent: int) -> None:
+    """InputError: there is no such latent, or a flow carries the codes, whose latents chains do not move one by one."""
     if not 0 <= latent < model.noise.latent_dim:
         raise InputError(f"there is no latent {latent}: this model has 0 to {model.noise.latent_dim - 1}")
     base = model.energy_net.base
     if base is not None and base.carries:
         raise InputError("the codes of a flow cannot be held one by one: use a model with another energy.latent.kind")
-    return _conditioned(model, HeldLatent(model, latent), eps, generator, sampler)
 
 
 @dataclass(frozen=True, eq=False)
