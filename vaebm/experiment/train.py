@@ -95,7 +95,7 @@ def train_recipe(
 
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
-    engine.start_tracker()
+    engine.start_tracker(progress)
     progress.say(run.data().description)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
