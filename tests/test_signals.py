@@ -30,11 +30,15 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+def send_and_work(number: signal.Signals) -> None:
+    send(number)
+    time.sleep(5)
+
+
 @pytest.mark.parametrize("number", HEARD)
 def test_without_grace_it_is_raised_at_once(number: signal.Signals) -> None:
     with pytest.raises(Interrupted if number == signal.SIGINT else Preempted, match=number.name), listening():
-        send(number)
-        time.sleep(5)
+        send_and_work(number)
 
 
 def test_work_may_stop_in_good_order() -> None:
@@ -49,43 +53,48 @@ def test_work_may_stop_in_good_order() -> None:
 def test_work_that_does_not_look_is_left_after_the_grace() -> None:
     started = time.perf_counter()
     with pytest.raises(Preempted), listening(grace=0.05):
-        send(signal.SIGTERM)
-        while True:
-            sum(range(1000))
+        send_and_work(signal.SIGTERM)
     assert 0.04 < time.perf_counter() - started < 2
 
 
 def test_an_exception_that_is_lost_comes_again() -> None:
     lost = 0
-    with pytest.raises(Preempted), listening():
+
+    def lose_three() -> None:
+        nonlocal lost
         for _ in range(3):
             try:
-                send(signal.SIGTERM)
-                time.sleep(5)
+                send_and_work(signal.SIGTERM)
             except Preempted:
                 lost += 1
-        assert lost == 3
         time.sleep(5)
+
+    with pytest.raises(Preempted), listening():
+        lose_three()
+    assert lost == 3
 
 
 def test_code_that_catches_every_exception_does_not_catch_it() -> None:
-    with pytest.raises(Preempted), listening():
+    def decode() -> None:
         try:
-            send(signal.SIGTERM)
-            time.sleep(5)
-        except Exception:  # noqa: BLE001 - what decoders of images do
+            send_and_work(signal.SIGTERM)
+        except Exception:  # noqa: BLE001 - what readers of images do
             pytest.fail("caught")
+
+    with pytest.raises(Preempted), listening():
+        decode()
 
 
 def test_what_a_library_makes_of_it_is_still_the_signal() -> None:
-    with pytest.raises(Preempted), listening(grace=9) as stop:
+    def fail(failure: Exception) -> None:
         send(signal.SIGTERM)
-        raise RuntimeError("an operation was cancelled")
-    assert stop.reason is Preempted
+        raise failure
+
+    with pytest.raises(Preempted), listening(grace=9):
+        fail(RuntimeError("an operation was cancelled"))
     for failure in (InputError("wrong"), Diverged("far"), OSError(28, "full")):
         with pytest.raises(type(failure)), listening(grace=9):
-            send(signal.SIGTERM)
-            raise failure
+            fail(failure)
 
 
 def test_another_thread_leaves_signals_alone() -> None:

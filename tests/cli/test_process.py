@@ -63,7 +63,7 @@ def test_progress_that_cannot_be_written_is_dropped(place: str, tmp_path: Path) 
         stream.close()
     progress = on_terminal(stream=stream) if place != "closed" else None
     if progress is None:
-        stream = (tmp_path / "file").open("w")  # noqa: SIM115
+        stream = (tmp_path / "file").open("w")
         progress = on_terminal(stream=stream)
         stream.close()
     with progress.task("work", 3, "steps") as task:

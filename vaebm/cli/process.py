@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO, cast
 
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -18,7 +19,7 @@ def take_over() -> None:
     for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers, which a new file takes from the lowest
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
         elif name != "stdin":
             cast(TextIO, stream).reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
     os.environ.pop("MPLBACKEND", None)  # reports draw into files alone

@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing.connection
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
@@ -24,6 +25,7 @@ from vaebm.data.files.image import Filter, read_picture
 from vaebm.errors import InputError
 
 MIN_FOR_PROCESSES = 1000  # images; fewer are done before other processes have started
+MAX_SOCKET_FOLDER = 60  # characters: a socket below it has some thirty more, of the 104 that macOS allows
 GREY_KINDS = {"grey", "16-bit grey"}
 
 
@@ -71,7 +73,9 @@ class Manifest(Collection):
                 yield decode(self, part, names, shape)
             return
         bare = replace(self, parts={}, labels=None, headers={}, skipped={})  # all that a process has to be sent
-        context = multiprocessing.get_context("forkserver")  # a fork could inherit a lock that torch holds
+        # A fork could inherit a lock that torch holds, and the server's socket needs a short path.
+        method = "forkserver" if len(tempfile.gettempdir()) < MAX_SOCKET_FOLDER else "spawn"
+        context = multiprocessing.get_context(method)
         context.set_forkserver_preload([__name__])
         pool = ProcessPoolExecutor(min(workers, len(todo)), context, _end_with_parent)
         pending: deque[Future[Block]] = deque()
@@ -95,6 +99,11 @@ class Manifest(Collection):
         if self.labels is None:
             return {}
         return {"labels": torch.tensor([self.labels[name] for name in self.parts[part] if name not in skipped])}
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_and_test(names: Sequence[str], test: set[str]) -> dict[str, list[str]]:

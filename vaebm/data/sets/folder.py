@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import enough, parts_by_name
@@ -30,6 +30,7 @@ from vaebm.data.prepared import PROGRESS, is_prepared, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
+from vaebm.files import user_path
 from vaebm.progress import Progress, silent
 from vaebm.wording import enumerated
 
@@ -44,9 +45,15 @@ class FolderSettings(ImageSettings):
     root: str = Field(description="Path of a folder, zip, tar or .npz of images, or of a prepared folder.")
     size: int | None = Field(None, description="Side that images are cropped and resized to; null leaves them alone.")
 
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        """A run is read from wherever one is."""
+        return str(user_path(root).absolute())
+
     def load(self, progress: Progress | None = None) -> DataSet:
         """Reads the images; shape (1 or 3, H, W)."""
-        root, progress = Path(self.root).expanduser(), progress or silent()
+        root, progress = user_path(self.root), progress or silent()
         if is_prepared(root):
             data = prepared_set(root, self)
             if self.size not in (None, data.shape[2]):
