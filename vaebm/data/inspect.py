@@ -138,7 +138,7 @@ def _of_files(path: Path, picture: Path | None, progress: Progress) -> Summary:
     def decoded() -> Iterator[Stored]:
         for name, header in files.headers.items():
             try:
-                yield "", read_picture(partial(files.source.open, name), None).pixels, header
+                yield "", read_picture(partial(files.source.open, name), None, white=files.white).pixels, header
             except UnreadableImage as reason:
                 summary.broken[name] = str(reason)
 

@@ -76,7 +76,7 @@ def prepare_set(
         raise InputError(f"{name} is a path, and so needs no --from: leave it away, or name one of {', '.join(large)}")
     else:
         folder = out or path.resolve().with_name(f"{name_of(path)}-prepared")
-        images = open_arrays(path) if path.suffix == ".npz" else folder_manifest(path, size, progress)
+        images = open_arrays(path, size) if path.suffix.lower() == ".npz" else folder_manifest(path, size, progress)
     return folder, prepare(images, folder, workers, progress)
 
 
