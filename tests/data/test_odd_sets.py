@@ -274,3 +274,10 @@ def test_the_server_of_processes_is_left_out_where_its_socket_had_too_long_a_nam
     for folder, method in (("t" * 100, "spawn"), ("t", "forkserver")):
         monkeypatch.setattr(tempfile, "tempdir", f"/{folder}")
         assert process_context().get_start_method() == method
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_one_image_again_and_again_is_refused(kind: str, tmp_path: Path) -> None:
+    same = np.repeat(pictures(1), 30, axis=0)
+    root = fill(tmp_path / "set", same) if kind == "folder" else save(tmp_path / "set.npz", images=same)
+    assert "again and again" in refusal(root)

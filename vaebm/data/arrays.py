@@ -83,6 +83,8 @@ class ImageArray(Collection):
                 name = f"{len(names):08d}"
                 names.append(first.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), name))
         parts = parts_by_name(list(dict.fromkeys(names)))
+        if not all(parts.values()):
+            raise InputError(f"{self.path} holds the same few images again and again: give {MIN_IMAGES} that differ")
         return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts.items()}
 
 

@@ -100,7 +100,7 @@ class Manifest(Collection):
 
 
 def process_context() -> multiprocessing.context.BaseContext:
-    """How processes are started: a fork could inherit a lock that torch holds, and a server's socket has a short path."""
+    """How processes start: a fork could inherit a lock that torch holds; the socket of a server has a short path."""
     method = "forkserver" if len(tempfile.gettempdir()) < MAX_SOCKET_FOLDER else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])

@@ -7,12 +7,14 @@ The same rule serves overrides, so `sampler.kind=mala` is enough to change the s
 Nothing heavy is imported here: a list of recipes is there at once.
 """
 
+import json
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebm.errors import InputError
+from vaebm.files import user_path
 from vaebm.wording import did_you_mean
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -86,7 +88,10 @@ def tree_of(key: str, value: Any) -> Tree:
 
 def _value(text: str) -> Any:
     if text.strip()[:1] in ("[", "{", "'", '"'):
-        return _loaded(f"value: {text}")["value"]
+        try:
+            return json.loads(text)
+        except ValueError:
+            return _loaded(f"value: {text}", resolve=False)["value"]
     for read in (int, float):
         try:
             return read(text)
@@ -107,12 +112,17 @@ def merge(base: Tree, over: Tree) -> Tree:
 
 
 def _locate(name: str) -> Path:
-    path = Path(name)
+    path = user_path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"there is no recipe file {name}: check the path, or see `vaebm recipes`")
         return path
     known = FOLDER / f"{name}.yaml"
+    if user_path(name).is_file():
+        raise InputError(
+            f"{name} is a file, but neither a recipe (.yaml) nor an archive of images (.zip, .tar, or .npz with"
+            " `images`): give one of these, or a folder"
+        )
     if not known.is_file():
         raise InputError(f"there is no recipe, run or folder {name!r}: {did_you_mean(name, names())}")
     return known
@@ -140,7 +150,7 @@ def _read(path: Path) -> Tree:
     return {str(key): value for key, value in tree.items()}
 
 
-def _loaded(source: Path | str) -> Any:
+def _loaded(source: Path | str, resolve: bool = True) -> Any:
     """The plain values of YAML in a file or a text.
 
     Raises:
@@ -152,7 +162,7 @@ def _loaded(source: Path | str) -> Any:
 
     try:
         config = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.create(source)
-        return OmegaConf.to_container(config, resolve=True)
+        return OmegaConf.to_container(config, resolve=resolve)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         raise ValueError(f" near line {where.line + 1}" if where else "") from None

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, field_validator
 
 from vaebm.data.arrays import open_arrays
-from vaebm.data.collection import enough, parts_by_name
+from vaebm.data.collection import MIN_IMAGES, enough, parts_by_name
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
 from vaebm.data.files.image import WHITE, Header, read_header, read_peak, read_picture, white_of
 from vaebm.data.manifest import Manifest
@@ -101,6 +101,8 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
             elif parts[name] == "train" and copies.get(name, name) in held_out:
                 files.skipped[name] = "held out, too"
                 del parts[name]
+    if not {"train", "test"} <= set(parts.values()):
+        raise InputError(f"{root} holds the same few images again and again: give at least {MIN_IMAGES} that differ")
     names = [name for name in names if name in parts]
     class_names = tuple(sorted(set(classes.values())))
     deep = f", 16-bit values from 0 to {files.white:,}" if files.white != WHITE else ""
