@@ -27,13 +27,13 @@ class Diverged(RuntimeError):
     exit_status = 3
 
 
-class Preempted(RuntimeError):
-    """The machine asked for the process back; everything is saved."""
+class Preempted(BaseException):
+    """The machine asked for the process back; everything is saved. Like Ctrl-C, it is no `Exception` to be caught."""
 
     exit_status = 75
 
 
-class Interrupted(RuntimeError):
+class Interrupted(KeyboardInterrupt):
     """The user pressed Ctrl-C; everything is saved."""
 
     exit_status = 130

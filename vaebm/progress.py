@@ -12,7 +12,8 @@ Work sees the protocols `Progress` and `Task`; whoever starts it chooses what be
   outermost task leaves one sentence with its duration and its rate; among plain lines so does a nested one that took
   longer than ten seconds. After an exception there is none.
 
-Everything goes to standard error: standard output is left to results. `advance` costs a comparison of clocks, and
+Everything goes to standard error: standard output is left to results. What cannot be written there, because whoever
+read it has left or a disk is full, is dropped, and the work goes on. `advance` costs a comparison of clocks, and
 figures become numbers only when they are shown, so a detached tensor costs no synchronisation with its device.
 """
 
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol, SupportsFloat, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO, cast
 
 from vaebm.wording import duration
 
@@ -65,6 +66,8 @@ def on_terminal(quiet: bool = False, stream: TextIO | None = None) -> Progress:
     if quiet:
         return _Silent()
     stream = sys.stderr if stream is None else stream
+    if stream is None:  # closed by whoever started the process
+        return _Silent()
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return _Bars(stream)
     return _Lines(stream)
@@ -81,6 +84,34 @@ class _Silent:
 
     def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
         pass
+
+
+class _Stream:
+    """A stream whose reader may leave, whose disk may be full: what cannot be written is dropped, and work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self.lost = stream, False
+
+    def write(self, text: str) -> int:
+        if not self.lost:
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            except (OSError, ValueError):
+                self.lost = True
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.lost:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.lost = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _TaskRow:
@@ -137,7 +168,7 @@ class _Lines:
     """Seconds before an outermost and a nested task are first shown: short nested ones never are."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream = cast(IO[str], _Stream(stream))
         self.rows: list[_TaskRow] = []
 
     @contextmanager

@@ -17,7 +17,8 @@ from vaebm.models import VAEBM
 
 
 def test_it_holds_what_it_should(points_run: Run) -> None:
-    assert {path.name for path in points_run.path.iterdir()} == {"recipe.yaml", "metrics.jsonl", "checkpoints", "model"}
+    kept = {"recipe.yaml", "data.json", "metrics.jsonl", "checkpoints", "model"}
+    assert {path.name for path in points_run.path.iterdir()} == kept
     assert {path.name for path in (points_run.path / "model").iterdir()} >= {"config.json", "model.safetensors"}
     config = json.loads((points_run.path / "model" / "config.json").read_text())
     assert config["data_shape"] == [2]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vaebm.errors import InputError
+from vaebm.progress import on_terminal, silent
 from vaebm.training.engine import Engine, fastest_device, threads
 
 
@@ -74,7 +75,21 @@ def test_a_tracker_hears_of_every_line(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     engine = Engine("cpu", 0, "tensorboard", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    engine.start_tracker()
-    engine.track({"vae/loss": 1.0}, 1)
+    engine.start_tracker(silent())
+    engine.track({"vae/loss": 1.0}, 1, silent())
     engine.close()
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_fails_is_dropped_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine("cpu", 0, None, tmp_path)
+
+    def refuse(*arguments: object, **keywords: object) -> None:
+        raise BrokenPipeError("gone")
+
+    monkeypatch.setattr(engine._accelerator, "log", refuse)
+    engine.track({"loss": 1.0}, 1, on_terminal())
+    assert "gone" in capsys.readouterr().err
+    engine.close()

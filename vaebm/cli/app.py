@@ -1,13 +1,10 @@
 """The command `vaebm`: its verbs, and the one place where a failure becomes a line and an exit status."""
 
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -19,11 +16,13 @@ from vaebm.cli.evaluate import ListsMeasurements, evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
 from vaebm.cli.memory import keep_freed_memory
+from vaebm.cli.process import drop_unwritten, reader_left, take_over
 from vaebm.cli.recipes import recipes
 from vaebm.cli.report import report
 from vaebm.cli.sample import sample
 from vaebm.cli.train import train
 from vaebm.errors import Preempted
+from vaebm.signals import listening
 
 app = typer.Typer(
     name="vaebm",
@@ -60,45 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; `arguments` are those of the process unless given."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process is the command's own
+        take_over()
         keep_freed_memory()
     command = typer.main.get_command(app)
+    status = 0
     try:
-        with _leaving_when_asked(), command.make_context("vaebm", words) as context:
+        with listening(), command.make_context("vaebm", words) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as wanted:
-        return wanted.exit_code
-    except BrokenPipeError:
-        # Whoever read standard output has seen enough, as `vaebm recipes | head -1` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is one line; VAEBM_DEBUG shows the rest
-        if os.environ.get("VAEBM_DEBUG", "0") not in ("", "0"):
-            traceback.print_exc()
-        status, line = explain(error)
-        typer.echo(f"vaebm: {line}", err=True)
-        return status
-    return 0
-
-
-@contextmanager
-def _leaving_when_asked() -> Iterator[None]:
-    """SIGTERM and SIGUSR1, by which schedulers ask for the machine back, end the block as `Preempted`.
-
-    What is written is complete before it gets its name, so a command may end anywhere; training saves its state itself.
-    """
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise Preempted(
-            f"{signal.Signals(number).name} arrived: what was finished is saved, run the same command again"
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's business
-        return
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        status = wanted.exit_code
+    except (Exception, KeyboardInterrupt, Preempted) as error:  # noqa: BLE001 - every failure is one line; VAEBM_DEBUG shows the rest
+        # Whoever read standard output may have seen enough, as `vaebm recipes | head -1` does: results come last.
+        if not (isinstance(error, BrokenPipeError) and reader_left(sys.stdout)):
+            if os.environ.get("VAEBM_DEBUG", "0") not in ("", "0"):
+                traceback.print_exc()
+            status, line = explain(error)
+            with suppress(OSError, ValueError):  # the status is told even where the line cannot be
+                typer.echo(f"vaebm: {line}", err=True)
+    drop_unwritten(sys.stdout)
+    drop_unwritten(sys.stderr)
+    return status

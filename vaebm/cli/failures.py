@@ -80,7 +80,8 @@ def _of_command_line(error: TyperException) -> str:
 def _of_system(error: OSError) -> str:
     path = error.filename if error.filename is not None else "the output"
     advice = _ADVICE.get(error.errno or 0, "{path}: {reason}")
-    return _one_line(advice.format(path=path, reason=(error.strerror or str(error)).lower()))
+    reason = error.strerror or str(error)
+    return _one_line(advice.format(path=path, reason=reason[:1].lower() + reason[1:]))
 
 
 def _one_line(text: str) -> str:

@@ -19,11 +19,13 @@ def inspect(
     """Say what a recipe will cost (parameters, memory, time), or what happened in a run."""
     name, values = name_and_overrides(subject, overrides)
     with without_collection():
+        from vaebm.experiment.catalogue import names
         from vaebm.experiment.inspect import inspect_recipe, inspect_run
         from vaebm.experiment.recipe import load_recipe
-        from vaebm.experiment.run_directory import Run
+        from vaebm.experiment.run_directory import RECIPE, Run
+        from vaebm.files import user_path
 
-        if Path(name).is_dir():
+        if user_path(name).is_dir() and (name not in names() or (Path(name) / RECIPE).is_file()):
             no_overrides(subject, overrides, "a run keeps the recipe it was trained by; inspect the recipe instead")
             inspection = inspect_run(Run.open(name))
         else:

@@ -31,7 +31,7 @@ def train(
     from vaebm.progress import on_terminal
 
     # Of several processes (torchrun, accelerate launch) the first one alone speaks, measures and reports.
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = os.environ.get("RANK", "0") == "0"
     progress = on_terminal(quiet or not first)
     with writing_to(Path("runs") if out is None else out):
         run = run_training(name, out, overrides=values, device=device, progress=progress)

@@ -72,7 +72,7 @@ class ComparisonFolder:
         if not path.exists():
             return []
         try:
-            rows = json.loads(path.read_text())
+            rows = json.loads(path.read_text(encoding="utf-8"))
             kept = [row for row in rows if row["settings"]["protocol"] == self.protocol]
             kept = [row for row in kept if self._samples(row["sampler"]).exists()]
         except (ValueError, KeyError, TypeError):
@@ -94,7 +94,7 @@ class ComparisonFolder:
         path, sha = self.folder / REFERENCE, self.protocol["model_sha256"]
         if path.exists():
             try:
-                stored = json.loads(path.read_text())
+                stored = json.loads(path.read_text(encoding="utf-8"))
                 if stored["model_sha256"] == sha:
                     return ModeProbabilities(**stored["mode_probabilities"])
             except (ValueError, KeyError, TypeError):

@@ -5,7 +5,6 @@ What is finished is kept as `folder` says, so a stopped comparison goes on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import vaebm
 from vaebm.comparison.advice import advise
 from vaebm.comparison.candidate import Candidate, Setup
 from vaebm.comparison.data_noise import data_noise
@@ -27,7 +27,7 @@ from vaebm.evaluation import Evaluation
 from vaebm.experiment.evaluate import evaluation_of
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
-from vaebm.files import sha256
+from vaebm.files import locked, sha256, user_path
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
@@ -90,15 +90,15 @@ def compare_samplers(
         if n < MIN_SAMPLES:
             raise InputError(f"{n} samples tell no sampler from another: give at least {MIN_SAMPLES}")
         protocol = _protocol(run, recipe, model, index(gradients), index(n), index(seed))
-        folder = ComparisonFolder(run.path / "samplers" if out is None else out, protocol)
+        folder = ComparisonFolder(run.path / "samplers" if out is None else user_path(out), protocol)
         under_way = _Run(folder, model, data, evaluation, progress)
-        with model.frozen():
+        with locked(folder.folder / ".lock", folder.folder), model.frozen():
             return under_way.compare([known[name] for name in only or known], list(known))
 
 
 def _protocol(run: Run, recipe: Recipe, model: NoiseSpaceModel, gradients: int, n: int, seed: int) -> dict[str, Any]:
     return {
-        "version": version("vaebm"),
+        "version": vaebm.__version__,
         "gradients": gradients,
         "n": n,
         "seed": seed,

@@ -1,13 +1,15 @@
 """Images in one array of an .npz.
 
 A user's file holds `images` (N, H, W, C), (N, C, H, W) or (N, H, W) uint8, C = 1 or 3, as `vaebm sample` writes them,
-and may hold `labels` (N,) of whole numbers. A tenth is held out: the rows whose numbers have the smallest SHA-256. From
+and may hold `labels` (N,) of whole numbers, names
+or dates, which are numbered in their order. A tenth is held out: the rows whose numbers have the smallest SHA-256. From
 1,000 images on, the next twentieth is for validation.
 """
 
+import hashlib
 import math
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,6 +23,7 @@ from vaebm.data.files.npz import StoredArray, stored_arrays
 from vaebm.errors import InputError
 
 GREY, COLOUR = 1, 3
+LABELS = "iubUM"  # kinds of dtypes: whole numbers, truth values, text, dates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,18 +76,27 @@ class ImageArray(Collection):
     @cached_property
     def _rows(self) -> dict[str, Tensor]:
         """Which images are in which split, (N,) bool."""
-        names = [f"{row:08d}" for row in range(self.count)]
-        return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts_by_name(names).items()}
+        first: dict[bytes, str] = {}
+        names = []  # of the first of its copies, so that these stay together
+        for rows in self.images.rows(max(1, BLOCK_BYTES // math.prod(self.shape))):
+            for row in rows:
+                name = f"{len(names):08d}"
+                names.append(first.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), name))
+        parts = parts_by_name(list(dict.fromkeys(names)))
+        if not all(parts.values()):
+            raise InputError(f"{self.path} holds the same few images again and again: give {MIN_IMAGES} that differ")
+        return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts.items()}
 
 
-def open_arrays(path: Path) -> ImageArray:
-    """The images in a user's .npz.
+def open_arrays(path: Path, size: int | None = None) -> ImageArray:
+    """The images in a user's .npz, which has to be of side `size` where that is given.
 
     Raises:
         InputError: it holds no such images, or labels that do not match.
     """
     arrays = stored_arrays(path)
-    images = arrays.get("images") or (next(iter(arrays.values())) if len(arrays) == 1 else None)
+    plain = {name: array for name, array in arrays.items() if not array.dtype.hasobject}
+    images = arrays.get("images") or (next(iter(plain.values())) if len(plain) == 1 else None)
     if images is None or images.dtype != np.uint8 or not _are_images(images.shape):
         listed = ", ".join(f"{name} {a.shape} {a.dtype}" for name, a in arrays.items()) or "no arrays"
         raise InputError(
@@ -92,19 +104,23 @@ def open_arrays(path: Path) -> ImageArray:
         )
     if images.shape[0] < MIN_IMAGES:
         raise InputError(f"{path} holds {images.shape[0]} images: give at least {MIN_IMAGES}")
-    if "labels" not in arrays:
-        return ImageArray(name=path.stem, subject=str(path), images=images)
-    stored = arrays["labels"]
-    if stored.shape != images.shape[:1] or stored.dtype.kind not in "iu":
+    named = ImageArray(name=path.stem, subject=str(path), images=images)
+    if size is not None and named.shape[1:] != (size, size):
         raise InputError(
-            f"{path}: labels {stored.shape} {stored.dtype} do not match {images.shape[0]} images: give one whole"
-            " number an image, or leave them away"
+            f"{path} holds images of {named.shape[2]} x {named.shape[1]} pixels, and arrays stay as they are: leave the"
+            f" size {size} away, or resize them"
         )
-    labels = torch.from_numpy(stored.all().astype(np.int64))
-    if int(labels.min()) < 0:
-        raise InputError(f"{path} has negative labels: number the classes from 0")
-    classes = tuple(str(number) for number in range(int(labels.max()) + 1))
-    return ImageArray(name=path.stem, subject=str(path), images=images, labels=labels, class_names=classes)
+    if "labels" not in arrays:
+        return named
+    stored = arrays["labels"]
+    if stored.shape != images.shape[:1] or stored.dtype.kind not in LABELS:
+        raise InputError(
+            f"{path}: labels {stored.shape} {stored.dtype} do not match {images.shape[0]} images: give one number or"
+            " name an image, or leave them away"
+        )
+    values, labels = np.unique(stored.all(), return_inverse=True)  # ids and dates are numbered in their order
+    classes = tuple(str(value) for value in values)
+    return replace(named, labels=torch.from_numpy(labels.astype(np.int64)), class_names=classes)
 
 
 def _are_images(shape: tuple[int, ...]) -> bool:

@@ -30,7 +30,7 @@ from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import FolderSettings, name_of, survey
 from vaebm.data.splits import IMAGES_AT_ONCE, SATURATED, DataSet
 from vaebm.errors import InputError
-from vaebm.files import write_atomically
+from vaebm.files import user_path, write_atomically
 from vaebm.progress import Progress, silent
 from vaebm.wording import counted, did_you_mean, enumerated
 
@@ -86,7 +86,7 @@ def inspect_set(subject: str | Path, picture: Path | None = None, progress: Prog
         InputError: there is no such set or path, or it cannot be read.
     """
     progress, name = progress or silent(), str(subject)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"--out {picture} is no .png: name the picture with that suffix")
     if (path.is_dir() and not is_prepared(path)) or (path.is_file() and path.suffix.lower() in ARCHIVES[:2]):
@@ -138,7 +138,7 @@ def _of_files(path: Path, picture: Path | None, progress: Progress) -> Summary:
     def decoded() -> Iterator[Stored]:
         for name, header in files.headers.items():
             try:
-                yield "", read_picture(partial(files.source.open, name), None).pixels, header
+                yield "", read_picture(partial(files.source.open, name), None, white=files.white).pixels, header
             except UnreadableImage as reason:
                 summary.broken[name] = str(reason)
 

@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing.connection
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
@@ -20,10 +21,11 @@ from torch import Tensor
 
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection
 from vaebm.data.files.archives import ImageSource, UnreadableImage
-from vaebm.data.files.image import Filter, read_picture
+from vaebm.data.files.image import WHITE, Filter, read_picture
 from vaebm.errors import InputError
 
 MIN_FOR_PROCESSES = 1000  # images; fewer are done before other processes have started
+MAX_SOCKET_FOLDER = 60  # characters: a socket below it has some thirty more, of the 104 that macOS allows
 GREY_KINDS = {"grey", "16-bit grey"}
 
 
@@ -37,6 +39,7 @@ class Manifest(Collection):
     # side of the central square that is cut out first; None for the largest rectangle of that shape
     crop: int | None = None
     resample: Filter = "bilinear"  # how images are resized
+    white: int = WHITE  # in 16-bit grey
     labels: Mapping[str, int] | None = None  # class by name of file
 
     @property
@@ -55,6 +58,7 @@ class Manifest(Collection):
 
     def fingerprint(self) -> str:
         what = [self.name, str(self.path.resolve()), self.size, self.crop, self.resample]
+        what += [self.white] if self.white != WHITE else []
         files = {part: list(names) for part, names in self.parts.items()}
         labels = None if self.labels is None else dict(self.labels)
         return hashlib.sha256(json.dumps([what, files, labels], sort_keys=True).encode()).hexdigest()
@@ -71,9 +75,7 @@ class Manifest(Collection):
                 yield decode(self, part, names, shape)
             return
         bare = replace(self, parts={}, labels=None, headers={}, skipped={})  # all that a process has to be sent
-        context = multiprocessing.get_context("forkserver")  # a fork could inherit a lock that torch holds
-        context.set_forkserver_preload([__name__])
-        pool = ProcessPoolExecutor(min(workers, len(todo)), context, _end_with_parent)
+        pool = ProcessPoolExecutor(min(workers, len(todo)), process_context(), _end_with_parent)
         pending: deque[Future[Block]] = deque()
         try:
             for part, names in todo:
@@ -97,6 +99,19 @@ class Manifest(Collection):
         return {"labels": torch.tensor([self.labels[name] for name in self.parts[part] if name not in skipped])}
 
 
+def process_context() -> multiprocessing.context.BaseContext:
+    """How processes start: a fork could inherit a lock that torch holds; the socket of a server has a short path."""
+    method = "forkserver" if len(tempfile.gettempdir()) < MAX_SOCKET_FOLDER else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def train_and_test(names: Sequence[str], test: set[str]) -> dict[str, list[str]]:
     """Names by split, in order."""
     return {"train": [n for n in names if n not in test], "test": [n for n in names if n in test]}
@@ -108,7 +123,8 @@ def decode(manifest: Manifest, part: str, names: Sequence[str], shape: tuple[int
     count, transparent, skipped = 0, 0, {}
     for name in names:
         try:
-            picture = read_picture(partial(manifest.source.open, name), shape[1:], manifest.crop, manifest.resample)
+            opener = partial(manifest.source.open, name)
+            picture = read_picture(opener, shape[1:], manifest.crop, manifest.resample, manifest.white)
         except UnreadableImage as reason:
             skipped[name] = str(reason)
             continue

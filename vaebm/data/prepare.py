@@ -26,13 +26,14 @@ from pydantic import BaseModel, ValidationError
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import BLOCK_BYTES, Block, Collection, all_skipped
 from vaebm.data.describe import describe_skipped
+from vaebm.data.manifest import processors
 from vaebm.data.prepared import INDEX, PROGRESS, Index, Part, PreparedImages, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import folder_manifest, name_of
 from vaebm.data.sets.published import LargeSettings
 from vaebm.data.splits import Split
 from vaebm.errors import InputError
-from vaebm.files import naming, sha256, write_atomically
+from vaebm.files import naming, sha256, user_path, write_atomically
 from vaebm.progress import Progress, silent
 
 
@@ -59,9 +60,10 @@ def prepare_set(
         InputError: a file is missing or damaged, the set needs no preparing, or the folder holds something else.
         OSError: the disk is full, say; the same call then goes on.
     """
-    workers, progress = workers or len(os.sched_getaffinity(0)), progress or silent()
+    workers, progress = workers or processors(), progress or silent()
+    source, out = (None if path is None else user_path(path) for path in (source, out))
     large = {name: one for name, one in sorted(KINDS.items()) if issubclass(one, LargeSettings)}
-    name, path = str(subject), Path(subject).expanduser()
+    name, path = str(subject), user_path(subject)
     images: Collection
     if name in KINDS and not path.exists():
         if size is not None:
@@ -74,7 +76,7 @@ def prepare_set(
         raise InputError(f"{name} is a path, and so needs no --from: leave it away, or name one of {', '.join(large)}")
     else:
         folder = out or path.resolve().with_name(f"{name_of(path)}-prepared")
-        images = open_arrays(path) if path.suffix == ".npz" else folder_manifest(path, size, progress)
+        images = open_arrays(path, size) if path.suffix.lower() == ".npz" else folder_manifest(path, size, progress)
     return folder, prepare(images, folder, workers, progress)
 
 
@@ -174,7 +176,7 @@ def open_log(folder: Path, fingerprint: str, image_bytes: int) -> Iterator[Log]:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PROGRESS).is_file())):
         raise InputError(f"{folder} exists and is no prepared set: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / PROGRESS).open("a+") as file:
+    with (folder / PROGRESS).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,10 +8,11 @@ batch asks for it (`data/prepared.py`).
                   Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -114,6 +115,16 @@ class Split:
         """The whole split as models see it: (N, C, H, W) in [-1, 1] or (N, dim), float32."""
         return self._to_model(self.values if isinstance(self.values, Tensor) else self.values[torch.arange(len(self))])
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Count, shape and, of images, a hash: what tells other data. Points are drawn anew wherever they are used."""
+        known: dict[str, Any] = {"count": len(self), "shape": list(self.values.shape[1:])}
+        if isinstance(self.values, Tensor) and self.levels is not None:
+            digest = hashlib.sha256(self.values.cpu().numpy().tobytes())
+            if self.labels is not None:
+                digest.update(self.labels.cpu().numpy().tobytes())
+            known["sha256"] = digest.hexdigest()
+        return known
+
     def to(self, device: torch.device) -> "Split":
         """The same split with what is in memory on a device; indices of `batch` then have to be there too."""
         if not isinstance(self.values, Tensor):
@@ -165,6 +176,10 @@ class DataSet:
     @property
     def modality(self) -> Modality:
         return modality_of(self.shape)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Of each split."""
+        return {name: split.fingerprint() for name, split in self.splits.items()}
 
     @cached_property
     def saturated_fraction(self) -> float:

@@ -7,12 +7,14 @@ The same rule serves overrides, so `sampler.kind=mala` is enough to change the s
 Nothing heavy is imported here: a list of recipes is there at once.
 """
 
+import json
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebm.errors import InputError
+from vaebm.files import user_path
 from vaebm.wording import did_you_mean
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -36,8 +38,8 @@ def list_recipes() -> list[RecipeSummary]:
     return [RecipeSummary(name, str(_read(FOLDER / f"{name}.yaml").get("summary", ""))) for name in names()]
 
 
-def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tuple[str, Tree]:
-    """A recipe's name and its merged tree, overrides applied; not validated yet.
+def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), own: Tree | None = None) -> tuple[str, Tree]:
+    """A recipe's name and its merged tree, values of our `own` and then overrides applied; not validated yet.
 
     Raises:
         InputError: no such recipe or file, no YAML mapping, or an override without a value.
@@ -45,7 +47,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tupl
     path = _locate(str(name_or_path))
     known = path.is_relative_to(FOLDER)
     name = path.relative_to(FOLDER).with_suffix("").as_posix() if known else path.stem
-    return name, merge(_extended(path, []), overrides_tree(overrides))
+    return name, merge(merge(_extended(path, []), own or {}), overrides_tree(overrides))
 
 
 def overrides_tree(overrides: Sequence[str]) -> Tree:
@@ -54,19 +56,48 @@ def overrides_tree(overrides: Sequence[str]) -> Tree:
 
 
 def override_tree(override: str) -> Tree:
-    """The tree that an override `a.b=value` stands for: {a: {b: value}}, the value read as YAML.
+    """The tree that an override `a.b=value` stands for: {a: {b: value}}.
+
+    The value is a number, true, false or null as people write them; YAML where it begins with a bracket, a brace or a
+    quote; else the text as it stands.
 
     Raises:
         InputError: there is no value, or it cannot be read.
     """
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"override {override!r} has no value: write key=value, such as seed=1")
+    key, text = key_and_text(override)
     try:
-        parsed = _loaded(f"value: {value}")["value"]
+        value = _value(text)
     except ValueError:
         raise InputError(f"the value of override {override!r} cannot be read: write it as in YAML") from None
-    return reduce(lambda tree, part: {part: tree}, reversed(key.split(".")), parsed)
+    return tree_of(key, value)
+
+
+def key_and_text(override: str) -> tuple[str, str]:
+    """What stands before and after the first equals sign. InputError: one of them is missing."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"override {override!r} has no value: write key=value, such as seed=1")
+    return key, text
+
+
+def tree_of(key: str, value: Any) -> Tree:
+    """{a: {b: value}} for the key a.b."""
+    tree: Tree = reduce(lambda inner, part: {part: inner}, reversed(key.split(".")), value)
+    return tree
+
+
+def _value(text: str) -> Any:
+    if text.strip()[:1] in ("[", "{", "'", '"'):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return _loaded(f"value: {text}", resolve=False)["value"]
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "null": None, "~": None, "": None}.get(text.strip().lower(), text)
 
 
 def merge(base: Tree, over: Tree) -> Tree:
@@ -81,12 +112,17 @@ def merge(base: Tree, over: Tree) -> Tree:
 
 
 def _locate(name: str) -> Path:
-    path = Path(name)
+    path = user_path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"there is no recipe file {name}: check the path, or see `vaebm recipes`")
         return path
     known = FOLDER / f"{name}.yaml"
+    if user_path(name).is_file():
+        raise InputError(
+            f"{name} is a file, but neither a recipe (.yaml) nor an archive of images (.zip, .tar, or .npz with"
+            " `images`): give one of these, or a folder"
+        )
     if not known.is_file():
         raise InputError(f"there is no recipe, run or folder {name!r}: {did_you_mean(name, names())}")
     return known
@@ -114,7 +150,7 @@ def _read(path: Path) -> Tree:
     return {str(key): value for key, value in tree.items()}
 
 
-def _loaded(source: Path | str) -> Any:
+def _loaded(source: Path | str, resolve: bool = True) -> Any:
     """The plain values of YAML in a file or a text.
 
     Raises:
@@ -126,7 +162,7 @@ def _loaded(source: Path | str) -> Any:
 
     try:
         config = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.create(source)
-        return OmegaConf.to_container(config, resolve=True)
+        return OmegaConf.to_container(config, resolve=resolve)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         raise ValueError(f" near line {where.line + 1}" if where else "") from None

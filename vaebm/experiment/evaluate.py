@@ -50,9 +50,10 @@ def evaluate(
         first_show = model.show_of(model.subjects[0])
         model.update_settings(recipe.model_settings())
         evaluation = evaluation_of(run, recipe, run.data(), model, n, progress or silent())
-        return evaluation.measure_missing(
-            run.measurements(), only, subjects, run.save_measurements, first_show=first_show
-        )
+        with run.locked():
+            return evaluation.measure_missing(
+                run.measurements(), only, subjects, run.save_measurements, first_show=first_show
+            )
 
 
 def evaluation_of(

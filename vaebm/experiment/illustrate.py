@@ -53,7 +53,7 @@ def illustrate(run: Run, *, device: str | None = None, progress: Progress | None
     Raises:
         InputError: the run has no model yet.
     """
-    with threads(run.recipe.threads):
+    with run.locked(), threads(run.recipe.threads):
         return _illustrate(run, run.model(device), progress or silent())
 
 

@@ -6,7 +6,7 @@ recipe in a run is complete, so a later version's defaults do not change what it
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from vaebm.data import Data
 from vaebm.errors import InputError, check_choice
 from vaebm.evaluation.settings import EvaluationSettings
-from vaebm.experiment.catalogue import Tree, read_recipe
+from vaebm.experiment.catalogue import Tree, merge, read_recipe, tree_of
 from vaebm.models import MODELS, ModelSettings
 from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.registry import Settings
@@ -102,21 +102,28 @@ def recipe_of(kind: str) -> type[Recipe]:
     return made
 
 
-def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or file, with `key=value` overrides.
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = (), own: Tree | None = None) -> Recipe:
+    """A recipe by name or file, with values of our `own` and then `key=value` overrides.
 
     Raises:
         InputError: no such recipe, an unknown key (the nearest is offered), or a value of a wrong type or out of range.
     """
-    name, tree = read_recipe(name_or_path, overrides)
-    return validate({**tree, "name": tree.get("name") or name}, str(name_or_path))
+    name, tree = read_recipe(name_or_path, overrides, own)
+    return validate({**tree, "name": tree.get("name") or name}, str(name_or_path), overrides)
 
 
-def validate(tree: Tree, source: str) -> Recipe:
-    """The recipe that a tree of plain values describes; `source` is how messages call it."""
+def validate(tree: Tree, source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a tree of plain values describes; `source` is how messages call it.
+
+    Where a setting is text, an override that reads as something else is taken as it was written.
+    """
     try:
         return recipe_of(str(tree.get("kind", "vaebm"))).model_validate(tree)
     except ValidationError as error:
+        texts = {key.partition("=")[0]: key.partition("=")[2] for key in overrides}
+        problems = [(problem["type"], ".".join(_keys_in_tree(problem["loc"], tree)[0])) for problem in error.errors()]
+        if as_text := {key: texts[key] for kind, key in problems if kind == "string_type" and key in texts}:
+            return validate(reduce(merge, (tree_of(key, text) for key, text in as_text.items()), tree), source)
         raise InputError(f"recipe {source}: {_first_problem(error, tree)}") from None
 
 
@@ -126,6 +133,8 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
     path = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         schema = recipe_of(str(tree.get("kind", "vaebm"))).model_json_schema()
+        if places := _places(keys[0], tree) if len(keys) == 1 else []:
+            return f"there is no key {path}: did you mean {' or '.join(places)}?"
         near = get_close_matches(keys[-1], sorted(_fields(schema, keys[:-1], parent)), n=1)
         hint = f"did you mean {'.'.join([*keys[:-1], near[0]])}?" if near else "remove it"
         return f"there is no key {path}: {hint}"
@@ -139,6 +148,19 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
         return f"{said}: it is one of {expected}" if expected else f"{said}: set it"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _places(key: str, tree: Tree) -> list[str]:
+    """The paths by which the rest of a recipe has a key of this name: those that are as short as any."""
+    try:
+        complete = recipe_of(str(tree.get("kind", "vaebm"))).model_validate({k: v for k, v in tree.items() if k != key})
+    except ValidationError:
+        return []
+    found, level = [], [("", complete.model_dump())]
+    while level and not found:
+        found = [f"{path}{key}" for path, node in level if key in node]
+        level = [(f"{path}{name}.", part) for path, node in level for name, part in node.items() if type(part) is dict]
+    return found
 
 
 def _keys_in_tree(location: tuple[int | str, ...], tree: Tree) -> tuple[list[str], Any]:

@@ -7,12 +7,15 @@ model/                config.json, model.safetensors
 samples/              pictures, stored draws, and what else the page shows of the model
 measurements.json     a list of measurements
 report.html           the page about it
+data.json             what the data were like: {"train": {"count": .., "shape": [..], "sha256": ..}, ...}
+.lock                 who works in it, while somebody does
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,15 @@ from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
 from vaebm.experiment.recipe import Recipe, validate
-from vaebm.files import write_atomically
+from vaebm.files import locked, user_path, write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model, load_model
 from vaebm.models.saved import CONFIG
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
+DATA, LOCK = "data.json", ".lock"
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
+ROOT = "data.root="
 
 
 class Run:
@@ -47,6 +52,8 @@ class Run:
         self, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
     ) -> None:
         self.path, self.recipe, self._data, self.parts = path, recipe, data, dict(parts or {})
+        self._settings = recipe.data
+        self._is_checked = False
 
     @classmethod
     def open(cls, path: "str | Path | Run", parts: Mapping[str, nn.Module] | None = None) -> "Run":
@@ -57,7 +64,7 @@ class Run:
         """
         if isinstance(path, Run):
             return path
-        path = Path(path).expanduser()
+        path = user_path(path)
         if not path.is_dir():
             raise InputError(f"there is no run {path}: train one with `vaebm train digits --out {path}`")
         if (path / CONFIG).is_file() and not (path / RECIPE).is_file():
@@ -67,7 +74,7 @@ class Run:
         if not (path / RECIPE).is_file():
             raise InputError(f"{path} is no run, it has no {RECIPE}: name a directory that `vaebm train` made")
         try:
-            tree = yaml.safe_load((path / RECIPE).read_text())
+            tree = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             raise InputError(
                 f"{path / RECIPE} is no valid YAML: restore it, or train again into another directory"
@@ -80,27 +87,57 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: Path, recipe: Recipe, data: DataSet | None = None, parts: Mapping[str, nn.Module] | None = None
+        cls,
+        path: Path,
+        recipe: Recipe,
+        data: DataSet | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
+        hold: ExitStack | None = None,
     ) -> "Run":
-        """A new run, or the one of the same recipe that is there already; `data` where they have been read.
+        """A new run, or the one of the same recipe that is there already.
+
+        Args:
+            path: its directory.
+            recipe: what it is trained by.
+            data: where they have been read.
+            parts: as for a run.
+            hold: takes the run's lock, where it is this process that writes it.
 
         Raises:
-            InputError: the directory holds something else.
+            InputError: the directory holds something else, or another process works in it.
         """
+        if not (path / RECIPE).is_file():
+            if path.exists() and (not path.is_dir() or any(file.name not in (DRAFT, LOCK) for file in path.iterdir())):
+                raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
+            path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, recipe, data, parts)
+        if hold is not None:
+            hold.enter_context(run.locked())
         if (path / RECIPE).is_file():
-            run = cls.open(path)
-            difference = _first_difference(run.recipe.model_dump(), recipe.model_dump())
-            if difference:
-                raise InputError(
-                    f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
-                    f" `vaebm train {path}`"
-                )
-            return cls(path, run.recipe, data, parts)
-        if path.exists() and (not path.is_dir() or any(file.name != DRAFT for file in path.iterdir())):
-            raise InputError(f"{path} exists and is no run: choose another --out, or an empty directory")
-        path.mkdir(parents=True, exist_ok=True)
+            return cls(path, cls.recipe_at(path, recipe), data, parts)
         write_atomically(path / RECIPE, recipe.to_yaml().encode())
-        return cls(path, recipe, data, parts)
+        return run
+
+    @classmethod
+    def recipe_at(cls, path: Path, recipe: Recipe) -> Recipe:
+        """The recipe of the run that is there, which decides whatever `recipe` leaves open; else `recipe` itself.
+
+        Raises:
+            InputError: that run has another recipe.
+        """
+        if not (path / RECIPE).is_file():
+            return recipe
+        run = cls.open(path)
+        if difference := _first_difference(run.recipe.model_dump(), recipe.model_dump(exclude_unset=True)):
+            raise InputError(
+                f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
+                f" `vaebm train {path}`"
+            )
+        return run.recipe
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Within, no other process writes this run. InputError: one does already."""
+        return locked(self.path / LOCK, self.path)
 
     @property
     def is_complete(self) -> bool:
@@ -114,10 +151,36 @@ class Run:
         return reasons[-1] if reasons and self.is_complete else None
 
     def data(self) -> DataSet:
-        """The data set of the recipe, read once."""
+        """The data set of the recipe, read once.
+
+        Raises:
+            InputError: the data cannot be read, or are not those that the run was made with.
+        """
         if self._data is None:
-            self._data = self.recipe.data.load()
+            self._data = self._settings.load()
+        path = self.path / DATA
+        if not self._is_checked and path.is_file() and (self.path / RECIPE).is_file():
+            try:
+                then = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise InputError(f"{path} is damaged: delete it, if the data are as they were") from None
+            if difference := _change(then, self._data.fingerprint()):
+                raise InputError(
+                    f"the data of {self.path} are not as they were ({difference}): put them back, say where they are by"
+                    " data.root=FOLDER, or train anew into another --out"
+                )
+        self._is_checked = True
         return self._data
+
+    @property
+    def known_data(self) -> DataSet | None:
+        """The data, where they have been read."""
+        return self._data
+
+    def note_data(self) -> None:
+        """Writes what the data are like, once, so that others are noticed."""
+        if not (self.path / DATA).is_file():
+            write_atomically(self.path / DATA, json.dumps(self.data().fingerprint(), indent=1).encode())
 
     def model(self, device: str | torch.device | None = None) -> Model:
         """The trained model.
@@ -165,7 +228,7 @@ class Run:
         if not path.exists():
             return []
         try:
-            return [Measurement.from_json(record) for record in json.loads(path.read_text())]
+            return [Measurement.from_json(record) for record in json.loads(path.read_text(encoding="utf-8"))]
         except (ValueError, TypeError):  # no JSON, no list of measurements, or numbers that are none
             raise InputError(f"{path} is damaged: delete it and run `vaebm evaluate {self.path}`") from None
 
@@ -177,24 +240,30 @@ class Run:
     def with_overrides(self, overrides: Sequence[str]) -> Recipe:
         """This run's recipe with `key=value` overrides of what sampling and measuring may change.
 
+        `data.root=...` says where the data lie now.
+
         Raises:
             InputError: an override of something that is fixed since training.
         """
         for override in overrides:
             changeable = {*self.recipe.model_settings().changeable, "evaluation"}
-            if not override_tree(override).keys() <= changeable:
+            if not override.startswith(ROOT) and not override_tree(override).keys() <= changeable:
                 raise InputError(
-                    f"{override!r} cannot change a trained run: override {', '.join(sorted(changeable))}, or train anew"
+                    f"{override!r} cannot change a trained run: override {', '.join(sorted(changeable))}, say where the"
+                    " data are by data.root, or train anew"
                 )
         tree = merge(self.recipe.model_dump(mode="json"), overrides_tree(overrides))
-        return validate(tree, f"{self.path / RECIPE} with overrides")
+        recipe = validate(tree, f"{self.path / RECIPE} with overrides")
+        if recipe.data != self._settings:
+            self._settings, self._data, self._is_checked = recipe.data, None, False
+        return recipe
 
     def _log(self) -> list[dict[str, Any]]:
         path = self.path / METRICS
         if not path.exists():
             return []
         rows = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -208,20 +277,32 @@ def load(path: str | Path, device: str | torch.device | None = None, **parts: nn
     Raises:
         InputError: there is none, or it is damaged.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if (path / CONFIG).is_file():
         model: Model = load_model(path, device or "cpu", parts)
         return model
     return Run.open(path, parts).model(device)
 
 
+def _change(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What differs between two fingerprints of data, of whatever both know."""
+    for part in dict.fromkeys([*then, *now]):
+        if part not in then or part not in now:
+            return f"the {part} split is {'gone' if part in then else 'new'}"
+        for what in ("count", "shape", "sha256"):
+            if what in then[part] and what in now[part] and then[part][what] != now[part][what]:
+                return f"{what} of the {part} split was {then[part][what]}, and is {now[part][what]}"
+    return None
+
+
 def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
-    for key in [*old, *(key for key in new if key not in old)]:
+    """Where the values of `new` are not those of `old`; what it leaves open is no difference."""
+    for key in new:
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             inner = _first_difference(a, b, f"{prefix}{key}.")
             if inner:
                 return inner
-        elif a != b and key != "summary":
+        elif a != b and key != "summary" and b != "auto":
             return f"{prefix}{key} is {a!r} there, {b!r} here"
     return None

@@ -18,7 +18,6 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+import vaebm
 from vaebm.data import Modality, modality_of
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import sha256, write_atomically
+from vaebm.files import locked, sha256, user_path, write_atomically
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
@@ -76,7 +76,7 @@ class Unfinished:
 def request_of(run: Run, model: Model, n: int, seed: int) -> dict[str, Any]:
     """What the noise of n samples depends on."""
     return {
-        "version": version("vaebm"),
+        "version": vaebm.__version__,
         "model_sha256": sha256(run.path / "model" / "model.safetensors"),
         "settings": model.settings.model_dump(mode="json"),
         "device": model.device.type,
@@ -144,7 +144,7 @@ def write_samples(
             such run, subject or show.
     """
     n, seed = whole_number("n", n, low=1), whole_number("seed", seed)
-    run, out = Run.open(run), Path(out).expanduser()
+    run, out = Run.open(run), user_path(out)
     if gradients is not None:
         overrides = [*overrides, f"sampler.gradients={whole_number('gradients', gradients, low=2)}"]
     settings = run.with_overrides(overrides).model_settings()
@@ -152,13 +152,14 @@ def write_samples(
     modality = modality_of(model.data_shape)
     _check_target(out, modality)
     model.update_settings(settings)
-    unfinished = Unfinished(out, request_of(run, model, n, seed))
-    arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
-    if out.suffix.lower() == ".npz":
-        write_atomically(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-    else:
-        write_images(arrays["images"], out)
-    unfinished.discard()
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        unfinished = Unfinished(out, request_of(run, model, n, seed))
+        arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
+        if out.suffix.lower() == ".npz":
+            write_atomically(out, lambda file: np.savez_compressed(file, **arrays))
+        else:
+            write_images(arrays["images"], out)
+        unfinished.discard()
     return out
 
 
@@ -197,7 +198,6 @@ def _check_target(out: Path, modality: Modality) -> None:
     if ending in (".npz", ".png"):
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")
-        out.parent.mkdir(parents=True, exist_ok=True)
     elif out.suffix:
         raise InputError(f"{out}: samples are written as .npz, .png or into a folder (a name without an ending)")
     elif out.is_file():
@@ -206,3 +206,4 @@ def _check_target(out: Path, modality: Modality) -> None:
         raise InputError(
             f"folder {out} is not empty: give a new or empty one, so that it holds exactly the samples asked for"
         )
+    out.parent.mkdir(parents=True, exist_ok=True)

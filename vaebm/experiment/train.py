@@ -8,7 +8,7 @@ the last word:
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -19,8 +19,10 @@ from vaebm.data.files.archives import ARCHIVES
 from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
+from vaebm.experiment.catalogue import Tree, names
 from vaebm.experiment.recipe import Recipe, load_recipe
-from vaebm.experiment.run_directory import METRICS, RECIPE, Run
+from vaebm.experiment.run_directory import METRICS, RECIPE, ROOT, Run
+from vaebm.files import user_path
 from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
@@ -52,7 +54,7 @@ def train(
         Preempted, Interrupted: a signal came; all is saved.
     """
     progress = progress or silent()
-    path, recipe, data = _read(Path(subject), out, overrides, fastest_device(device), progress)
+    path, recipe, data = _read(str(subject), out, overrides, fastest_device(device), progress)
     return train_recipe(path, recipe, data, device, progress)
 
 
@@ -70,6 +72,7 @@ def train_recipe(
         torch.enable_grad(),  # whatever mode the caller is in
         threads(recipe.threads),
         closing(Engine(device, recipe.seed, recipe.logging.tracker, path)) as engine,
+        ExitStack() as hold,
     ):
         training: Training | None = None
         stages: list[Stage] = []
@@ -80,7 +83,8 @@ def train_recipe(
             held = None if validation is None else validation.to(engine.device)
             training = Training(model, train, engine, progress, recipe.seed, held)
             stages = recipe.training_settings().stages(training)
-        run = engine.first(lambda: Run.create(path, recipe, data, parts))
+        writes = engine.is_main and not run.is_complete
+        run = engine.first(lambda: Run.create(path, recipe, run.known_data, parts, hold if writes else None))
         if run.diverged is not None:
             raise Diverged(
                 f"{run.path} was given up before and is not trained further; its model is the last good one. Then:"
@@ -95,8 +99,10 @@ def train_recipe(
 
 def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     recipe, engine, progress = run.recipe, training.engine, training.progress
-    engine.start_tracker()
     progress.say(run.data().description)
+    if engine.is_main:
+        run.note_data()
+    engine.start_tracker(progress)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     monitor = DivergenceMonitor(recipe.divergence_monitor)
@@ -121,22 +127,34 @@ def build_model(
 
 
 def _read(
-    subject: Path, out: str | Path | None, overrides: Sequence[str], device: torch.device, progress: Progress
+    subject: str, out: str | Path | None, overrides: Sequence[str], device: torch.device, progress: Progress
 ) -> tuple[Path, Recipe, DataSet | None]:
     """A run's directory and recipe, and its data if it is new: data that cannot be read shall leave no run behind."""
-    if (subject / RECIPE).is_file():
-        if overrides or out not in (None, subject, str(subject)):
-            raise InputError(
-                f"{subject} is a run and keeps its recipe: leave the overrides and --out away to resume it, or train a"
-                " recipe"
-            )
-        return subject, Run.open(subject).recipe, None
-    if subject.is_dir() or (subject.is_file() and subject.suffix.lower() in ARCHIVES):
-        recipe, data = folder_recipe(subject, overrides, progress)
-    else:
-        recipe = load_recipe(str(subject), overrides)
-        data = recipe.data.load(progress)
-    return Path(out) if out is not None else Path("runs") / recipe.name, recipe.for_device(device), data
+    path = user_path(subject)
+    if (path / RECIPE).is_file():
+        kept = f"{subject} is a run and keeps its recipe: leave this away to resume it, or train a recipe"
+        if out is not None and user_path(out).resolve() != path.resolve():
+            raise InputError(f"--out {out} cannot be applied: {kept}")
+        run = Run.open(path)
+        if others := [override for override in overrides if not override.startswith(ROOT)]:
+            raise InputError(f"{others[0]} cannot be applied: {kept}")
+        run.with_overrides(overrides)
+        return path, run.recipe, run.data() if overrides else None
+    if path.exists() and subject in names():
+        progress.say(f"{subject} is the recipe of this name; the folder is ./{subject}.")
+    elif path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+        recipe, data = folder_recipe(path, overrides, progress)
+        return _new(out, recipe, data, device)
+    recipe = load_recipe(subject, overrides)
+    return _new(out, recipe, recipe.data.load(progress), device)
+
+
+def _new(out: str | Path | None, recipe: Recipe, data: DataSet, device: torch.device) -> tuple[Path, Recipe, DataSet]:
+    path = user_path(out) if out is not None else Path("runs") / recipe.name
+    root = getattr(recipe.data, "root", None)
+    if root is not None and recipe.data.kind == "folder" and path.resolve().is_relative_to(Path(root).resolve()):
+        raise InputError(f"{path} would lie among the images of {root}: give an --out outside of it")
+    return path, Run.recipe_at(path, recipe).for_device(device), data
 
 
 def _save(run: Run, training: Training) -> None:
@@ -151,10 +169,11 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     Raises:
         InputError: the folder's images cannot be used, or an override is wrong.
     """
-    base = [f"data.root={str(folder.resolve())!r}", f"name={name_of(folder)!r}"]
-    data = load_recipe("folder", [*base, *overrides]).data.load(progress)
+    own: Tree = {"name": name_of(folder), "data": {"root": str(folder.resolve())}}
+    data = load_recipe("folder", overrides, own).data.load(progress)
     kind = "censored" if data.saturated_fraction >= SATURATED else "gaussian"
-    recipe = load_recipe("folder", [*base, f"vae.likelihood={{kind: {kind}, scale: pixel}}", *overrides])
+    own["vae"] = {"likelihood": {"kind": kind, "scale": "pixel"}}
+    recipe = load_recipe("folder", overrides, own)
     progress.say(
         f"Preset `folder`: {data.saturated_fraction:.0%} of the pixels are exactly black or white, so the decoder is"
         f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"

@@ -11,6 +11,7 @@ from vaebm.experiment.catalogue import Tree, merge, overrides_tree, read_recipe
 from vaebm.experiment.recipe import validate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train_recipe
+from vaebm.files import user_path
 from vaebm.progress import Progress, silent
 from vaebm.training.engine import fastest_device
 from vaebm.vae import ExternalVAE
@@ -58,11 +59,13 @@ def train_energy(
     as_given = {**vae.settings.model_dump(mode="json"), "sha256": vae.sha256()}
     own: Tree = {"name": name, "data": described, "vae": as_given, "vae_stage": FIT}
     tree = merge({**tree, **own}, points)
-    chosen = validate(merge(tree, overrides_tree(overrides)), recipe).for_device(fastest_device(device))
+    chosen = validate(merge(tree, overrides_tree(overrides)), recipe)
+    out = user_path(out)
+    chosen = Run.recipe_at(out, chosen).for_device(fastest_device(device))
     data_set = read or chosen.data.load(progress)
     if data_set.shape != vae.data_shape:
         raise InputError(f"the data are {data_set.shape}, but the VAE takes {vae.data_shape}: pass data of its shape")
-    return train_recipe(Path(out).expanduser(), chosen, data_set, device, progress, parts={"vae": vae})
+    return train_recipe(out, chosen, data_set, device, progress, parts={"vae": vae})
 
 
 def _data(data: object, held_out: object) -> tuple[dict[str, Any], DataSet | None]:
@@ -70,7 +73,7 @@ def _data(data: object, held_out: object) -> tuple[dict[str, Any], DataSet | Non
     if isinstance(data, str) and data in KINDS:
         return {"kind": data}, None
     if isinstance(data, str | Path):
-        path = Path(data).expanduser()
+        path = user_path(data)
         if not path.exists():
             raise InputError(f"there is no data set or path {str(data)!r}: there are {', '.join(sorted(KINDS))}")
         return {"kind": "folder", "root": str(path.resolve())}, None

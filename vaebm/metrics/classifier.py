@@ -105,6 +105,8 @@ class Classifier(nn.Module):
                 state = {name: file.get_tensor(name) for name in names}
             classifier = cls(tuple(description["shape"]), description["classes"])
             classifier.load_state_dict(state)
+        except PermissionError:
+            raise
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: evaluate the run to train its classifier") from None
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vaebm.errors import InputError
-from vaebm.files import write_atomically
+from vaebm.files import drafted, user_path, write_atomically
 from vaebm.registry import Registry
 from vaebm.wording import did_you_mean
 
@@ -44,7 +44,7 @@ class Saved(ModelHubMixin):
         Raises:
             InputError: the model was put together by hand.
         """
-        return super().save_pretrained(Path(save_directory).expanduser(), **more)
+        return super().save_pretrained(user_path(save_directory), **more)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
@@ -57,7 +57,8 @@ class Saved(ModelHubMixin):
         write_atomically(save_directory / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         # Copies: two parts may share weights, such as encoder and decoder of one module of somebody else's.
         weights = {name: value.contiguous().clone() for name, value in self.state_dict().items()}
-        save_file(weights, save_directory / WEIGHTS)
+        with drafted(save_directory / WEIGHTS) as draft:
+            save_file(weights, draft)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -80,7 +81,7 @@ class Saved(ModelHubMixin):
         Raises:
             InputError: there is no such folder, and the hub has no such name or cannot be reached; a file is damaged.
         """
-        folder = Path(name).expanduser()
+        folder = user_path(name)
         if not folder.is_dir():
             try:
                 files = [hf_hub_download(str(name), file, **download) for file in (CONFIG, WEIGHTS)]
@@ -113,6 +114,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
                 else f"{folder} is no saved model: {folder / name} is missing"
             )
     device = checked_device(device)
+    (folder / WEIGHTS).open("rb").close()  # safetensors would take a missing permission for a missing file
     data_shape, settings = _read_config(folder / CONFIG)
     with torch.inference_mode(False):
         try:
@@ -158,7 +160,7 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
     """The data's shape, and the settings."""
     damaged = f"{path} is damaged"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
         version, kind = config.pop("format", 1), config.get("kind", "")
         data_shape = _shape(config.pop("data_shape"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as damage:  # no JSON, or no mapping

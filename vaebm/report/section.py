@@ -83,8 +83,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["coded"] = _coded
-    environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text())
-    environment.globals["script"] = Markup((TEMPLATES / "page.js").read_text())
+    environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    environment.globals["script"] = Markup((TEMPLATES / "page.js").read_text(encoding="utf-8"))
     return environment
 
 

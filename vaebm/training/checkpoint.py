@@ -8,7 +8,6 @@ the next one. Nothing is pickled.
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.files import sha256, write_atomically
+from vaebm.files import drafted, sha256, write_atomically
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
@@ -54,7 +53,7 @@ def _digest(manifest: Tree) -> str:
 
 
 def _read_manifest(path: Path) -> Tree:
-    manifest: Tree = json.loads(path.read_text())
+    manifest: Tree = json.loads(path.read_text(encoding="utf-8"))
     if manifest.pop("sha256") != _digest(manifest):
         raise ValueError("sha256")
     return manifest
@@ -77,9 +76,8 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         rest = _pack(state, "state", tensors)
         weights = draft / f"state-{self._engine.rank}.safetensors"
-        save_file(tensors, weights)
-        with weights.open("rb+") as file:
-            os.fsync(file.fileno())
+        with drafted(weights) as unnamed:
+            save_file(tensors, unnamed)
         manifest = {"tensors": sha256(weights), "processes": self._engine.world_size, "state": rest}
         write_atomically(weights.with_suffix(".json"), json.dumps({"sha256": _digest(manifest), **manifest}).encode())
         self._engine.wait()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vaebm.errors import InputError
 from vaebm.models.saved import checked_device
+from vaebm.progress import Progress
 
 Made = TypeVar("Made")
 
@@ -127,12 +128,23 @@ class Engine:
         """Returns when every process has come here."""
         self._accelerator.wait_for_everyone()
 
-    def start_tracker(self) -> None:
+    def start_tracker(self, progress: Progress) -> None:
         if self._tracker is not None:
-            self._accelerator.init_trackers("vaebm")
+            with self._tracking(progress):
+                self._accelerator.init_trackers("vaebm")
 
-    def track(self, figures: Mapping[str, float], step: int) -> None:
-        self._accelerator.log(dict(figures), step=step)
+    def track(self, figures: Mapping[str, float], step: int, progress: Progress) -> None:
+        with self._tracking(progress):
+            self._accelerator.log(dict(figures), step=step)
+
+    @contextmanager
+    def _tracking(self, progress: Progress) -> Iterator[None]:
+        """A tracker that fails is dropped: the same figures are in metrics.jsonl."""
+        try:
+            yield
+        except Exception as failure:  # noqa: BLE001 - trackers raise what their servers and disks make them raise
+            self._accelerator.trackers = []
+            progress.say(f"The tracker {self._tracker} failed ({failure}): training goes on without it.")
 
     def close(self) -> None:
         """Ends the trackers and the process group; nothing of the engine but its generator serves after that."""

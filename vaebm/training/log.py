@@ -39,7 +39,7 @@ class MetricsLog:
             finite = {
                 name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)
             }
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite) + "\n")
 
     def state_dict(self) -> dict[str, Any]:

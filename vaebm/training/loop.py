@@ -6,21 +6,19 @@ the position, so nothing that happens after a resume depends on whether there wa
 was taken.
 """
 
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from pydantic import Field
 
 from vaebm.data import Batch, Split
-from vaebm.errors import Diverged, Interrupted, Preempted
+from vaebm.errors import Diverged, Preempted
 from vaebm.progress import Progress
 from vaebm.registry import Settings
+from vaebm.signals import GRACE, Stop, listening
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
 from vaebm.training.log import MetricsLog
@@ -83,30 +81,6 @@ class Stage(ABC):
         """From a checkpoint."""
 
 
-class _Stop:
-    """Signals, noticed between two iterations."""
-
-    def __init__(self) -> None:
-        self.reason: type[Preempted] | type[Interrupted] | None = None
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        self.reason = Interrupted if number == signal.SIGINT else Preempted
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        try:
-            before = {
-                number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-            }
-        except ValueError:  # not the main thread: whoever owns it handles signals
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 class Loop:
     """Runs stages; `run` may be called again after any interruption, in this process or another."""
 
@@ -132,8 +106,7 @@ class Loop:
             Diverged: the divergence monitor stopped it; the model is that of the last good checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
-        stop = _Stop()
-        with stop.listening():
+        with listening(GRACE) as stop:
             self._resume()
             try:
                 while self._stage < len(self.stages):
@@ -142,7 +115,7 @@ class Loop:
                 self._return_to_last_good(reason)
                 raise
 
-    def _run_stage(self, stage: Stage, stop: _Stop) -> None:
+    def _run_stage(self, stage: Stage, stop: Stop) -> None:
         engine, started = self.training.engine, time.perf_counter()
         if not self._begun:
             stage.begin()
@@ -164,8 +137,10 @@ class Loop:
                     row = engine.average(self.log.means())
                     seconds = self.seconds + time.perf_counter() - started
                     self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
-                    engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total)
+                    tracked = {f"{stage.name}/{name}": value for name, value in row.items()}
+                    engine.track(tracked, self._total, self.training.progress)
                 if engine.any(stop.reason is not None):
+                    stop.settle()
                     self.seconds += time.perf_counter() - started
                     self._save()
                     reason = stop.reason or Preempted

@@ -32,6 +32,7 @@ from vaebm.data.modality import modality_of
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32
 from vaebm.distributions.likelihood import CensoredSettings, GaussianSettings, Likelihood
 from vaebm.errors import InputError, check_choice
+from vaebm.files import user_path
 from vaebm.nn.initialise import initialise
 from vaebm.vae.base import MAX_CODE, VAE, FlatVAE, VAESettings
 
@@ -213,7 +214,7 @@ def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         InputError: no such file, no safetensors, or weights of another module.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix != ".safetensors":
         raise InputError(
             f"{path} is no .safetensors file: other formats can run code when they are read; write one with"
@@ -221,6 +222,7 @@ def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
         )
     if not path.is_file():
         raise InputError(f"there is no file {path}: check the path")
+    path.open("rb").close()  # safetensors would take a missing permission for a missing file
     try:
         module.load_state_dict(load_file(path))
     except SafetensorError as damage:

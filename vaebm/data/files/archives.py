@@ -1,11 +1,14 @@
-"""Where many image files lie: a folder, a zip, or a tar.
+r"""Where many image files lie: a folder, a zip, or a tar.
 
-A source lists the names of its files, sorted and with forward slashes (hidden files and what systems leave beside them
-are passed over), and opens one by its name. It can be sent to another process, which then opens the archive anew.
+A source lists the names of its files, sorted and with forward slashes (hidden files, what systems leave beside them,
+and what this package makes are passed over), and opens one by its name. Bytes of a name that are no UTF-8 are escaped,
+as in `caf\xe9.png`. A source can be sent to another process, which then opens the archive anew.
 """
 
+import hashlib
 import io
 import os
+import re
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
@@ -19,6 +22,9 @@ from vaebm.errors import InputError
 
 MAX_MEMBER_BYTES = 2**29  # a file in an archive is read whole
 LITTER = "__MACOSX"
+LINKED, OWN = "counted already, by another name", "made by vaebm"
+SUPPORTED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ENCRYPTED = 1  # bit of a member's flags
 ARCHIVES = (".zip", ".tar", ".npz")
 """Suffixes of files that hold many images."""
 
@@ -32,6 +38,7 @@ class ImageSource(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.passed_over: dict[str, str] = {}  # why, by folder or file
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -45,28 +52,67 @@ class ImageSource(ABC):
         """A source that need only know these names."""
         return self
 
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Of a file, in bytes."""
+
+    def copies(self, names: Iterable[str]) -> dict[str, str]:
+        """The first name of the same content, for each name that comes later."""
+        by_size: dict[int, list[str]] = {}
+        for name in names:
+            by_size.setdefault(self.size(name), []).append(name)
+        first: dict[tuple[int, bytes], str] = {}
+        copies: dict[str, str] = {}
+        for size, alike in by_size.items():
+            for name in alike if len(alike) > 1 else ():
+                with self.open(name) as file:
+                    earlier = first.setdefault((size, hashlib.file_digest(file, "sha256").digest()), name)
+                if earlier != name:
+                    copies[name] = earlier
+        return copies
+
 
 class FolderSource(ImageSource):
-    """A folder and all below it; linked folders are followed, but each only once."""
+    """A folder and all below it; links are followed, but each file and folder counts once."""
 
     def names(self) -> list[str]:
         def refuse(error: OSError) -> None:
             raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check its permissions") from None
 
         names: list[str] = []
-        seen: set[Path] = set()
+        folders: set[Path] = set()
+        inodes: set[tuple[int, int]] = set()
         for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=refuse):
             here = Path(folder)
-            seen.add(here.resolve())
-            subfolders[:] = [
-                name for name in subfolders if not name.startswith(".") and (here / name).resolve() not in seen
-            ]
             below = here.relative_to(self.path)
-            names += [(below / name).as_posix() for name in files if not name.startswith(".")]
+            reason = LINKED if here.resolve() in folders else OWN if folders and _is_own(subfolders, files) else None
+            if reason is not None:
+                self.passed_over[_shown(below.as_posix())] = reason
+                subfolders.clear()
+                continue
+            folders.add(here.resolve())
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(files):
+                if name.startswith("."):
+                    continue
+                known = _inode(here / name)
+                if known in inodes:
+                    self.passed_over[_shown((below / name).as_posix())] = LINKED
+                else:
+                    names.append(_shown((below / name).as_posix()))
+                if known is not None:
+                    inodes.add(known)
         return sorted(names)
 
-    def open(self, name: str) -> BinaryIO:
+    def size(self, name: str) -> int:
+        return self._path(name).stat().st_size
+
+    def _path(self, name: str) -> Path:
         path = self.path / name
+        return path if path.exists() or "\\x" not in name else self.path / _unescaped(name)
+
+    def open(self, name: str) -> BinaryIO:
+        path = self._path(name)
         if not path.is_file():  # a pipe would block, a broken link has nothing to say
             raise UnreadableImage("not a regular file")
         return path.open("rb")
@@ -78,6 +124,9 @@ class ZipSource(ImageSource):
     def names(self) -> list[str]:
         members = _zip(self.path).infolist()
         return sorted(info.filename for info in members if not info.is_dir() and _visible(info.filename))
+
+    def size(self, name: str) -> int:
+        return _zip(self.path).getinfo(name).file_size
 
     def open(self, name: str) -> BinaryIO:
         archive = _zip(self.path)
@@ -95,6 +144,9 @@ class TarSource(ImageSource):
 
     def names(self) -> list[str]:
         return sorted(self.places)
+
+    def size(self, name: str) -> int:
+        return self.places[name][1]
 
     def open(self, name: str) -> BinaryIO:
         start, size = self.places[name]
@@ -143,6 +195,41 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip that Python can unpack. InputError: it is encrypted, or compressed in another way."""
+    archive = zipfile.ZipFile(path)
+    for member in archive.infolist():
+        if member.flag_bits & ENCRYPTED or member.compress_type not in SUPPORTED:
+            how = "encrypted" if member.flag_bits & ENCRYPTED else "compressed in a way that Python cannot read"
+            archive.close()
+            raise InputError(f"{path} is {how}: unpack it, and zip it anew without a password, or use the folder")
+    return archive
+
+
+def _is_own(folders: Iterable[str], files: Iterable[str]) -> bool:
+    """Whether a folder is a run, or a prepared set."""
+    names = {*folders, *files}
+    run = "recipe.yaml" in names and names & {"metrics.jsonl", "checkpoints", "model", "data.json"}
+    prepared = "train.bin" in names and names & {"index.json", "progress.jsonl"}
+    return bool(run or prepared)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _unescaped(name: str) -> str:
+    return os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), name.encode()))
+
+
 def _visible(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return LITTER not in parts and not any(part.startswith(".") and part != "." for part in parts)
@@ -150,7 +237,7 @@ def _visible(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _opened_zip(path: Path, _size: int, _changed: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+    return open_zip(path)
 
 
 def _zip(path: Path) -> zipfile.ZipFile:
@@ -162,7 +249,9 @@ def _zip(path: Path) -> zipfile.ZipFile:
 def _tar(path: Path) -> dict[str, tuple[int, int]]:
     with reading(path, "tar archive"), tarfile.open(path, "r:") as archive:
         places = {
-            m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isfile() and _visible(m.name)
+            _shown(m.name.removeprefix("./")): (m.offset_data, m.size)
+            for m in archive
+            if m.isfile() and _visible(m.name)
         }
     if places and max(start + size for start, size in places.values()) > path.stat().st_size:
         raise InputError(f"{path} is truncated: get it whole, then try again")

@@ -1,9 +1,10 @@
 """One image file: what its header says, and its pixels as RGB.
 
-Whatever the file holds becomes 8-bit RGB: grey values repeated, palettes looked up, 16-bit grey divided by 257, the
-first frame of an animation, turned upright as its EXIF tag asks. Transparent pixels are composited on white. A picture
-brought to a size is cropped to the largest central rectangle of that shape, or to a central square of a given side,
-then resized (antialiased; bicubic, or bilinear as the published pipelines of some sets do).
+Whatever the file holds becomes 8-bit RGB: grey values repeated, palettes looked up, 16-bit grey brought from the range
+of its set to 8 bits, the first frame of an animation, turned upright as its EXIF tag asks. Transparent pixels are
+composited on white. A picture brought to a size is cropped to the largest central rectangle of that shape, or to a
+central square of a given side, then resized (antialiased; bicubic, or bilinear as the published pipelines of some sets
+do).
 """
 
 import warnings
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaebm.data.files.archives import UnreadableImage
+from vaebm.errors import InputError
 
 ORIENTATION_TAG = 0x0112
+WHITE = 65535  # of 16-bit grey that uses its whole range
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -59,16 +62,22 @@ def read_header(opener: Opener) -> Header:
 
 
 def read_picture(
-    opener: Opener, size: tuple[int, int] | None, crop: int | None = None, resample: Filter = "bicubic"
+    opener: Opener,
+    size: tuple[int, int] | None,
+    crop: int | None = None,
+    resample: Filter = "bicubic",
+    white: int = WHITE,
 ) -> Picture:
     """Decodes a file and brings it to `size` (height, width), after a central crop of side `crop`; as it is with None.
+
+    `white` is the value of white in 16-bit grey.
 
     Raises:
         UnreadableImage: the file is truncated, damaged, smaller than the crop, or has pixels without a known range.
     """
     with _opened(opener) as image:
         upright = ImageOps.exif_transpose(image)
-        rgb, transparent = _to_rgb(upright)
+        rgb, transparent = _to_rgb(upright, white)
         if crop is not None:
             left, top = (rgb.width - crop) // 2, (rgb.height - crop) // 2
             if min(left, top) < 0:
@@ -79,6 +88,21 @@ def read_picture(
         return Picture(np.array(rgb, dtype=np.uint8), transparent)
 
 
+def read_peak(opener: Opener) -> int:
+    """The largest value of a picture. UnreadableImage: as for `read_picture`."""
+    with _opened(opener) as image:
+        return int(np.asarray(image).max())
+
+
+def white_of(peak: int) -> int:
+    """White in 16-bit grey whose largest value is `peak`: the largest value of as many bits as that needs, 8 at least.
+
+    >>> white_of(200), white_of(4000), white_of(65535)
+    (255, 4095, 65535)
+    """
+    return int(2 ** min(16, max(8, peak.bit_length())) - 1)
+
+
 @contextmanager
 def _opened(opener: Opener) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
@@ -87,7 +111,7 @@ def _opened(opener: Opener) -> Iterator[Image.Image]:
         try:
             with opener() as file, Image.open(file) as image:
                 yield image
-        except UnreadableImage:
+        except (UnreadableImage, InputError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise UnreadableImage("too large to decode safely") from None
@@ -99,11 +123,11 @@ def _opened(opener: Opener) -> Iterator[Image.Image]:
             raise UnreadableImage("truncated or damaged") from None
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+def _to_rgb(image: Image.Image, white: int) -> tuple[Image.Image, bool]:
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels without a known range")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        grey = np.clip(np.asarray(image).astype(np.int64) * 255 // white, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB"), False
     if not image.has_transparency_data:
         return image.convert("RGB"), False

@@ -1,9 +1,10 @@
 """Arrays in .npz files, read a few rows at a time, so that the whole need never lie in memory.
 
-An .npz is a zip of .npy files; a .npy is a header, then the values. Arrays of Python objects are refused: nothing is
-unpickled.
+An .npz is a zip of .npy files; a .npy is a header, then the values, row by row or (then read whole) column by column.
+Arrays of Python objects are refused: nothing is unpickled.
 """
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from vaebm.data.files.archives import open_zip
 from vaebm.errors import InputError
 
 
@@ -27,24 +29,34 @@ class StoredArray:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    columns_first: bool = False  # such an array is read whole
 
     def rows(self, at_once: int) -> Iterator[NDArray[Any]]:
         """All of it in order, `at_once` rows (of the first axis) at a time.
 
         Raises:
-            InputError: the file is truncated or damaged.
+            InputError: the file is truncated or damaged, or holds Python objects.
         """
+        if self.dtype.hasobject:
+            raise InputError(f"{self.path}: {self.name} holds Python objects, which are not read: save plain arrays")
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.name}.npy") as file:
+            with open_zip(self.path) as archive, archive.open(f"{self.name}.npy") as file:
                 read_header(file)
+                if self.columns_first:
+                    content = file.read()
+                    if len(content) < self.shape[0] * row_bytes:
+                        raise EOFError
+                    turned = np.frombuffer(content, self.dtype).reshape(self.shape[::-1]).T
+                    yield from (turned[start : start + at_once] for start in range(0, self.shape[0], at_once))
+                    return
                 for start in range(0, self.shape[0], at_once):
                     count = min(at_once, self.shape[0] - start)
                     content = file.read(count * row_bytes)
                     if len(content) < count * row_bytes:
                         raise EOFError
                     yield np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
-        except (zipfile.BadZipFile, zlib.error, EOFError):
+        except (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError):
             raise InputError(f"{self.path} is truncated or damaged: get it whole, then try again") from None
 
     def all(self) -> NDArray[Any]:
@@ -52,21 +64,22 @@ class StoredArray:
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
-    """The arrays in a file by name, without those of Python objects.
+    """The arrays in a file by name.
 
     Raises:
         InputError: the file is missing, truncated, or no .npz.
     """
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             for member in archive.namelist():
                 if member.endswith(".npy"):
                     with archive.open(member) as file:
                         shape, columns_first, dtype = read_header(file)
-                    if not dtype.hasobject and not (columns_first and len(shape) > 1):
-                        name = member.removesuffix(".npy")
-                        arrays[name] = StoredArray(path, name, shape, dtype)
+                    name = member.removesuffix(".npy")
+                    arrays[name] = StoredArray(path, name, shape, dtype, columns_first and len(shape) > 1)
+    except InputError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
         raise InputError(f"{path} is truncated or no .npz file: get it whole, then try again") from None
     except OSError as error:

@@ -7,34 +7,43 @@ counted and named, not fatal.
                 all alike, at most 4,096 pixels (64 x 64): as they are, square or not
                 all alike, larger: 64 x 64, or their own shorter side where that is less
                 of several sizes: an error that asks for `size`
-    classes     first-level subfolders, if every image lies in one of them and there are at least two
-    held out    the tenth whose names have the smallest SHA-256
+    splits      folders at the top that are called train, test, val; else by name (data/collection.py)
+    classes     first-level subfolders (of the splits), if every image lies in one of them and there are at least two
+    held out    the tenth whose names have the smallest SHA-256; copies of a file stay together
     validation  the next twentieth, if there are 1,000 images or more
+    16-bit grey white is the largest value of 8, 9, ... or 16 bits that the set reaches
 
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vaebm.data.arrays import open_arrays
-from vaebm.data.collection import enough, parts_by_name
+from vaebm.data.collection import MIN_IMAGES, enough, parts_by_name
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
-from vaebm.data.files.image import Header, read_header, read_picture
+from vaebm.data.files.image import WHITE, Header, read_header, read_peak, read_picture, white_of
 from vaebm.data.manifest import Manifest
 from vaebm.data.prepared import PROGRESS, is_prepared, prepared_set
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
 from vaebm.errors import InputError
+from vaebm.files import user_path
 from vaebm.progress import Progress, silent
-from vaebm.wording import enumerated
+from vaebm.wording import counted, enumerated
 
 MIN_SIDE = 8
 MAX_UNASKED_SIDE = 64
+PARTS = ("train", "test", "validation")
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "validation"
+)
 
 
 class FolderSettings(ImageSettings):
@@ -44,9 +53,15 @@ class FolderSettings(ImageSettings):
     root: str = Field(description="Path of a folder, zip, tar or .npz of images, or of a prepared folder.")
     size: int | None = Field(None, description="Side that images are cropped and resized to; null leaves them alone.")
 
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        """A run is read from wherever one is."""
+        return str(user_path(root).absolute())
+
     def load(self, progress: Progress | None = None) -> DataSet:
         """Reads the images; shape (1 or 3, H, W)."""
-        root, progress = Path(self.root).expanduser(), progress or silent()
+        root, progress = user_path(self.root), progress or silent()
         if is_prepared(root):
             data = prepared_set(root, self)
             if self.size not in (None, data.shape[2]):
@@ -55,8 +70,8 @@ class FolderSettings(ImageSettings):
                     "leave the size away, or prepare the images again into another folder"
                 )
             return data
-        if root.suffix == ".npz":
-            return open_arrays(root).load(self, progress)
+        if root.suffix.lower() == ".npz":
+            return open_arrays(root, self.size).load(self, progress)
         if (root / PROGRESS).is_file():
             raise InputError(f"{root} is only half prepared: run the same `vaebm data prepare` again to go on")
         return folder_manifest(root, self.size, progress).load(self, progress)
@@ -72,21 +87,59 @@ def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifes
     enough(root, len(files.headers), files.skipped)
     shape = _common_size(files, size)
     names = list(files.headers)
-    top = {name: PurePosixPath(name).parts[0] for name in names}
-    folders = tuple(sorted(set(top.values())))
-    classes = folders if len(folders) > 1 and not set(folders) & set(names) else None
+    parts, classes = _layout(names)
+    copies = files.source.copies(names)
+    if parts is None:  # copies of an image stay together
+        chosen = parts_by_name([name for name in names if name not in copies])
+        parts = {name: part for part, some in chosen.items() for name in some}
+        parts |= {copy: parts[first] for copy, first in copies.items()}
+    else:  # what is held out is not trained on
+        held_out = {copies.get(name, name) for name, part in parts.items() if part != "train"}
+        for name in names:
+            if name not in parts:
+                files.skipped[name] = "in no folder of a split"
+            elif parts[name] == "train" and copies.get(name, name) in held_out:
+                files.skipped[name] = "held out, too"
+                del parts[name]
+    if not {"train", "test"} <= set(parts.values()):
+        raise InputError(f"{root} holds the same few images again and again: give at least {MIN_IMAGES} that differ")
+    names = [name for name in names if name in parts]
+    class_names = tuple(sorted(set(classes.values())))
+    deep = f", 16-bit values from 0 to {files.white:,}" if files.white != WHITE else ""
+    again = f", {counted(len(copies), 'duplicate')} among them" if copies else ""
     return Manifest(
         name=name_of(root),
-        subject=f"the files of {root}",
+        subject=f"the files of {root}{deep}{again}",
         source=files.source,
         size=shape,
-        parts={part: [name for name in names if name in chosen] for part, chosen in parts_by_name(names).items()},
+        parts={part: some for part in PARTS if (some := [name for name in names if parts[name] == part])},
         resample="bicubic",
-        labels=None if classes is None else {name: classes.index(folder) for name, folder in top.items()},
-        class_names=classes,
-        headers=files.headers,
+        white=files.white,
+        labels={name: class_names.index(classes[name]) for name in names} if class_names else None,
+        class_names=class_names or None,
+        headers={name: files.headers[name] for name in names},
         skipped=files.skipped,
     )
+
+
+def _layout(names: Sequence[str]) -> tuple[dict[str, str] | None, dict[str, str]]:
+    """The split of each file, where folders at the top are called train and test; and its class, where there are any.
+
+    A single folder at the top says nothing.
+    """
+    paths = {name: PurePosixPath(name).parts for name in names}
+    while len({path[0] for path in paths.values()}) == 1 and all(len(path) > 1 for path in paths.values()):
+        paths = {name: path[1:] for name, path in paths.items()}
+    parts = {
+        name: SPLITS[path[0].lower()] for name, path in paths.items() if len(path) > 1 and path[0].lower() in SPLITS
+    }
+    split = None
+    if {"train"} < set(parts.values()):
+        if "test" not in parts.values():
+            parts = {name: part.replace("validation", "test") for name, part in parts.items()}
+        split, paths = parts, {name: paths[name][1:] for name in parts}
+    classes = {name: path[0] for name, path in paths.items() if len(path) > 1}
+    return split, classes if len(classes) == len(paths) and len(set(classes.values())) > 1 else {}
 
 
 def name_of(root: Path) -> str:
@@ -100,6 +153,7 @@ class Survey(NamedTuple):
     source: ImageSource
     headers: dict[str, Header]
     skipped: dict[str, str]
+    white: int  # in 16-bit grey: what its largest value needs
 
 
 def survey(source: ImageSource, progress: Progress) -> Survey:
@@ -113,7 +167,12 @@ def survey(source: ImageSource, progress: Progress) -> Survey:
             except UnreadableImage as reason:
                 skipped[name] = str(reason)
             task.advance()
-    return Survey(source, headers, skipped)
+    skipped |= source.passed_over
+    peak = 0
+    for name in [name for name, header in headers.items() if header.kind == "16-bit grey"]:
+        with suppress(UnreadableImage):  # said when it is read
+            peak = max(peak, read_peak(partial(source.open, name)))
+    return Survey(source, headers, skipped, white_of(peak) if peak else WHITE)
 
 
 def _common_size(files: Survey, size: int | None) -> tuple[int, int]:

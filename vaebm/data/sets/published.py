@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from vaebm.data.collection import Collection
@@ -28,13 +28,13 @@ from vaebm.data.prepared import is_prepared, prepared_set
 from vaebm.data.settings import EIGHT_BITS, ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
-from vaebm.files import cache_folder
+from vaebm.files import cache_folder, user_path
 from vaebm.progress import Progress, silent
 
 VARIABLE = "VAEBM_DATA"
 REPLACE = "replace it by the published file"
 PREPARED = "prepared"
-PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
+PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm"}
 
 Labelled = tuple[Tensor, Tensor]
@@ -56,6 +56,11 @@ class PublishedSettings(ImageSettings):
 
     kind: str
     root: str | None = Field(None, description="Folder of data sets; null stands for $VAEBM_DATA, else ~/.cache/vaebm.")
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str | None) -> str | None:
+        return None if root is None else str(user_path(root).absolute())
 
     # of its classes, known without its files; None where it has none
     class_names: ClassVar[tuple[str, ...] | None] = None
@@ -79,7 +84,7 @@ class PublishedSettings(ImageSettings):
     def folders(self) -> tuple[Path, Path]:
         """Where the files may lie; the last is where they are put."""
         root = self.root or os.environ.get(VARIABLE)
-        place = Path(root).expanduser() if root else cache_folder()
+        place = user_path(root) if root else cache_folder()
         return place, place / self.kind
 
     def obtain(self, file: Published, progress: Progress | None) -> Path:

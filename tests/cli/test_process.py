@@ -1,0 +1,78 @@
+"""A command works whatever its streams and variables are: closed, full, left by their reader, of another encoding."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vaebm.progress import on_terminal
+
+
+def shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **variables}
+    command = command.replace("vaebm ", f"{sys.executable} -m vaebm ")
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams(streams: str) -> None:
+    done = shell(f"vaebm recipes {streams}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shell(f"vaebm inspect qqqqq {streams}").returncode == 2
+
+
+def test_full_streams() -> None:
+    done = shell("vaebm recipes > /dev/full")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert shell("vaebm inspect qqqqq 2> /dev/full").returncode == 2
+
+
+def test_a_status_survives_a_reader_who_left() -> None:
+    assert shell("vaebm inspect qqqqq 2> >(exec true); exit $?").returncode == 2
+
+
+def test_a_name_that_no_text_can_hold_is_shown_escaped() -> None:
+    done = shell("vaebm inspect $'caf\\xe9.yaml'", LC_ALL="C.UTF-8")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "\\udce9.yaml" in done.stderr
+
+
+def test_empty_and_inherited_variables() -> None:
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    program = "from vaebm.cli.process import take_over; take_over(); import os; print('RANK' in os.environ);"
+    program += "import matplotlib.pyplot; matplotlib.pyplot.figure(); print('drawn')"
+    done = shell(f'{sys.executable} -c "{program}"', RANK="", WORLD_SIZE="", **notebook)
+    assert done.stdout.split() == ["False", "drawn"], done.stderr
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "pipe", "closed"])
+def test_progress_that_cannot_be_written_is_dropped(place: str, tmp_path: Path) -> None:
+    if place == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        stream = os.fdopen(writing, "w")
+    else:
+        stream = Path("/dev/full" if place == "/dev/full" else tmp_path / "file").open("w")  # noqa: SIM115
+    if place == "closed":
+        stream.close()
+    progress = on_terminal(stream=stream) if place != "closed" else None
+    if progress is None:
+        stream = (tmp_path / "file").open("w")
+        progress = on_terminal(stream=stream)
+        stream.close()
+    with progress.task("work", 3, "steps") as task:
+        for _ in range(3):
+            progress.say("still here")
+            task.advance()
+
+
+def test_progress_is_escaped_where_the_stream_lacks_a_character(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w", encoding="ascii") as stream:
+        on_terminal(stream=stream).say("a caf\udce9 on the \u2192 right")
+    assert (tmp_path / "file").read_text() == "a caf\\udce9 on the \\u2192 right\n"

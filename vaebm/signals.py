@@ -1,0 +1,91 @@
+"""Signals that ask a process to stop, heard wherever it is.
+
+    SIGTERM, SIGUSR1, SIGHUP    a scheduler or a closing terminal wants the process gone: `Preempted`
+    SIGINT                      Ctrl-C: `Interrupted`; a second one ends the process at once
+
+Work that can stop in good order looks at `Stop.reason` between two steps. Where it does not within the grace, the
+exception is raised at whatever the process does, and again every second, since a finaliser or a callback may lose one.
+That is safe anywhere, because nothing is ever half-written under its own name. Signals that the process was started
+to ignore (nohup) stay ignored.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vaebm.errors import Diverged, InputError, Interrupted, Preempted
+
+GRACE = 1.0  # seconds in which a training step may end
+AGAIN = 1.0  # seconds between two exceptions
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+class Stop:
+    """Which signal has come, if any."""
+
+    reason: type[Preempted] | type[Interrupted] | None = None
+    _name = ""
+    _alarm: object = None
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """The handler of a signal."""
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.reason is None:
+            self._alarm = signal.signal(signal.SIGALRM, self._leave)
+        self.reason = Interrupted if number == signal.SIGINT else Preempted
+        self._name = signal.Signals(number).name
+        signal.setitimer(signal.ITIMER_REAL, self._grace or AGAIN, AGAIN)
+        if not self._grace:
+            self._leave()
+
+    def settle(self) -> None:
+        """Nothing is raised any more: whoever works is stopping in good order."""
+        if self.reason is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def close(self) -> None:
+        """Gives the alarm back."""
+        self.settle()
+        if self.reason is not None:
+            signal.signal(signal.SIGALRM, self._alarm)  # type: ignore[arg-type]
+
+    def error(self) -> Preempted | Interrupted:
+        """What is to be raised for the signal that came."""
+        assert self.reason is not None
+        return self.reason(f"{self._name} arrived: what was finished is saved, run the same command again")
+
+    def _leave(self, *_: object) -> None:
+        raise self.error()
+
+
+@contextmanager
+def listening(grace: float = 0.0) -> Iterator[Stop]:
+    """Within, signals are heard; `grace` is the time in seconds that work has to stop in good order.
+
+    Raises:
+        Preempted, Interrupted: a signal came, also in place of what a library made of such an exception.
+    """
+    stop = Stop(grace)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # whoever owns the main thread handles signals
+        return
+    heard = [number for number in HEARD if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.note) for number in heard}
+    try:
+        yield stop
+    except (InputError, Diverged, OSError):
+        raise
+    except Exception as error:
+        if stop.reason is None:
+            raise
+        raise stop.error() from error
+    finally:
+        stop.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
