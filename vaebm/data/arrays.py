@@ -31,6 +31,7 @@ class ImageArray(Collection):
     white: int = 255  # its value of white
     labels: Tensor | None = None  # (N,) int64
     factors: Tensor | None = None  # (N, K) int64
+    used: Tensor | None = None  # (N,) bool, which images there are; None for all
 
     @property
     def path(self) -> Path:
@@ -38,7 +39,7 @@ class ImageArray(Collection):
 
     @property
     def count(self) -> int:
-        return self.images.shape[0]
+        return self.images.shape[0] if self.used is None else int(self.used.sum())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,8 +74,13 @@ class ImageArray(Collection):
     @cached_property
     def _rows(self) -> dict[str, Tensor]:
         """Which images are in which split, (N,) bool."""
+        used = torch.ones(self.images.shape[0], dtype=torch.bool) if self.used is None else self.used
         names = [f"{row:08d}" for row in range(self.count)]
-        return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts_by_name(names).items()}
+        rows = {}
+        for part, chosen in parts_by_name(names).items():
+            rows[part] = used.clone()
+            rows[part][used] = torch.tensor([name in chosen for name in names])
+        return rows
 
 
 def open_arrays(path: Path) -> ImageArray:
