@@ -19,9 +19,9 @@ from scipy.io import savemat
 
 from vaebm.data import KINDS, PublishedSettings, arrays, manifest
 from vaebm.data.prepare import prepare_set
+from vaebm.data.sets.dsprites import DSpritesSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
 from vaebm.data.sets.published import PicturesSettings
-from vaebm.data.sets.sprites import SpritesSettings
 from vaebm.data.sets.svhn import SVHNSettings
 from vaebm.errors import InputError
 
@@ -199,14 +199,14 @@ def test_sprites_keep_their_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     generator = np.random.default_rng(0)
     images = generator.integers(0, 2, (60, 64, 64), dtype=np.uint8)
     factors = np.stack([np.zeros(60, int), *(generator.integers(0, 3, 60) for _ in range(5))], axis=1)
-    name = SpritesSettings().file
+    name = DSpritesSettings().file
     np.savez_compressed(tmp_path / name, imgs=images, latents_classes=factors, metadata=np.array({"of": "objects"}))
-    memory = SpritesSettings(root=str(tmp_path)).load()
+    memory = DSpritesSettings(root=str(tmp_path)).load()
     assert (memory.shape, len(memory.train), memory.train.values.unique().tolist()) == ((1, 64, 64), 54, [0, 255])
     assert memory.factor_names == ("shape", "scale", "orientation", "x", "y")
     monkeypatch.setattr(arrays, "BLOCK_BYTES", 7 * 4096)
     prepare_set("dsprites", tmp_path, tmp_path / "out")
-    disk = SpritesSettings(root=str(tmp_path / "out")).load()
+    disk = DSpritesSettings(root=str(tmp_path / "out")).load()
     for part in ("train", "test"):
         here, there = getattr(memory, part), getattr(disk, part)
         assert torch.equal(here.all(), there.all())
@@ -223,12 +223,35 @@ def test_sprites_keep_their_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_real_sprites(real: Real) -> None:
     real("dsprites")
-    data = SpritesSettings(file="dsprites_downsampled.npz").load()
+    data = DSpritesSettings(file="dsprites_downsampled.npz").load()
     assert (len(data.train), len(data.test), data.shape) == (39_168, 4_608, (1, 64, 64))
     factors = torch.cat([split.factors for split in data.splits.values()])
     assert factors.amax(0).tolist() == [2, 5, 9, 15, 15]
     assert factors.unique(dim=0).shape[0] == 46_080
     assert data.saturated_fraction == 1.0
+
+
+def test_the_grid_of_sprites_is_the_same_from_either_file(tmp_path: Path) -> None:
+    """Of the published file every fourth orientation and every second position are kept, at half the size or whole."""
+    columns = torch.cartesian_prod(*map(torch.arange, (1, 2, 1, 8, 4, 6))).numpy()
+    images = np.random.default_rng(0).integers(0, 2, (len(columns), 64, 64), dtype=np.uint8)
+    on_grid = ((columns[:, 1:] % [1, 1, 4, 2, 2]) == 0).all(1)
+    for place, name, rows, strides in (
+        ("full", DSpritesSettings().file, slice(None), 1),
+        ("grid", "dsprites_downsampled.npz", on_grid, [1, 1, 1, 4, 2, 2]),
+    ):
+        (tmp_path / place).mkdir()
+        np.savez(tmp_path / place / name, imgs=images[rows], latents_classes=columns[rows] // strides)
+    full, grid = (DSpritesSettings(root=str(tmp_path / place), grid=True).load() for place in ("full", "grid"))
+    assert sum(map(len, full.splits.values())) == on_grid.sum() == 24
+    for part in ("train", "test"):
+        assert torch.equal(full.splits[part].values, grid.splits[part].values)
+        assert torch.equal(full.splits[part].factors, grid.splits[part].factors)
+    small = DSpritesSettings(root=str(tmp_path / "full"), grid=True, size=32)
+    assert small.load().shape == small.shape == (1, 32, 32)
+    means = full.train.values.double().reshape(-1, 1, 32, 2, 32, 2).mean((3, 5))
+    assert (small.load().train.values - means).abs().max() <= 0.5
+    assert torch.equal(small.load().train.factors, full.train.factors)
 
 
 def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

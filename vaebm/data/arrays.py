@@ -34,6 +34,7 @@ class ImageArray(Collection):
     white: int = 255  # its value of white
     labels: Tensor | None = None  # (N,) int64
     factors: Tensor | None = None  # (N, K) int64
+    used: Tensor | None = None  # (N,) bool, which images there are; None for all
 
     @property
     def path(self) -> Path:
@@ -41,7 +42,7 @@ class ImageArray(Collection):
 
     @property
     def count(self) -> int:
-        return self.images.shape[0]
+        return self.images.shape[0] if self.used is None else int(self.used.sum())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,12 +78,13 @@ class ImageArray(Collection):
     def _rows(self) -> dict[str, Tensor]:
         """Which images are in which split, (N,) bool."""
         first: dict[bytes, str] = {}
-        names = []  # of the first of its copies, so that these stay together
+        names: list[str | None] = []  # of the first of its copies, so that these stay together; None where not used
         for rows in self.images.rows(max(1, BLOCK_BYTES // math.prod(self.shape))):
             for row in rows:
-                name = f"{len(names):08d}"
-                names.append(first.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), name))
-        parts = parts_by_name(list(dict.fromkeys(names)))
+                name, digest = f"{len(names):08d}", hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+                taken = self.used is None or bool(self.used[len(names)])
+                names.append(first.setdefault(digest, name) if taken else None)
+        parts = parts_by_name(list(first.values()))
         if not all(parts.values()):
             raise InputError(f"{self.path} holds the same few images again and again: give {MIN_IMAGES} that differ")
         return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts.items()}

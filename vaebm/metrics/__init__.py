@@ -1,6 +1,10 @@
-"""Measurements: how good are the samples, and how sure is that? Every function takes (generated, reference)."""
+"""Measurements: how good are the samples or the codes, and how sure is that?
+
+Functions of samples take (generated, reference), those of codes (codes, factors).
+"""
 
 from vaebm.metrics.classifier import Classifier, StackedClassifier, train_classifier, train_stacked_classifier
+from vaebm.metrics.disentanglement import dci, factor_vae_score, infomec, mig, sap
 from vaebm.metrics.features import (
     Features,
     classifier_features,
@@ -28,17 +32,22 @@ __all__ = [
     "class_gap",
     "class_modes",
     "classifier_features",
+    "dci",
     "density_coverage",
+    "factor_vae_score",
     "frechet_distance",
     "frechet_from_moments",
     "inception_features",
     "inception_layer",
+    "infomec",
     "kernel_distance",
+    "mig",
     "mode_measurements",
     "pixel_features",
     "pixels_between_ends",
     "precision_recall",
     "real_features",
+    "sap",
     "train_classifier",
     "train_stacked_classifier",
 ]

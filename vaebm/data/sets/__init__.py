@@ -8,6 +8,7 @@ from vaebm.data.sets.celeba import CelebA64Settings, CelebAHQ256Settings
 from vaebm.data.sets.chairs import ChairsSettings
 from vaebm.data.sets.cifar import CIFAR10Settings, CIFAR100Settings
 from vaebm.data.sets.digits import DigitsSettings
+from vaebm.data.sets.dsprites import DSpritesSettings
 from vaebm.data.sets.folder import FolderSettings
 from vaebm.data.sets.given import GivenSettings
 from vaebm.data.sets.lsun import LSUNChurch64Settings
@@ -28,6 +29,7 @@ Data = Annotated[
     | CIFAR10Settings
     | CIFAR100Settings
     | SVHNSettings
+    | DSpritesSettings
     | SpritesSettings
     | ChairsSettings
     | CelebA64Settings

@@ -1,78 +1,70 @@
-"""dSprites: every square, ellipse and heart of six scales, 40 orientations, 32 x 32 positions: 737,280 binary images.
+r"""Sprites: every shape of the set, in every size, at every place, in every shade: drawn here, so no file is needed.
 
-The factors that an image was rendered from stay with it, as class numbers: shape, scale, orientation, x, y (a first
-column of colours, which is always the same, is dropped). `file` names another file of the same layout, such as a part
-of the set. A tenth is held out: the rows whose numbers have the smallest SHA-256.
+    shape    |u|^p + |v|^p <= r^p:  a square (p = infinity), a disc (p = 2), a diamond (p = 1)
+    scale    six radii r from 0.1 to 0.225 of the side
+    x, y     twelve centres each, from 0.25 to 0.75 of the side
+    shade    three greys, up to white
 
-Reference: Matthey, Higgins, Hassabis, Lerchner, [dSprites: disentanglement testing sprites
-dataset](https://github.com/google-deepmind/dsprites-dataset), 2017.
+7,776 images, each with its factors as class numbers in this order; the shape is the label. A pixel's value is the
+fraction of it that the sprite covers, from 4 x 4 points. 2,000 images are held out and 500 are for validation, chosen
+by a fixed seed.
+
+They are a small companion of dSprites (data/sets/dsprites.py), with exact factors and no symmetry that hides one.
 """
 
-from pathlib import Path
+import math
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from vaebm.data.arrays import ImageArray
-from vaebm.data.files.download import Published
-from vaebm.data.files.npz import stored_arrays
-from vaebm.data.prepared import is_prepared, prepared_set
-from vaebm.data.sets.published import REPLACE, LargeSettings, published_files
+from vaebm.data.describe import describe
+from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet
-from vaebm.errors import InputError
-from vaebm.progress import Progress, silent
+from vaebm.progress import Progress
 
-FACTORS = ("shape", "scale", "orientation", "x", "y")
-FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+FACTORS = ("shape", "scale", "x", "y", "shade")
+SIZES = (3, 6, 12, 12, 3)
+POWERS = torch.tensor([math.inf, 2.0, 1.0])
+POINTS = 4  # of a pixel, along each side
+TEST, VALIDATION = 2_000, 500
 
 
-class SpritesSettings(LargeSettings):
-    """dSprites of 64 x 64 pixels, black and white."""
+class SpritesSettings(ImageSettings):
+    """Sprites drawn by this library, grey."""
 
-    kind: Literal["dsprites"] = "dsprites"
-    file: str = Field(FILE, description="Name of the file; another than the published one may hold a part of the set.")
+    kind: Literal["sprites"] = "sprites"
+    size: int = Field(32, ge=8, le=64, description="Height and width in pixels.")
 
-    shape: ClassVar[tuple[int, int, int]] = (1, 64, 64)
-    class_names: ClassVar[tuple[str, ...]] = ("square", "ellipse", "heart")
-    published: ClassVar[Published] = published_files("dsprites")[FILE]
+    class_names: ClassVar[tuple[str, ...]] = ("square", "disc", "diamond")
 
     def load(self, progress: Progress | None = None) -> DataSet:
-        """The data set; shape (1, 64, 64). Read from disk where it is prepared, as the whole of it has to be."""
-        if is_prepared(self.prepared) and self.file == FILE:
-            return prepared_set(self.prepared, self)
-        progress = progress or silent()
-        return self.collection(None, progress).load(self, progress)
+        """The data set; shape (1, size, size)."""
+        factors = torch.cartesian_prod(*map(torch.arange, SIZES))
+        order = torch.randperm(len(factors), generator=torch.Generator().manual_seed(0))
+        rows = dict(zip(("test", "validation", "train"), order.tensor_split((TEST, TEST + VALIDATION)), strict=True))
+        splits = {
+            part: self.split(draw(factors[chosen], self.size), factors[chosen, 0], factors[chosen])
+            for part, chosen in ((part, rows[part].sort().values) for part in ("train", "test", "validation"))
+        }
+        description = describe("sprites", splits, self.class_names)
+        return DataSet(self.kind, splits, description, self.class_names, FACTORS)
 
-    def collection(self, source: Path | None, progress: Progress) -> ImageArray:
-        path = self._path(source, progress)
-        arrays = stored_arrays(path)
-        if not {"imgs", "latents_classes"} <= set(arrays):
-            raise InputError(f"{path} has no `imgs` and `latents_classes`: {REPLACE}")
-        images, factors = arrays["imgs"], arrays["latents_classes"]
-        if images.dtype != np.uint8 or len(images.shape) != 3 or factors.shape[:1] != images.shape[:1]:
-            raise InputError(
-                f"{path}: imgs {images.shape} {images.dtype} and latents_classes {factors.shape} do not match:"
-                f" {REPLACE}"
-            )
-        columns = torch.from_numpy(factors.all().astype(np.int64))[:, -len(FACTORS) :]
-        return ImageArray(
-            name=self.kind,
-            subject="dSprites",
-            images=images,
-            white=1,
-            labels=columns[:, 0],
-            factors=columns,
-            class_names=self.class_names,
-            factor_names=FACTORS,
-        )
 
-    def _path(self, source: Path | None, progress: Progress) -> Path:
-        folders = self.folders() if source is None else (source,)
-        for folder in folders:
-            if (folder / self.file).is_file():
-                return folder / self.file
-        if source is None and self.file == FILE:
-            return self.obtain(self.published, progress)
-        raise InputError(f"{folders[-1] / self.file} is missing: get {self.file} from {self.published.page}")
+def draw(factors: Tensor, size: int) -> Tensor:
+    """Images (N, 1, size, size) uint8 of factors (N, 5) int64."""
+    shape, scale, *place, shade = factors.T
+    points = (torch.arange(size * POINTS) + 0.5) / (size * POINTS)
+    offsets = [(points - (0.25 + 0.5 * at[:, None] / (SIZES[2] - 1))).abs() for at in place]  # along x, along y
+    radius = 0.1 + 0.025 * scale
+    images = torch.empty(len(factors), 1, size, size, dtype=torch.uint8)
+    for kind, power in enumerate(POWERS):
+        for chosen in (shape == kind).nonzero().squeeze(1).split(256):
+            u, v = offsets[0][chosen, None, :], offsets[1][chosen, :, None]
+            distance = torch.maximum(u, v) if power.isinf() else (u**power + v**power) ** (1 / power)
+            inside = (distance <= radius[chosen, None, None]).float()
+            covered = torch.nn.functional.avg_pool2d(inside[:, None], POINTS)
+            white = (85 * (shade[chosen] + 1))[:, None, None, None]
+            images[chosen] = (covered * white).round().to(torch.uint8)
+    return images

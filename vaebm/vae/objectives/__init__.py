@@ -1,8 +1,23 @@
 """Objectives: what does a VAE minimise?"""
 
 from vaebm.vae.objectives.base import OBJECTIVES, Objective, ObjectiveSettings
+from vaebm.vae.objectives.beta import BetaSettings
 from vaebm.vae.objectives.elbo import ELBOObjective, ELBOSettings
+from vaebm.vae.objectives.factor import FactorObjective, FactorSettings
+from vaebm.vae.objectives.total_correlation import TotalCorrelationObjective, TotalCorrelationSettings
 
-OBJECTIVES.register(ELBOSettings)
+for _settings in (ELBOSettings, BetaSettings, FactorSettings, TotalCorrelationSettings):
+    OBJECTIVES.register(_settings)
 
-__all__ = ["OBJECTIVES", "ELBOObjective", "ELBOSettings", "Objective", "ObjectiveSettings"]
+__all__ = [
+    "OBJECTIVES",
+    "BetaSettings",
+    "ELBOObjective",
+    "ELBOSettings",
+    "FactorObjective",
+    "FactorSettings",
+    "Objective",
+    "ObjectiveSettings",
+    "TotalCorrelationObjective",
+    "TotalCorrelationSettings",
+]

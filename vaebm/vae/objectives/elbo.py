@@ -15,8 +15,8 @@ As an objective, in nats a data point, with w(t) beta in place of w:
 
     L = -E_q(z|x)[ log p(x | z) ] + w(t) beta KL(q(z | x) || p(z)),      beta = `kl_weight`
 
-beta = 1 is the bound; another makes it a beta-VAE (Higgins et al., ICLR 2017, https://openreview.net/forum?id=Sy2fzU9gl).
-While w < 1, groups of latents are balanced.
+beta = 1 is the bound; another makes it a beta-VAE (vae/objectives/beta.py). While w < 1, groups of latents are
+balanced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vaebm.data import Batch
-from vaebm.vae.base import VAE
+from vaebm.vae.base import VAE, Inference
 from vaebm.vae.objectives.base import Objective, ObjectiveSettings
 
 FLOOR = 1e-2  # nats a latent: an idle group keeps a weight, so that balancing never divides by 0
@@ -41,6 +41,7 @@ class ELBO(NamedTuple):
     value: Tensor
     log_likelihood: Tensor
     kl: dict[str, Tensor]
+    inference: Inference  # the draw that it is of, with its posterior
 
     def figures(self) -> dict[str, float]:
         """Means over the batch for the log: the bound itself, its reconstruction term, and each group's divergence."""
@@ -56,7 +57,7 @@ def elbo(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float = 1.0
     divergences = torch.stack(list(kl.values()))
     if balanced and len(kl) > 1:
         divergences = balancing_weights(kl, vae.group_sizes)[:, None] * divergences
-    return ELBO(log_likelihood - kl_weight * divergences.sum(0), log_likelihood, kl)
+    return ELBO(log_likelihood - kl_weight * divergences.sum(0), log_likelihood, kl, inference)
 
 
 def balancing_weights(kl: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
