@@ -28,9 +28,7 @@ PER_CLASS = (1, 10, 100, None)  # labels, None for all
 class FewLabelAccuracy(Metric):
     """Of the model's codes, and of held-out data's own values."""
 
-    quantities = (
-        Quantity("few_label_accuracy", "few-label accuracy", "the few-label accuracy", "%", "higher", 100.0),
-    )
+    quantities = (Quantity("few_label_accuracy", "few-label accuracy", "the few-label accuracy", "%", "higher", 100.0),)
     needs = frozenset({"codes"})
 
     def applies(self, subject: str, data: DataSet, model: Model) -> bool:
