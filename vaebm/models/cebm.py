@@ -1,5 +1,4 @@
-"""The conjugate energy-based model (Wu, Esmaeili, Wick, Tristan & van de Meent, ICML 2021,
-https://arxiv.org/abs/2106.13798).
+"""The conjugate energy-based model: an energy of data that is also an encoder with an exact posterior.
 
     p(x, z) = r(x) exp(<t(x), (z, z^2)>) pi(z) / Z,      p(x) = r(x) exp(-E(x)) / Z          (energy/conjugate.py)
 
@@ -10,6 +9,8 @@ negatives; with a scale far beyond the data's it is flat, as published. So this 
 estimators, chains and measurements are the same.
 
 With noise s = `noise_std` the density is that of data with noise, x + s n, and samples can be shown denoised.
+
+Wu, Esmaeili, Wick, Tristan & van de Meent, Conjugate energy-based models, ICML 2021, https://arxiv.org/abs/2106.13798
 """
 
 from __future__ import annotations

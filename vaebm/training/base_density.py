@@ -24,8 +24,8 @@ class BaseStage(Stage):
     def step(self, iteration: int) -> dict[str, float]:
         model, device = self.training.model, self.training.engine.device
         n, total, square = 0, torch.zeros((), device=device), torch.zeros((), device=device)
-        for x in self.training.data.chunks():
-            x = x.to(device).double()
+        for chunk in self.training.data.chunks():
+            x = chunk.to(device).double()
             n, total, square = n + len(x), total + x.sum(0), square + x.square().sum(0)
         mean = total / n
         scale = (square / n - mean.square()).clamp(min=0.0).sqrt().clamp(min=self.min_scale)
