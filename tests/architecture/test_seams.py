@@ -44,6 +44,7 @@ def test_code_uses_a_model_family_by_name_only_where_it_is_made() -> None:
     assert using <= {
         "__init__.py",
         "models/__init__.py",
+        "models/cebm.py",
         "models/settings.py",
         "models/vaebm.py",
     }

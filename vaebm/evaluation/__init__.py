@@ -2,6 +2,7 @@
 
 from vaebm.evaluation.energy_gain import EnergyGain, EnergyShift
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
+from vaebm.evaluation.few_labels import FewLabelAccuracy
 from vaebm.evaluation.importance import LogLikelihoodLower
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_shown, quantity, register
@@ -28,6 +29,6 @@ __all__ = [
 for _metric in (
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
-    *(EnergyGain(), EnergyShift(), DrawingTime()),
+    *(EnergyGain(), EnergyShift(), FewLabelAccuracy(), DrawingTime()),
 ):
     register(_metric)

@@ -28,7 +28,7 @@ MIN_CHAINS, MAX_CHAINS = 4, 36  # of images that are kept
 MAX_VALUES = 1 << 22  # of all kept images together, 4 MB
 MIN_RUN = 16  # chains that run, whatever is kept of them: a warm-up learns from all
 
-Start = Literal["prior", "mixture", "latent_energy", "chosen"]
+Start = Literal["prior", "base", "mixture", "latent_energy", "chosen"]
 """What chains begin at: N(0, I), the code mixture, E_z's own codes, or proposals that the energy chose among."""
 
 
@@ -164,7 +164,7 @@ def _start_of(model: NoiseSpaceModel) -> Start:
     if model.settings.init.importance_samples > 1 and model.corrects:
         return "chosen"
     if base is None:
-        return "prior"
+        return "prior" if model.vae.latent_dim else "base"
     return "mixture" if isinstance(base, MixtureEnergy) and base.correction is None else "latent_energy"
 
 

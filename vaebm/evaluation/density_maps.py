@@ -84,6 +84,7 @@ def map_densities(model: NoiseSpaceModel, data: DataSet) -> DensityMaps:
                 "vae_mixture": plane_quadrature(model, with_energy=False, log_prior=model.mixture.log_prob, **grid),
                 model.subjects[0]: full,
             }
+            found = {key: q for key, q in found.items() if key in model.subjects}
             points = data.test.all()[:HELD_OUT]
             log_likelihoods = tuple(q.log_likelihood(points).with_subject(key) for key, q in found.items())
     except InputError as reason:

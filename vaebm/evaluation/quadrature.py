@@ -62,4 +62,5 @@ def plane_quadrature(
         return of_x.cpu()
 
     tilts = with_energy and energy.reads_x
-    return PlaneQuadrature(decode, vae.latent_dim, log_latent_weight, energy_of_data if tilts else None, **grid)
+    latent_dim = max(vae.latent_dim, 1)  # a base without codes says the same of every one
+    return PlaneQuadrature(decode, latent_dim, log_latent_weight, energy_of_data if tilts else None, **grid)

@@ -113,9 +113,9 @@ class Evaluation:
         own = [self.own]
         others = [subject for subject in self.model.subjects if subject not in (self.own, LONG_CHAINS)]
         if isinstance(self.model, NoiseSpaceModel):
-            first += [] if known else [RECONSTRUCTION]
+            first += [] if known or not self.model.vae.latent_dim else [RECONSTRUCTION]
             others = [subject for subject in others if subject != "start" or self.model.corrects]
-            own += [LONG_CHAINS] if self.settings.check_length else []
+            own += [LONG_CHAINS] if self.settings.check_length and LONG_CHAINS in self.model.subjects else []
         return [*first, *others, *own]
 
     @cached_property

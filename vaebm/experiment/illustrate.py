@@ -94,7 +94,7 @@ def _draw_missing(data: DataSet, model: Model, draws: StoredDraws, evaluation: E
 def _facts(model: Model, refused: dict[str, str], inapplicable: list[str]) -> ModelFacts:
     if not isinstance(model, NoiseSpaceModel):
         return ModelFacts({"model": _weights(model)}, None, None, refused, inapplicable)
-    sizes = {"VAE": _weights(model.vae)}
+    sizes = {"VAE": _weights(model.vae)} if model.vae.latent_dim else {}
     for term in model.energy_net.terms.values():
         reads = ", ".join(name for name, read in (("x", term.reads_x), ("z", term.reads_z)) if read)
         sizes[f"E({reads})"] = _weights(term)

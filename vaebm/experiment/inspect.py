@@ -228,7 +228,7 @@ class _Counts:
             if known_rows == rows or sum(count.values()) > FEW_OPERATIONS:
                 return count * (rows / known_rows)
         model, generator = in_noise_space(self.model), self.engine.generator
-        eps = model.draw(rows, generator, "vae")
+        eps = model.noise.standard(rows, generator, next(model.parameters()))
         count = self.counting.of(lambda: model.chains(eps, generator, brief))
         self._known_chains.setdefault((type(brief), steps), {})[rows] = count
         return count
@@ -238,7 +238,7 @@ class _Counts:
         model, generator, of = self.model, self.engine.generator, self.counting.of
         if not isinstance(model, NoiseSpaceModel):
             return of(lambda: model.render(model.draw(CHAINS, generator), model.show_of(model.subjects[0]), generator))
-        sampler, show = model.settings.sampler, model.show_of("vaebm")
+        sampler, show = model.settings.sampler, model.show_of(model.subjects[0])
         ends = of(lambda: model.render(model.draw(CHAINS, generator, "start"), show, generator))
         begin, one = (self._chains(sampler, CHAINS, steps) for steps in (0, 1))
         return ends + begin + (one - begin) * _chain_steps(sampler, sampler.steps)
@@ -273,8 +273,10 @@ def _briefly(settings: TrainingSettings) -> TrainingSettings:
     if stage is None:
         return settings
     phases = {name: phase and _brief_phase(phase, stage) for name, phase in stage.phases.items()}
-    latent = stage.latent.model_copy(update={"codes": ROWS_AT_ONCE})
-    return settings.model_copy(update={"energy_stage": stage.model_copy(update={"latent": latent, "phases": phases})})
+    brief: dict[str, object] = {"phases": phases}
+    if hasattr(stage, "latent"):
+        brief["latent"] = stage.latent.model_copy(update={"codes": ROWS_AT_ONCE})
+    return settings.model_copy(update={"energy_stage": stage.model_copy(update=brief)})
 
 
 def _brief_phase(phase: EstimatorSettings, defaults: PhaseDefaults) -> EstimatorSettings:

@@ -13,6 +13,7 @@ from vaebm.metrics.features import (
     pixel_features,
     real_features,
 )
+from vaebm.metrics.few_labels import few_label_accuracy
 from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moments
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
@@ -35,6 +36,7 @@ __all__ = [
     "dci",
     "density_coverage",
     "factor_vae_score",
+    "few_label_accuracy",
     "frechet_distance",
     "frechet_from_moments",
     "inception_features",

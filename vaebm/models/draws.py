@@ -259,7 +259,7 @@ class NoiseSpaceModel(Model):
         n, subject, told = whole_number("n", n, low=1), self.check_subject(subject), progress is not None
         progress = progress or silent()
         with torch.inference_mode(False):
-            if subject in ("vaebm", LONG_CHAINS):
+            if subject in (self.subjects[0], LONG_CHAINS):
                 sampler = self.settings.sampler
                 sampler = lengthened(sampler) if subject == LONG_CHAINS else sampler
                 return self._draw_chains(n, generator, sampler, progress, batches, told)
@@ -296,7 +296,7 @@ class NoiseSpaceModel(Model):
                 first = self.moves.coordinates(start[before:][:CHAINS_AT_ONCE])
                 progress.say(expected_cost(n - before, sampler, self.kernel(sampler), first))
         stopped, acceptance = 0, 0.0
-        with progress.task(f"{n:,} samples of vaebm", n * cost, "gradients", done=before * cost) as task:
+        with progress.task(f"{n:,} samples of {self.subjects[0]}", n * cost, "gradients", done=before * cost) as task:
             for chains in self.chains_in_batches(start[before:], generator, sampler, task.advance):
                 stopped += int(chains.diverged.sum())
                 acceptance += float(chains.acceptance.sum()) / (n - before)
@@ -342,7 +342,7 @@ class NoiseSpaceModel(Model):
     def show_of(self, subject: str, show: Show | None = None) -> Show:
         """As asked, or as the settings say; without an energy, `denoised` is the mean."""
         show = show or self.settings.show
-        return "mean" if show == "denoised" and subject != "vaebm" else show
+        return "mean" if show == "denoised" and subject != self.subjects[0] else show
 
     # Housekeeping
 

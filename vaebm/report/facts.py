@@ -15,7 +15,7 @@ from vaebm.experiment.run_directory import Run
 from vaebm.report.figures.dots import scores
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure
-from vaebm.report.subjects import FLOORS, WITH_ENERGY, subject
+from vaebm.report.subjects import FLOORS, WITH_ENERGY, with_energy
 from vaebm.report.verdict import Verdict
 from vaebm.wording import counted, duration
 
@@ -52,13 +52,13 @@ def facts_of(report: ReportData) -> list[tuple[str, str]]:
             words = [vae.kind, *words, counted(model.latent_dim or 0, "latent"), _decoder(vae)]
         facts.append((part, ", ".join(words)))
     if len(model.sizes) == 1 and "VAE" in model.sizes:
-        facts.append(("energy", f"none: {subject(WITH_ENERGY).name} is the VAE"))
+        facts.append(("energy", f"none: {with_energy(report.subjects).name} is the VAE"))
     if chains is not None:
         facts.append(("chains", chains.run.sampler))
     facts.append(("seed", str(run.recipe.seed)))
     if history := run.history():
         facts.append(("trained in", duration(float(history[-1]["seconds"]))))
-    drawing = [m for m in report.measurements if m.name == "seconds_per_thousand" and m.subject == WITH_ENERGY]
+    drawing = [m for m in report.measurements if m.name == "seconds_per_thousand" and m.subject in WITH_ENERGY]
     if drawing:
         facts.append(("drawing", f"1,000 samples in {duration(drawing[-1].value)}"))
     return facts

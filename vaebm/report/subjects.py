@@ -7,6 +7,7 @@ do. The colours are told apart with any common colour blindness, and in grey (Ok
 Below them stands how shows, starts, steps and numbers are called.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from vaebm.evaluation.chain_record import Start
@@ -33,18 +34,24 @@ SUBJECTS = {
         Subject("vae_mixture", "the VAE with the code mixture", "VAE + code mixture", "VAE +\nmixture", "#009e73"),
         Subject("start", "the start of the chains", "start of chains", "chains'\nstart", "#cc79a7"),
         Subject("vaebm", "the VAEBM", "VAEBM", "\nVAEBM", "#0072b2"),
+        Subject("cebm", "the CEBM", "CEBM", "\nCEBM", "#0072b2"),
         Subject("vaebm_long", "the VAEBM with longer chains", "longer chains", "longer\nchains", "#56b4e9"),
         Subject("reconstruction", "the VAE's reconstructions", "reconstructions", "recon-\nstructed", "#9ca3af"),
     )
 }
 FLOORS = ("held_out", "truth")
-WITH_ENERGY, RECONSTRUCTION = "vaebm", "reconstruction"
+WITH_ENERGY, RECONSTRUCTION = ("vaebm", "cebm"), "reconstruction"
 
 
 def subject(key: str) -> Subject:
     """The subject of that key; one of its own name and a neutral colour where a later version measured another."""
     words = key.replace("_", " ")
     return SUBJECTS.get(key) or Subject(key, words, words, words, "#6b7280")
+
+
+def with_energy(keys: Collection[str]) -> Subject:
+    """Of the subjects of one run, that of the model with its energy."""
+    return subject(next((key for key in WITH_ENERGY if key in keys), WITH_ENERGY[0]))
 
 
 def in_order(keys: set[str]) -> list[str]:
@@ -61,6 +68,7 @@ SHOWN = {
 }
 STARTS: dict[Start, str] = {
     "prior": "the VAE's prior",
+    "base": "the base density, independent Gaussian values",
     "mixture": "the code mixture",
     "latent_energy": "codes that follow the energy on them, E(z), with the VAE's pixel noise",
     "chosen": "draws among which the energy on x chose",

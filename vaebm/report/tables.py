@@ -46,9 +46,11 @@ class TableRow:
     def detail(self) -> str:
         """Unit, features, and what tells the row from its likes: 'classifier features, means'."""
         features = {str(m.settings["features"]) for m in self.measurements.values() if "features" in m.settings}
-        return ", ".join(
-            word for word in (self.measure.unit, *(f"{name} features" for name in sorted(features)), self.shown) if word
-        )
+        labels = {
+            f"{m.settings['labels']} labels a class" for m in self.measurements.values() if "labels" in m.settings
+        }
+        words = [self.measure.unit, *(f"{name} features" for name in sorted(features)), *sorted(labels), self.shown]
+        return ", ".join(filter(None, words))
 
     @property
     def best(self) -> str | None:
@@ -65,12 +67,13 @@ class TableRow:
 
 
 def measurement_rows(measurements: Sequence[Measurement]) -> list[TableRow]:
-    """Rows in the order of measuring; measurements that differ in features or in what is shown are apart."""
-    groups: dict[tuple[str, Any], list[Measurement]] = {}
+    """Rows in the order of measuring; measurements that differ in features, labels or what is shown are apart."""
+    groups: dict[tuple[str, Any, Any], list[Measurement]] = {}
     for measured in measurements:
-        groups.setdefault((measured.name, measured.settings.get("features")), []).append(measured)
+        key = (measured.name, measured.settings.get("features"), measured.settings.get("labels"))
+        groups.setdefault(key, []).append(measured)
     rows = []
-    for (name, _), group in groups.items():
+    for (name, _, _), group in groups.items():
         what = quantity(name)
         shows = list(dict.fromkeys(m.settings["show"] for m in group if "show" in m.settings)) or [None]
         for show in shows:

@@ -18,7 +18,7 @@ from typing import Literal
 from vaebm.evaluation.metric import quantity
 from vaebm.evaluation.quantity import Quantity, written
 from vaebm.metrics.measurement import Measurement, difference
-from vaebm.report.subjects import FLOORS, RECONSTRUCTION, WITH_ENERGY, subject
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, subject, with_energy
 
 DECIDING = ("frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
 UNBIASED = ("kernel_distance", "log_likelihood")  # compare whatever the numbers of samples are
@@ -51,9 +51,10 @@ def verdict(
         mixture: what tells the latter from the VAE.
     """
     models = {m.subject for m in measurements} - {*FLOORS, RECONSTRUCTION}
-    if models and not models & {WITH_ENERGY, *RIVALS}:
+    us = with_energy(models).key
+    if models and not models & {us, *RIVALS}:
         return NO_ENERGY
-    own = {m.name: m for m in measurements if m.subject == WITH_ENERGY}
+    own = {m.name: m for m in measurements if m.subject == us}
     for name in DECIDING:
         named = [m for m in measurements if m.name == name]
         features = next((m.settings.get("features") for m in named), None)
@@ -62,7 +63,7 @@ def verdict(
         show = SCALED if SCALED in shows else next(iter(shows), None)
         by_subject = {m.subject: m for m in alike if m.settings.get("show", show) == show}
         rivals = [key for key in RIVALS if key in by_subject]
-        if WITH_ENERGY in by_subject and rivals:
+        if us in by_subject and rivals:
             return _verdict(name, by_subject, rivals, energy, mixture, own)
     return Verdict("unknown", "What the energy added is not measured yet. `vaebm evaluate` measures it.", None, {})
 
@@ -75,11 +76,12 @@ def _verdict(
     mixture: str,
     own: Mapping[str, Measurement],
 ) -> Verdict:
-    what, ours, rival = quantity(name), by_subject[WITH_ENERGY], rivals[0]
+    us = with_energy(by_subject).key
+    what, ours, rival = quantity(name), by_subject[us], rivals[0]
     higher = what.better == "higher"
     gain, stderr = _gain(ours, by_subject[rival], higher)
     outcome = _outcome(gain, stderr)
-    before, after = (f"{what.said(by_subject[key])} for {subject(key).name}" for key in (rival, WITH_ENERGY))
+    before, after = (f"{what.said(by_subject[key])} for {subject(key).name}" for key in (rival, us))
     if outcome == "same":
         size = " ± ".join(part for part in written(abs(gain) * what.factor, stderr * what.factor) if part)
         first = f"{energy} made no significant difference ({size}): {what.phrase} is {before} and {after}"
@@ -100,21 +102,19 @@ def _verdict(
         reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
         sentences.append(
-            f"{_beginning(WITH_ENERGY)} cannot be told from {goal}"
-            if reached
-            else f"The goal, {goal}, is not reached yet"
+            f"{_beginning(us)} cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet"
         )
     return Verdict(outcome, ". ".join(sentences) + ".", name, by_subject)
 
 
 def _from_plain(what: Quantity, by_subject: Mapping[str, Measurement], outcome: str, mixture: str) -> str:
     """The plain VAE against the model, and how much of that the mixture alone made where the energy did no harm."""
-    plain, baseline, ours = (by_subject[key] for key in ("vae", "vae_mixture", WITH_ENERGY))
+    plain, baseline, ours = (by_subject[key] for key in ("vae", "vae_mixture", "vaebm"))
     higher = what.better == "higher"
     step = _outcome(*_gain(ours, plain, higher))
     if outcome == "worse" or step != "better" or _outcome(*_gain(baseline, plain, higher)) != "better":
         words = {"better": "better than", "worse": "worse than", "same": "no different from"}[step]
-        return f"{_beginning(WITH_ENERGY)} is {words} the plain VAE ({what.said(plain)})"
+        return f"{_beginning('vaebm')} is {words} the plain VAE ({what.said(plain)})"
     fraction = (baseline.value - plain.value) / (ours.value - plain.value)
     part = "nearly all" if fraction >= 0.9 else "most" if fraction >= 0.5 else "part"
     return f"{mixture} made {part} of the difference from the plain VAE ({what.said(plain)} to {what.said(baseline)})"
@@ -164,9 +164,10 @@ def _part_of_the_way(by_subject: Mapping[str, Measurement], rival: str) -> str:
     """Which part of the way from the rival to the floor the energy went."""
     floor = next((by_subject[key] for key in FLOORS if key in by_subject), None)
     theirs = by_subject[rival].value
-    if floor is None or floor.value == theirs or floor.n != by_subject[WITH_ENERGY].n:
+    ours = by_subject[with_energy(by_subject).key]
+    if floor is None or floor.value == theirs or floor.n != ours.n:
         return ""
-    part = (by_subject[WITH_ENERGY].value - theirs) / (floor.value - theirs)
+    part = (ours.value - theirs) / (floor.value - theirs)
     if not 0.0 < part < 1.0:
         return ""
     return f", {part:{'.0%' if part < 0.99 else '.1%'}} of the way to {subject(floor.subject).name}"

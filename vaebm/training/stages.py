@@ -3,8 +3,8 @@
 class ToySettings(ModelSettings, TrainingSettings)   a family whose settings say how it is trained, too
 TRAININGS["vaebm"] = VAEBMTraining                   or one that keeps the two apart
 
-The energy is trained with the VAE frozen: first the terms on codes that have exact samples, from codes; then all others
-together, by named phases in their order.
+The energy of a VAEBM is trained with the VAE frozen: first the terms on codes that have exact samples, from codes; then
+all others together, by named phases in their order. That of a CEBM has these phases alone.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vaebm.errors import InputError
 from vaebm.registry import Settings
+from vaebm.training.base_density import BaseStage
 from vaebm.training.estimators import ESTIMATORS, EstimatorSettings, LatentStageSettings, PhaseDefaults, latent_stages
 from vaebm.training.loop import Stage, Training
 from vaebm.training.vae import LikelihoodStage, VAEStage, VAEStageSettings
@@ -21,26 +23,31 @@ from vaebm.vae.external import ExternalVAE
 Phase = Annotated[EstimatorSettings, ESTIMATORS]
 
 
-class EnergyStageSettings(PhaseDefaults):
-    """How the energy is trained."""
+class PhasesSettings(PhaseDefaults):
+    """How the terms on data are trained."""
 
-    latent: LatentStageSettings = Field(
-        LatentStageSettings(), description="how the term on codes is trained, before the others"
-    )
     phases: dict[str, Phase | None] = Field(
         default_factory=dict, description="estimators by name, in their order; null leaves one out"
     )
 
 
-def energy_stages(training: Training, settings: EnergyStageSettings) -> list[Stage]:
-    """The stages of the terms that have something to learn; no phases where the base is all of the energy."""
-    stages: list[Stage] = [*latent_stages(training, settings.latent)]
+class EnergyStageSettings(PhasesSettings):
+    """How the energy is trained."""
+
+    latent: LatentStageSettings = Field(
+        LatentStageSettings(), description="how the term on codes is trained, before the others"
+    )
+
+
+def phase_stages(training: Training, settings: PhasesSettings) -> list[Stage]:
+    """The phases of the correction; none where the base is all of the energy."""
     correction = training.model.energy_net.correction
-    if correction.terms:
-        for name, phase in settings.phases.items():
-            if phase is not None:
-                stages.append(ESTIMATORS[phase.kind](name, training, correction, phase, settings))
-    return stages
+    phases = settings.phases if correction.terms else {}
+    return [
+        ESTIMATORS[phase.kind](name, training, correction, phase, settings)
+        for name, phase in phases.items()
+        if phase is not None
+    ]
 
 
 class TrainingSettings(Settings, ABC):
@@ -64,8 +71,21 @@ class VAEBMTraining(TrainingSettings):
     def stages(self, training: Training) -> list[Stage]:
         external = isinstance(training.model.vae, ExternalVAE)
         first = (LikelihoodStage if external else VAEStage)(training, self.vae_stage)
-        return [first, *energy_stages(training, self.energy_stage)]
+        return [first, *latent_stages(training, self.energy_stage.latent), *phase_stages(training, self.energy_stage)]
 
 
-TRAININGS: dict[str, type[TrainingSettings]] = {"vaebm": VAEBMTraining}
+class CEBMTraining(TrainingSettings):
+    """The base, where it is fitted, then the conjugate energy."""
+
+    energy_stage: PhasesSettings = Field(PhasesSettings(), description="how the energy is trained")
+
+    def stages(self, training: Training) -> list[Stage]:
+        model, n = training.model, len(training.data)
+        if (components := len(model.conjugate.bias.mean)) > n:
+            raise InputError(f"bias.components is {components}, more than the {n} training data: lower it")
+        base = [] if model.settings.base.scale else [BaseStage(training, model.settings.base.min_scale)]
+        return [*base, *phase_stages(training, self.energy_stage)]
+
+
+TRAININGS: dict[str, type[TrainingSettings]] = {"vaebm": VAEBMTraining, "cebm": CEBMTraining}
 """By the `kind` of the model."""

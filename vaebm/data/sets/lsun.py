@@ -78,10 +78,16 @@ class DatabaseSource(ImageSource):
                 names += [f"{below}/{os.fsdecode(key)}" for key in records.cursor().iternext(values=False)]
         return sorted(names)
 
+    def size(self, name: str) -> int:
+        return len(self._record(name))
+
     def open(self, name: str) -> BinaryIO:
+        return io.BytesIO(self._record(name))
+
+    def _record(self, name: str) -> bytes:
         below, _, key = name.rpartition("/")
         with _opened(self.path / below).begin() as records:
-            return io.BytesIO(records.get(os.fsencode(key)))
+            return bytes(records.get(os.fsencode(key)))
 
 
 def databases(place: Path) -> list[Path]:

@@ -80,7 +80,7 @@ def scores(what: Quantity, measurements: Mapping[str, Measurement]) -> bytes:
     for key in in_order(set(measurements)):
         value, stderr = measurements[key].value * what.factor, measurements[key].stderr * what.factor
         words = " ± ".join(part for part in written(value, stderr) if part)
-        rows.append(Dot(subject(key).label, subject(key).colour, value, words, stderr, bold=key == WITH_ENERGY))
+        rows.append(Dot(subject(key).label, subject(key).colour, value, words, stderr, bold=key in WITH_ENERGY))
     floor = next((key for key in FLOORS if key in measurements), None)
     unit = f" in {what.unit}" if what.unit else ""
     better = f" ({what.better} is better)" if what.better in ("lower", "higher") else ""

@@ -25,7 +25,7 @@ def energy_histograms(energies: Mapping[str, Tensor]) -> bytes:
             values = energies[key].clamp(edges[0], edges[-1])
             density = torch.histogram(values, edges).hist / (len(values) * (edges[1] - edges[0]))
             who = subject(key)
-            front = key in (WITH_ENERGY, "held_out")
+            front = key in (*WITH_ENERGY, "held_out")
             axes.stairs(
                 density.numpy(), edges.numpy(), color=who.colour, linewidth=2.0 if front else 1.4, label=who.label
             )

@@ -39,7 +39,7 @@ def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes
     kept = [(step_label(step, chains.total), x) for step, x in chains.at(milestones(chains.total))]
     if not data.modality.pictured:
         clouds = [
-            plane.Cloud(label, x, subject(WITH_ENERGY).colour, plane.near_a_mode(x, data.truth)) for label, x in kept
+            plane.Cloud(label, x, subject(WITH_ENERGY[0]).colour, plane.near_a_mode(x, data.truth)) for label, x in kept
         ]
         return plane.snapshots(clouds, extent_of(data.train.all()), columns)
     rows = max(2, min(STRIP_ROWS, sheet.images_that_fit(data.shape, sheet.BUDGET) // len(kept)))
@@ -53,7 +53,8 @@ def chain_picture(data: DataSet, chains: ChainRecord, columns: int = 4) -> bytes
 
 def _sentences(chains: ChainRecord) -> list[str]:
     run = chains.run
-    moved = [noun for noun, moves in (("codes", run.moves_codes), ("pixel noise", run.moves_data)) if moves]
+    codes = run.moves_codes and run.start != "base"
+    moved = [noun for noun, moves in (("codes", codes), ("pixel noise", run.moves_data)) if moves]
     fixed = "" if run.moves_codes else ", while codes stayed as they were drawn"
     sentences = [f"{counted(run.chains, 'chain')} started from {STARTS[run.start]} and took {run.sampler}."]
     sentences[0] += f" They moved {' and '.join(moved)} ({counted(run.dim, 'dimension')}){fixed}."
@@ -116,7 +117,7 @@ def _point_animation(data: DataSet, chains: ChainRecord) -> Animation:
     frames = []
     for _, x in chains.at(animation_steps(chains.total)):
         near = plane.near_a_mode(x, data.truth)
-        frame = plane.scatter(x, subject(WITH_ENERGY).colour, extent, near, POINT_RESOLUTION)
+        frame = plane.scatter(x, subject(WITH_ENERGY[0]).colour, extent, near, POINT_RESOLUTION)
         frames.append(np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
     caption = "This animation shows the same chains. Watch whether any point crosses from one mode to another."
     return _animation(chains, frames, caption, crisp=False)

@@ -10,14 +10,14 @@ from vaebm.report.figures import plane
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
 from vaebm.report.sections.samples import refusals
-from vaebm.report.subjects import WITH_ENERGY, in_order, subject
+from vaebm.report.subjects import in_order, subject
 
 POINTS_SHOWN = 2_000
 WHAT_IT_IS = {
     "truth": "The data were drawn from this density.",
     "vae": "One smooth decoder over a Gaussian of codes has to cover the gaps to reach the modes.",
     "vae_mixture": "The decoder is the same, and codes come from the mixture fitted to those of the data.",
-    WITH_ENERGY: "This is the VAE times exp(−E), normalised. The gaps empty, and the modes sharpen.",
+    "vaebm": "This is the VAE times exp(−E), normalised. The gaps empty, and the modes sharpen.",
 }
 
 

@@ -11,7 +11,7 @@ from vaebm.report.figures import plane, sheet
 from vaebm.report.figures.histograms import energy_histograms
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, WITH_ENERGY, number, subject
+from vaebm.report.subjects import FLOORS, number, subject, with_energy
 
 EXTREMES = 12  # images at either end of the energy's ranking
 RANKED = "vae_mixture"  # whose images these are
@@ -88,9 +88,9 @@ def _map(densities: DensityMaps, energy: Tensor) -> Row:
     most = float(torch.quantile(energy[::4, ::4].abs().flatten(), 0.9))
     reach = min(most, CONTRAST * -float(energy.min())) if float(energy.min()) < 0 else most
     caption = (
-        f"The energy over the plane is the log-density of the VAE less that of {subject(WITH_ENERGY).name}. It adds"
-        " mass where the map is blue and takes mass away where it is red. Far from all data it means little, since no"
-        " mass is there."
+        "The energy over the plane is the log-density of the model without it less that of"
+        f" {with_energy(densities.maps).name}. It adds mass where the map is blue and takes mass away where it is red."
+        " Far from all data it means little, since no mass is there."
     )
     return Row([Figure(plane.energy_map(energy, densities.extent, reach or 1.0), caption)], 280, 460)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from vaebm.report.figures import sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
-from vaebm.report.subjects import FLOORS, RECONSTRUCTION, SHOWN, STARTS, WITH_ENERGY, subject
+from vaebm.report.subjects import FLOORS, RECONSTRUCTION, SHOWN, STARTS, subject, with_energy
 from vaebm.wording import counted
 
 PAIRS_ACROSS, PAIRS_DOWN = 8, 3
@@ -20,7 +20,7 @@ def samples_section(report: ReportData) -> Section | None:
     chains = report.illustrations.chains
     sentences = [f"{report.origin}. They were not chosen and are shown {SHOWN.get(report.show, report.show)}."]
     if chains is not None and not chains.run.refusal:
-        sentences[0] += f" The chains of {subject(WITH_ENERGY).name} start from {STARTS[chains.run.start]}."
+        sentences[0] += f" The chains of {with_energy(report.subjects).name} start from {STARTS[chains.run.start]}."
     sentences += refusals(report)
     rows = [_models(report), _pairs(report), _other_show(report)]
     return Section("samples", "What the models make of noise", sentences, [row for row in rows if row is not None])
@@ -48,14 +48,14 @@ def comparison_of_images(report: ReportData) -> bytes:
 
 def _models(report: ReportData) -> Row:
     facts, chains = report.illustrations.model, report.illustrations.chains
+    own = with_energy(report.subjects)
     captions = {
         **dict.fromkeys(FLOORS, "Samples should look like these."),
         "vae": "Codes come from the prior, which also reaches where no data have any.",
         "vae_mixture": "The decoder is the same, and codes come from"
         f" {counted(facts.components or 0, 'Gaussian')} fitted to those of the data.",
-        "start": f"The chains of {subject(WITH_ENERGY).name} begin here, and differ by the energy alone. This is the"
-        " baseline to beat.",
-        WITH_ENERGY: "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
+        "start": f"The chains of {own.name} begin here, and differ by the energy alone. This is the baseline to beat.",
+        own.key: "" if chains is None else f"Each image is the end of a chain of {chains.run.sampler}.",
     }
 
     def caption(key: str) -> str:
@@ -114,6 +114,5 @@ def _pairs(report: ReportData) -> Row | None:
         " should change what breaks off, what is grainy and what no data have, and keep the rest."
     )
     paper = sheet.wide_sheet(pairs, 2 * across, wide_gaps=range(1, 2 * across, 2))
-    return Row(
-        [Figure(sheet.png(paper), caption, "Start and end of single chains", subject(WITH_ENERGY).colour)], 300, 1080
-    )
+    colour = with_energy(report.subjects).colour
+    return Row([Figure(sheet.png(paper), caption, "Start and end of single chains", colour)], 300, 1080)
