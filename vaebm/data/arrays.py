@@ -79,11 +79,15 @@ class ImageArray(Collection):
         """Which images are in which split, (N,) bool."""
         first: dict[bytes, str] = {}
         names: list[str | None] = []  # of the first of its copies, so that these stay together; None where not used
+        count = 0
         for rows in self.images.rows(max(1, BLOCK_BYTES // math.prod(self.shape))):
             for row in rows:
-                name, digest = f"{len(names):08d}", hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-                taken = self.used is None or bool(self.used[len(names)])
-                names.append(first.setdefault(digest, name) if taken else None)
+                if self.used is not None and not self.used[len(names)]:
+                    names.append(None)
+                    continue
+                digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+                names.append(first.setdefault(digest, f"{count:08d}"))
+                count += 1
         parts = parts_by_name(list(first.values()))
         if not all(parts.values()):
             raise InputError(f"{self.path} holds the same few images again and again: give {MIN_IMAGES} that differ")
