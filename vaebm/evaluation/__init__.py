@@ -1,5 +1,6 @@
 """Evaluation: how good are the samples of a model, by one protocol for every subject, and what is there to measure?"""
 
+from vaebm.evaluation.disentanglement import SCORES
 from vaebm.evaluation.energy_gain import EnergyGain, EnergyShift
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
 from vaebm.evaluation.importance import LogLikelihoodLower
@@ -13,6 +14,7 @@ from vaebm.evaluation.stored_draws import StoredDraws
 
 __all__ = [
     "METRICS",
+    "SCORES",
     "Evaluation",
     "EvaluationSettings",
     "Given",
@@ -29,5 +31,6 @@ for _metric in (
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
     *(EnergyGain(), EnergyShift(), DrawingTime()),
+    *SCORES,
 ):
     register(_metric)
