@@ -43,4 +43,4 @@ def test_factors_move_grow_and_shade() -> None:
     areas = [sprite(scale=scale).sum() for scale in range(6)]
     assert areas == sorted(areas)
     assert [round(float(sprite(shade=shade).max()) * 3) for shade in range(3)] == [1, 2, 3]
-    assert sprite(x=0, y=0, scale=5)[:4].sum() == 0  # no sprite is cut off
+    assert abs(sprite(x=0, y=0, scale=5).sum() - sprite(scale=5).sum()) < 2  # no sprite is cut off

@@ -71,7 +71,7 @@ def test_readme_commands(place: Path) -> None:
             folder = words[2] == "path/to/images"
             words += [word for word in [*SHORT, *(SHORT_FOLDER if folder else [])] if word.split("=")[0] not in line]
             words += ["--only-train"] if words[2] == "gaussians25" else []  # quadrature has a test of its own
-        if words[1] in ("compare-samplers", "diagnose"):  # minutes of work, with tests of their own
+        if words[1] in ("compare-samplers", "diagnose", "disentangle"):  # minutes of work, with tests of their own
             words = [*words[:2], "--help"]
         run(["-m", *words], place)
 

@@ -12,6 +12,8 @@ import typer
 import vaebm
 from vaebm.cli.compare_samplers import compare_samplers
 from vaebm.cli.data import data
+from vaebm.cli.disentangle import disentangle
+from vaebm.cli.encode import encode
 from vaebm.cli.evaluate import ListsMeasurements, evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
@@ -32,7 +34,7 @@ app = typer.Typer(
     epilog="Start with: vaebm recipes, then: vaebm train digits. Exit status: 0 done, 2 wrong input or environment, "
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
-for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers):
+for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers, encode, disentangle):
     app.command(cls=ListsMeasurements if verb is evaluate else None)(verb)
 app.add_typer(data, name="data")
 

@@ -1,5 +1,6 @@
 """Evaluation: how good are the samples of a model, by one protocol for every subject, and what is there to measure?"""
 
+from vaebm.evaluation.disentanglement import SCORES
 from vaebm.evaluation.energy_gain import EnergyGain, EnergyShift
 from vaebm.evaluation.feature_metrics import DensityCoverage, FrechetDistance, KernelDistance, PrecisionRecall
 from vaebm.evaluation.few_labels import FewLabelAccuracy
@@ -14,6 +15,7 @@ from vaebm.evaluation.stored_draws import StoredDraws
 
 __all__ = [
     "METRICS",
+    "SCORES",
     "Evaluation",
     "EvaluationSettings",
     "Given",
@@ -30,5 +32,6 @@ for _metric in (
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
     *(EnergyGain(), EnergyShift(), FewLabelAccuracy(), DrawingTime()),
+    *SCORES,
 ):
     register(_metric)
