@@ -17,6 +17,7 @@ from vaebm.cli.encode import encode
 from vaebm.cli.evaluate import ListsMeasurements, evaluate
 from vaebm.cli.failures import explain
 from vaebm.cli.inspect import inspect
+from vaebm.cli.latents import interpolate, reconstruct, traverse
 from vaebm.cli.memory import keep_freed_memory
 from vaebm.cli.process import drop_unwritten, reader_left, take_over
 from vaebm.cli.recipes import recipes
@@ -34,7 +35,9 @@ app = typer.Typer(
     epilog="Start with: vaebm recipes, then: vaebm train digits. Exit status: 0 done, 2 wrong input or environment, "
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
-for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers, encode, disentangle):
+VERBS = (train, sample, evaluate, report, inspect, recipes, compare_samplers)
+OF_CODES = (encode, reconstruct, interpolate, traverse, disentangle)
+for verb in (*VERBS, *OF_CODES):
     app.command(cls=ListsMeasurements if verb is evaluate else None)(verb)
 app.add_typer(data, name="data")
 
