@@ -14,7 +14,7 @@ import pytest
 
 from vaebm import signals
 from vaebm.errors import Diverged, InputError, Interrupted, Preempted
-from vaebm.signals import HEARD, listening
+from vaebm.signals import HEARD, Stop, listening
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,21 @@ def test_without_grace_it_is_raised_at_once(number: signal.Signals) -> None:
 
 
 def test_work_may_stop_in_good_order() -> None:
-    with listening(grace=0.05) as stop:
+    done = []
+
+    def work(stop: Stop) -> None:
         assert stop.reason is None
         send(signal.SIGUSR1)
         assert stop.reason is Preempted
         stop.settle()
         time.sleep(0.2)
+        send(signal.SIGTERM)
+        time.sleep(0.2)
+        done.append(1)
+
+    with pytest.raises(Preempted), listening(grace=0.05) as stop:
+        work(stop)
+    assert done == [1]
 
 
 def test_work_that_does_not_look_is_left_after_the_grace() -> None:

@@ -34,6 +34,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vaebm.version import __version__ as __version__
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     from vaebm.models import VAEBM, Model
     from vaebm.report.page import write_report
     from vaebm.vae.external import ExternalVAE
-
-__version__ = "0.1.0"
 
 __all__ = [
     "VAEBM",

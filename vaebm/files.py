@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import socket
+import platform
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ def locked(path: Path, what: Path) -> Iterator[None]:
             pass
         with naming(path):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
         try:
             yield

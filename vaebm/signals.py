@@ -28,6 +28,7 @@ class Stop:
     reason: type[Preempted] | type[Interrupted] | None = None
     _name = ""
     _alarm: object = None
+    _settled = False
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
@@ -36,6 +37,8 @@ class Stop:
         """The handler of a signal."""
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self._settled:
+            return
         if self.reason is None:
             self._alarm = signal.signal(signal.SIGALRM, self._leave)
         self.reason = Interrupted if number == signal.SIGINT else Preempted
@@ -47,6 +50,7 @@ class Stop:
     def settle(self) -> None:
         """Nothing is raised any more: whoever works is stopping in good order."""
         if self.reason is not None:
+            self._settled = True
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def close(self) -> None:
@@ -69,7 +73,8 @@ def listening(grace: float = 0.0) -> Iterator[Stop]:
     """Within, signals are heard; `grace` is the time in seconds that work has to stop in good order.
 
     Raises:
-        Preempted, Interrupted: a signal came, also in place of what a library made of such an exception.
+        Preempted, Interrupted: a signal came, at the latest when the block ends, and in place of what a library made of
+            such an exception.
     """
     stop = Stop(grace)
     if threading.current_thread() is not threading.main_thread():
@@ -79,6 +84,9 @@ def listening(grace: float = 0.0) -> Iterator[Stop]:
     before = {number: signal.signal(number, stop.note) for number in heard}
     try:
         yield stop
+        if stop.reason is not None:
+            stop.settle()
+            raise stop.error()
     except (InputError, Diverged, OSError):
         raise
     except Exception as error:

@@ -38,3 +38,11 @@ def test_a_stopped_training_is_saved_and_goes_on(number: signal.Signals, status:
     resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, "run\n", "")
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_a_reader_who_leaves_does_not_end_training(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text(RECIPE.replace("1500", "15"))
+    pipe = f"{sys.executable} -m vaebm train short.yaml --out run --only-train 2>&1 | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipe], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0", done
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()

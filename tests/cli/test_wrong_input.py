@@ -151,8 +151,12 @@ ROWS = [
     Row("resume with changes", "train half seed=7", ["half", "keeps its recipe"]),
     Row("nothing may be written", "train tiny.yaml --out /proc/run", ["/proc/run"]),
     # Checkpoints.
-    Row("cut checkpoint", "train half", ["is damaged", "is whole", "delete"], lambda s: s.cut_checkpoints(1)),
-    Row("cut checkpoints", "train half", ["is damaged", "no older one is whole"], lambda s: s.cut_checkpoints(9)),
+    Row(
+        "cut checkpoints",
+        "train half",
+        ["is damaged", "no older checkpoint is whole", "delete"],
+        lambda s: s.cut_checkpoints(9),
+    ),
     Row("cut manifest", "train half", ["is damaged"], lambda s: s.cut("half/checkpoints/*/*.json")),
     # Runs that are read.
     Row("no run", "sample lost --n 2 --out x.npz", ["lost", "vaebm train"]),

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
 from vaebm.experiment.train_energy import train_energy
 from vaebm.progress import Task
+from vaebm.training import vae
+from vaebm.training.loop import Training
 from vaebm.vae import ExternalVAE
 
 KILLS = 10
@@ -104,6 +107,42 @@ def test_an_energy_for_a_vae_trained_elsewhere_is_resumed_to_the_bit(tmp_path: P
     train_energy(vae(), data, tmp_path / "cut", overrides=overrides, device="cpu")
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heard_between_two_stages(
+    number: signal.Signals, points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where work takes minutes and looks at nothing, as a fit to the codes of many images does."""
+
+    def fit(training: Training) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+
+    whole = train(points, tmp_path / "whole", device="cpu")
+    started = time.perf_counter()
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "set_code_mixture", fit)
+        with pytest.raises(Interrupted if number == signal.SIGINT else Preempted):
+            train(points, tmp_path / "run", device="cpu")
+    assert time.perf_counter() - started < 20
+    run = train(points, tmp_path / "run", device="cpu")
+    assert weights(run.path) == weights(whole.path)
+    assert figures(run.path) == figures(whole.path)
+
+
+def test_a_damaged_checkpoint_costs_only_the_time_since_the_one_before(points: Path, tmp_path: Path) -> None:
+    run = train(points, tmp_path / "run", device="cpu", overrides=["checkpoint.every_seconds=0"])
+    end, told = weights(run.path), figures(run.path)
+    newest = max((run.path / "checkpoints").iterdir())
+    os.truncate(newest / "state-0.safetensors", 100)
+    remove(run.path / "model")
+    train(run.path, device="cpu")
+    assert weights(run.path) == end
+    again = figures(run.path)
+    assert [row for row in again if row.get("event") != "damaged_checkpoint"] == told
+    assert len(again) == len(told) + 1
+    assert any(newest.name in str(event["message"]) for event in run.events() if "message" in event)
 
 
 def test_checkpoints_do_not_change_what_is_trained(points: Path, tmp_path: Path) -> None:

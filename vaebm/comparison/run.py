@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import vaebm
 from vaebm.comparison.advice import advise
 from vaebm.comparison.candidate import Candidate, Setup
 from vaebm.comparison.data_noise import data_noise
@@ -32,6 +31,7 @@ from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel, in_noise_space
 from vaebm.progress import Progress, silent
 from vaebm.training.engine import threads
+from vaebm.version import __version__
 
 POINTS, MAX_IMAGES = 10_000, 720
 MIN_SAMPLES = 64
@@ -98,7 +98,7 @@ def compare_samplers(
 
 def _protocol(run: Run, recipe: Recipe, model: NoiseSpaceModel, gradients: int, n: int, seed: int) -> dict[str, Any]:
     return {
-        "version": vaebm.__version__,
+        "version": __version__,
         "gradients": gradients,
         "n": n,
         "seed": seed,

@@ -27,7 +27,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import vaebm
 from vaebm.data import Modality, modality_of
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
@@ -35,6 +34,7 @@ from vaebm.files import locked, sha256, user_path, write_atomically
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
+from vaebm.version import __version__
 
 
 class Unfinished:
@@ -76,7 +76,7 @@ class Unfinished:
 def request_of(run: Run, model: Model, n: int, seed: int) -> dict[str, Any]:
     """What the noise of n samples depends on."""
     return {
-        "version": vaebm.__version__,
+        "version": __version__,
         "model_sha256": sha256(run.path / "model" / "model.safetensors"),
         "settings": model.settings.model_dump(mode="json"),
         "device": model.device.type,

@@ -2,23 +2,26 @@
 
 A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
 `state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
-disk and renamed, so a folder of the right name is complete; what a killed process left half-written is swept away by
-the next one. Nothing is pickled.
+disk, read back and renamed, so a folder of the right name is complete; what a killed process left half-written is
+swept away by the next one. The newest few stay. One that has been damaged since is set aside as `damaged-<iteration>`,
+and the newest that is whole serves in its place. Nothing is pickled.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vaebm.errors import InputError
-from vaebm.files import drafted, sha256, write_atomically
+from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
@@ -59,11 +62,26 @@ def _read_manifest(path: Path) -> Tree:
     return manifest
 
 
+def _write_and_read_back(path: Path, content: bytes) -> None:
+    """Writes a file, and reads it from the disk, not from what the system keeps of it in memory.
+
+    Raises:
+        OSError: the disk gives back something else.
+    """
+    write_atomically(path, content)
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if hashlib.file_digest(file, "sha256").digest() != hashlib.sha256(content).digest():
+            raise OSError(errno.EIO, "the disk gives back something else than was written: check it", str(path))
+
+
 class Checkpoints:
     """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay."""
 
     def __init__(self, folder: Path, keep: int, engine: Engine) -> None:
         self.folder, self.keep, self._engine = folder, keep, engine
+        self.damaged: list[str] = []  # names of those that the last loading passed over
 
     def names(self) -> list[str]:
         """Complete checkpoints, oldest first."""
@@ -76,10 +94,11 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         rest = _pack(state, "state", tensors)
         weights = draft / f"state-{self._engine.rank}.safetensors"
-        with drafted(weights) as unnamed:
-            save_file(tensors, unnamed)
-        manifest = {"tensors": sha256(weights), "processes": self._engine.world_size, "state": rest}
-        write_atomically(weights.with_suffix(".json"), json.dumps({"sha256": _digest(manifest), **manifest}).encode())
+        content = save(tensors)
+        manifest = {"tensors": hashlib.sha256(content).hexdigest(), "processes": self._engine.world_size, "state": rest}
+        _write_and_read_back(weights, content)
+        text = json.dumps({"sha256": _digest(manifest), **manifest})
+        _write_and_read_back(weights.with_suffix(".json"), text.encode())
         self._engine.wait()
         if self._engine.is_main:
             if final.exists():  # set aside and not emptied: a killed process must not leave a part of it
@@ -100,26 +119,32 @@ class Checkpoints:
         self._engine.wait()
 
     def load_newest(self) -> Tree | None:
-        """The newest checkpoint's state, or None where there is none.
+        """The state of the newest checkpoint that is whole, or None where there is none; damaged ones are set aside.
 
         Raises:
-            InputError: it is damaged, or of another number of processes; the message names the newest that is whole.
+            InputError: none of them is whole, or it is of another number of processes.
         """
-        names = self.names()
-        if not names:
-            return None
-        try:
-            return self._load(names[-1])
-        except DAMAGE as damage:
-            if isinstance(damage, InputError):
-                raise
-            whole = next((name for name in reversed(names[:-1]) if self._is_whole(name)), None)
-            remedy = (
-                f"{self.folder / whole} is whole: delete {names[-1]} and run the same command again to go on from there"
-                if whole
-                else "no older one is whole: delete the checkpoints folder and run the same command again to start over"
+        self.damaged = []
+        for name in reversed(self.names()):
+            state = self._load_whole(name)
+            if not self._engine.any(state is None):
+                self._set_damaged_aside()
+                return state
+            self.damaged.append(name)
+        if self.damaged:
+            raise InputError(
+                f"{self.folder / self.damaged[0]} is damaged, and no older checkpoint is whole: delete the checkpoints"
+                " folder and run the same command again to start over"
             )
-            raise InputError(f"checkpoint {self.folder / names[-1]} is damaged; {remedy}") from None
+        return None
+
+    def _set_damaged_aside(self) -> None:
+        if self._engine.is_main:
+            for name in self.damaged:
+                kept = self.folder / f"damaged-{name}"
+                shutil.rmtree(kept, ignore_errors=True)
+                (self.folder / name).rename(kept)
+        self._engine.wait()
 
     def _load(self, name: str) -> Tree:
         weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
@@ -136,12 +161,14 @@ class Checkpoints:
         state: Tree = _unpack(manifest["state"], load_file(weights))
         return state
 
-    def _is_whole(self, name: str) -> bool:
+    def _load_whole(self, name: str) -> Tree | None:
+        """The state, or None of a damaged checkpoint."""
         try:
-            self._load(name)
+            return self._load(name)
+        except (InputError, PermissionError):  # no damage
+            raise
         except DAMAGE:
-            return False
-        return True
+            return None
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Tree) -> None:

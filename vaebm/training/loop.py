@@ -197,6 +197,12 @@ class Loop:
         self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
         self.monitor.load_state_dict(state["monitor"])
+        if self.checkpoints.damaged:
+            message = (
+                f"checkpoint {' and '.join(self.checkpoints.damaged)} is damaged: training goes on from the one before"
+            )
+            self.log.write(event="damaged_checkpoint", message=message)
+            self.training.progress.say(f"{message[:1].upper()}{message[1:]}.")
         if state["begun"] is not None:
             self.stages[self._stage].load_state_dict(state["begun"])
             self._begun = True
