@@ -3,8 +3,8 @@
 class ToySettings(ModelSettings, TrainingSettings)   a family whose settings say how it is trained, too
 TRAININGS["vaebm"] = VAEBMTraining                   or one that keeps the two apart
 
-The energy of a VAEBM is trained with the VAE frozen: first the terms on codes that have exact samples, from codes; then
-all others together, by named phases in their order. That of a CEBM has these phases alone.
+The energy is trained with the VAE frozen: first the terms on codes that have exact samples, from codes; then
+all others together, by named phases in their order. A CEBM has these phases alone.
 """
 
 from abc import ABC, abstractmethod
