@@ -94,6 +94,7 @@ def train(
     recipe: str | Path,
     out: str | Path | None = None,
     *,
+    minutes: float | None = None,
     device: str | None = None,
     quiet: bool = False,
     **overrides: object,
@@ -103,6 +104,7 @@ def train(
     Args:
         recipe: The name of a recipe, a recipe file, a folder of images, or a run.
         out: Where the run goes; `runs/` and the recipe's name unless given.
+        minutes: To train and measure in: size, iterations and samples are fitted to it. A folder gets 30 unless given.
         device: Such as "cpu" or "cuda:1"; the best one there is unless given.
         quiet: No progress on standard error.
         **overrides: Values of the recipe, nested as dicts (`energy_stage={"learning_rate": 1e-4}`) or by dotted
@@ -115,7 +117,9 @@ def train(
     from vaebm.experiment.train import train as run_training
     from vaebm.progress import on_terminal
 
-    return run_training(recipe, out, overrides=_overrides_of(overrides), device=device, progress=on_terminal(quiet))
+    return run_training(
+        recipe, out, overrides=_overrides_of(overrides), minutes=minutes, device=device, progress=on_terminal(quiet)
+    )
 
 
 def train_energy(

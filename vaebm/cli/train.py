@@ -17,6 +17,10 @@ def train(
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, option("RUN", "The run to make; runs/NAME unless given.")] = None,
+    minutes: Annotated[
+        float | None,
+        option("M", "Fit size, iterations and measuring to so many minutes; a folder gets 30 unless given."),
+    ] = None,
     only_train: Annotated[bool, typer.Option("--only-train", help="Neither measure nor report.")] = False,
     device: Device = None,
     quiet: Quiet = False,
@@ -34,7 +38,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     progress = on_terminal(quiet or not first)
     with writing_to(Path("runs") if out is None else out):
-        run = run_training(name, out, overrides=values, device=device, progress=progress)
+        run = run_training(name, out, overrides=values, minutes=minutes, device=device, progress=progress)
         if not first:
             return
         if only_train:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vaebm.data.collection import BLOCK_BYTES, MIN_IMAGES, Block, Collection, parts_by_name
+from vaebm.data.files.image import Size, sides
 from vaebm.data.files.npz import StoredArray, stored_arrays
 from vaebm.errors import InputError
 
@@ -94,8 +95,8 @@ class ImageArray(Collection):
         return {part: torch.tensor([name in chosen for name in names]) for part, chosen in parts.items()}
 
 
-def open_arrays(path: Path, size: int | None = None) -> ImageArray:
-    """The images in a user's .npz, which has to be of side `size` where that is given.
+def open_arrays(path: Path, size: Size | None = None) -> ImageArray:
+    """The images in a user's .npz, which has to be of this size where that is given.
 
     Raises:
         InputError: it holds no such images, or labels that do not match.
@@ -111,7 +112,7 @@ def open_arrays(path: Path, size: int | None = None) -> ImageArray:
     if images.shape[0] < MIN_IMAGES:
         raise InputError(f"{path} holds {images.shape[0]} images: give at least {MIN_IMAGES}")
     named = ImageArray(name=path.stem, subject=str(path), images=images)
-    if size is not None and named.shape[1:] != (size, size):
+    if size is not None and named.shape[1:] != sides(size):
         raise InputError(
             f"{path} holds images of {named.shape[2]} x {named.shape[1]} pixels, and arrays stay as they are: leave the"
             f" size {size} away, or resize them"

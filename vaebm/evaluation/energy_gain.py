@@ -47,7 +47,8 @@ class EnergyGain(Metric):
         return has_gain(subject, model)
 
     def measure(self, given: Given) -> list[Measurement]:
-        law = given.law
+        if (law := given.law) is None:
+            return []
         values = gains(given) - law.log_z
         mean, of_data = float(values.mean()), float(values.std()) / math.sqrt(len(values))
         settings = {
@@ -98,6 +99,8 @@ class EnergyShift(Metric):
     def measure(self, given: Given) -> list[Measurement]:
         law, energies = given.law, given.energies
         assert energies is not None
+        if law is None:
+            return []
         shift = float(energies.double().mean()) - law.mean_energy
         stderr = math.hypot(float(energies.std()) / math.sqrt(len(energies)), law.mean_stderr)
         return [Measurement("energy_shift", shift, stderr, len(energies), {"method": law.method, "ess": law.ess})]

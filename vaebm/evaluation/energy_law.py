@@ -54,8 +54,8 @@ class EnergyLaw:
     ess: float
 
 
-def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress) -> EnergyLaw:
-    """Of a model whose energy has terms beyond the base."""
+def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress, annealing: bool = True) -> EnergyLaw | None:
+    """Of a model whose energy has terms beyond the base; None where only `annealing` could tell and it may not."""
     generator = torch.Generator(model.device).manual_seed(seed)
     with progress.task("draws of the base", DRAWS, "draws") as task:
         parts = []
@@ -65,7 +65,7 @@ def energy_law(model: NoiseSpaceModel, seed: int, progress: Progress) -> EnergyL
     energies = torch.cat(parts)
     if float(effective_sample_size(-energies)) >= MIN_ESS:
         return by_weights(energies)
-    return _by_annealing(model, generator, progress)
+    return _by_annealing(model, generator, progress) if annealing else None
 
 
 def sampling_batch(model: NoiseSpaceModel) -> int:

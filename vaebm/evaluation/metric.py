@@ -68,7 +68,7 @@ class Given:
         classifier: Callable[[], AnyClassifier] | None = None,
         seconds: float | None = None,
         energies: Tensor | None = None,
-        law: Callable[[], EnergyLaw] | None = None,
+        law: Callable[[], EnergyLaw | None] | None = None,
     ) -> None:
         self.subject, self.data, self.model, self.seed = subject, data, model, seed
         self.draws, self._space, self._classifier, self.seconds = draws, space, classifier, seconds
@@ -85,7 +85,7 @@ class Given:
         return self._classifier()
 
     @property
-    def law(self) -> EnergyLaw:
+    def law(self) -> EnergyLaw | None:
         assert self._law is not None
         return self._law()
 

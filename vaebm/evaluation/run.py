@@ -119,10 +119,10 @@ class Evaluation:
         return [*first, *others, *own]
 
     @cached_property
-    def law(self) -> EnergyLaw:
+    def law(self) -> EnergyLaw | None:
         """What is known of h without a chain."""
         assert isinstance(self.model, NoiseSpaceModel)
-        return energy_law(self.model, self.seed, self.progress)
+        return energy_law(self.model, self.seed, self.progress, self.settings.annealing)
 
     @property
     def names(self) -> list[str]:

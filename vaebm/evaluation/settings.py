@@ -39,6 +39,11 @@ class EvaluationSettings(Settings):
         description="whether what four times as many steps of the sampler give is measured, too (vaebm_long): where it"
         " differs, the recipe's are too few",
     )
+    annealing: bool = Field(
+        True,
+        description="whether the gain of the energy may be measured by annealing, minutes of chains, where weights of"
+        " samples do not suffice; else it is left out there",
+    )
     statistics_n: int | None = Field(
         None,
         ge=2,

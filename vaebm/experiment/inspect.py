@@ -171,7 +171,7 @@ class _Counts:
         self.training = Training(model, train, engine, silent(), recipe.seed)
         # by kernel and steps, by rows
         self._known_chains: dict[tuple[type[SamplerSettings], int], dict[int, Count]] = {}
-        self.stages = [self._stage(stage) for stage in _briefly(recipe.training_settings()).stages(self.training)]
+        self.stages = [self._stage(stage) for stage in briefly(recipe.training_settings()).stages(self.training)]
         self.samples = self._samples()
 
     def total(self) -> Count:
@@ -267,7 +267,7 @@ def _chain_steps(sampler: SamplerSettings, steps: int) -> float:
     return min(steps + sampler.warmup, allowed)
 
 
-def _briefly(settings: TrainingSettings) -> TrainingSettings:
+def briefly(settings: TrainingSettings) -> TrainingSettings:
     """The same with few codes, few chains and none of their steps, which are counted by themselves."""
     stage = getattr(settings, "energy_stage", None)
     if stage is None:

@@ -44,6 +44,7 @@ class Recipe(Settings):
     summary: str = Field("", description="what it is, in a line of `vaebm recipes`")
     published: str = Field("", description="what the paper reports, in a sentence, for comparison")
     seed: int = Field(0, ge=0, lt=2**31, description="of all that is random")
+    minutes: float | None = Field(None, gt=0, description="the time that it was fitted to; null: as it was written")
     threads: int | None = Field(None, ge=1, description="of the CPU; null: as PyTorch and OMP_NUM_THREADS say")
     kind: str = Field("vaebm", description="the model family")
     data: Data = Field(description="the data set")

@@ -20,16 +20,20 @@ from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.catalogue import Tree, names
+from vaebm.experiment.minutes import fitted
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, ROOT, Run
 from vaebm.files import user_path
 from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
-from vaebm.training.engine import Engine, fastest_device, threads
+from vaebm.training.engine import Engine, fastest_device, processes, threads
 from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
+
+FOLDER_MINUTES = 30.0
+SIZED = ("data.size", "vae", "energy", "code_mixture", "sampler")  # overrides that say how large or how long
 
 
 def train(
@@ -37,6 +41,7 @@ def train(
     out: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
+    minutes: float | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -46,6 +51,8 @@ def train(
         subject: a recipe's name, a recipe file, a folder of images or an archive of them, or a run.
         out: the run's directory; `runs/` and the recipe's name unless given.
         overrides: `key=value`, by path in the recipe.
+        minutes: to train and measure in (experiment/minutes.py); a folder gets `FOLDER_MINUTES` unless an override
+            says how large or how long; else a recipe is trained as it is written.
         device: "cpu", "cuda", ...; None takes the fastest there is.
 
     Raises:
@@ -54,7 +61,7 @@ def train(
         Preempted, Interrupted: a signal came; all is saved.
     """
     progress = progress or silent()
-    path, recipe, data = _read(str(subject), out, overrides, fastest_device(device), progress)
+    path, recipe, data = _read(str(subject), out, overrides, minutes, device, progress)
     return train_recipe(path, recipe, data, device, progress)
 
 
@@ -126,8 +133,35 @@ def build_model(
     return recipe.model_settings().build(data.shape, generator, **(parts or {})).to(device)
 
 
+def planned(
+    subject: str, overrides: Sequence[str], minutes: float | None, device: str | None, progress: Progress
+) -> Recipe:
+    """The recipe that `train` would train, fitted to the time where it would be.
+
+    Raises:
+        InputError: as for `train`.
+    """
+    path = user_path(subject)
+    if _holds_images(path, subject):
+        recipe, data = folder_recipe(path, overrides, progress)
+        minutes = minutes or default_minutes(overrides)
+    else:
+        recipe = load_recipe(subject, overrides)
+        if minutes is None:
+            return recipe
+        data = recipe.data.load(progress)
+    if minutes is None:
+        return recipe
+    return fitted(recipe.for_device(fastest_device(device)), data, minutes, device, progress)[0]
+
+
 def _read(
-    subject: str, out: str | Path | None, overrides: Sequence[str], device: torch.device, progress: Progress
+    subject: str,
+    out: str | Path | None,
+    overrides: Sequence[str],
+    minutes: float | None,
+    device: str | None,
+    progress: Progress,
 ) -> tuple[Path, Recipe, DataSet | None]:
     """A run's directory and recipe, and its data if it is new: data that cannot be read shall leave no run behind."""
     path = user_path(subject)
@@ -138,23 +172,52 @@ def _read(
         run = Run.open(path)
         if others := [override for override in overrides if not override.startswith(ROOT)]:
             raise InputError(f"{others[0]} cannot be applied: {kept}")
+        if minutes is not None and minutes != run.recipe.minutes:
+            raise InputError(f"--minutes {minutes:g} cannot be applied: {kept}")
         run.with_overrides(overrides)
         return path, run.recipe, run.data() if overrides else None
     if path.exists() and subject in names():
         progress.say(f"{subject} is the recipe of this name; the folder is ./{subject}.")
-    elif path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+    if _holds_images(path, subject):
         recipe, data = folder_recipe(path, overrides, progress)
-        return _new(out, recipe, data, device)
+        return _new(out, recipe, data, minutes or default_minutes(overrides), device, progress)
     recipe = load_recipe(subject, overrides)
-    return _new(out, recipe, recipe.data.load(progress), device)
+    return _new(out, recipe, recipe.data.load(progress), minutes, device, progress)
 
 
-def _new(out: str | Path | None, recipe: Recipe, data: DataSet, device: torch.device) -> tuple[Path, Recipe, DataSet]:
+def _holds_images(path: Path, subject: str) -> bool:
+    return subject not in names() and (path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES))
+
+
+def default_minutes(overrides: Sequence[str]) -> float | None:
+    """Of a folder: none where an override says how large or how long."""
+    said = any(override.startswith(SIZED) for override in overrides)
+    return None if said or processes() > 1 else FOLDER_MINUTES
+
+
+def _new(
+    out: str | Path | None,
+    recipe: Recipe,
+    data: DataSet,
+    minutes: float | None,
+    device: str | None,
+    progress: Progress,
+) -> tuple[Path, Recipe, DataSet | None]:
     path = user_path(out) if out is not None else Path("runs") / recipe.name
     root = getattr(recipe.data, "root", None)
     if root is not None and recipe.data.kind == "folder" and path.resolve().is_relative_to(Path(root).resolve()):
         raise InputError(f"{path} would lie among the images of {root}: give an --out outside of it")
-    return path, Run.recipe_at(path, recipe).for_device(device), data
+    on = fastest_device(device)
+    if minutes is None:
+        return path, Run.recipe_at(path, recipe).for_device(on), data
+    if (
+        (path / RECIPE).is_file()
+        and (run := Run.open(path)).recipe.minutes == minutes
+        and run.recipe.name == recipe.name
+    ):
+        return path, run.recipe, None  # what was chosen then holds, whatever the machine does today
+    recipe, data = fitted(recipe.for_device(on), data, minutes, device, progress)
+    return path, recipe, data
 
 
 def _save(run: Run, training: Training) -> None:

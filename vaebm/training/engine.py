@@ -6,6 +6,7 @@ run on the plain nets. Start several processes with `torchrun --nproc_per_node 2
 --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,11 @@ from vaebm.models.saved import checked_device
 from vaebm.progress import Progress
 
 Made = TypeVar("Made")
+
+
+def processes() -> int:
+    """How many train together, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def fastest_device(name: str | None) -> torch.device:

@@ -28,6 +28,12 @@ SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 KINDS = {"1": "grey", "L": "grey", "LA": "grey", "P": "with a palette", "CMYK": "CMYK", "YCbCr": "RGB"}
 Opener = Callable[[], BinaryIO]
 Filter = Literal["bicubic", "bilinear"]
+Size = int | tuple[int, int]  # a side, or height and width
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
@@ -133,5 +139,5 @@ def _to_rgb(image: Image.Image, white: int) -> tuple[Image.Image, bool]:
         return image.convert("RGB"), False
     layered = image.convert("RGBA")
     transparent = bool((np.asarray(layered)[:, :, 3] < 255).any())
-    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layered).convert("RGB"), transparent
+    background = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(background, layered).convert("RGB"), transparent

@@ -3,7 +3,7 @@
 Every file of a folder or archive is tried (hidden ones are passed over); what is no image, truncated or too large is
 counted and named, not fatal.
 
-    shape       `size` given: the largest central square, resized to size x size
+    shape       `size` given: the largest part of its proportions from the middle, resized to it
                 all alike, at most 4,096 pixels (64 x 64): as they are, square or not
                 all alike, larger: 64 x 64, or their own shorter side where that is less
                 of several sizes: an error that asks for `size`
@@ -28,7 +28,7 @@ from pydantic import Field, field_validator
 from vaebm.data.arrays import open_arrays
 from vaebm.data.collection import MIN_IMAGES, enough, parts_by_name
 from vaebm.data.files.archives import ImageSource, UnreadableImage, open_source
-from vaebm.data.files.image import WHITE, Header, read_header, read_peak, read_picture, white_of
+from vaebm.data.files.image import WHITE, Header, Size, read_header, read_peak, read_picture, sides, white_of
 from vaebm.data.manifest import Manifest
 from vaebm.data.prepared import PROGRESS, is_prepared, prepared_set
 from vaebm.data.settings import ImageSettings
@@ -47,11 +47,13 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 
 
 class FolderSettings(ImageSettings):
-    """A folder of images, subfolders included, or an archive; `size` crops and resizes them to size x size."""
+    """A folder of images, subfolders included, or an archive; `size` crops and resizes them."""
 
     kind: Literal["folder"] = "folder"
     root: str = Field(description="Path of a folder, zip, tar or .npz of images, or of a prepared folder.")
-    size: int | None = Field(None, description="Side that images are cropped and resized to; null leaves them alone.")
+    size: Size | None = Field(
+        None, description="Side, or height and width, that images are cropped and resized to; null leaves them alone."
+    )
 
     @field_validator("root")
     @classmethod
@@ -64,7 +66,7 @@ class FolderSettings(ImageSettings):
         root, progress = user_path(self.root), progress or silent()
         if is_prepared(root):
             data = prepared_set(root, self)
-            if self.size not in (None, data.shape[2]):
+            if self.size is not None and data.shape[1:] != sides(self.size):
                 raise InputError(
                     f"{root} was prepared with {data.shape[2]} x {data.shape[1]} pixels, not data.size={self.size}: "
                     "leave the size away, or prepare the images again into another folder"
@@ -77,7 +79,7 @@ class FolderSettings(ImageSettings):
         return folder_manifest(root, self.size, progress).load(self, progress)
 
 
-def folder_manifest(root: Path, size: int | None, progress: Progress) -> Manifest:
+def folder_manifest(root: Path, size: Size | None, progress: Progress) -> Manifest:
     """The images of a folder or an archive, cropped and resized to size x size where that is given.
 
     Raises:
@@ -175,13 +177,13 @@ def survey(source: ImageSource, progress: Progress) -> Survey:
     return Survey(source, headers, skipped, white_of(peak) if peak else WHITE)
 
 
-def _common_size(files: Survey, size: int | None) -> tuple[int, int]:
+def _common_size(files: Survey, size: Size | None) -> tuple[int, int]:
     """Height and width that all images get. Files that would decide it, but are broken, move to `skipped`."""
     root = files.source.path
     if size is not None:
-        if size < MIN_SIDE:
+        if min(sides(size)) < MIN_SIDE:
             raise InputError(f"data.size={size} is too small: give at least {MIN_SIDE}")
-        return size, size
+        return sides(size)
     sizes = Counter((header.height, header.width) for header in files.headers.values())
     (common, _), *_ = sizes.most_common(1)
     for name in [name for name, header in files.headers.items() if (header.height, header.width) != common]:
