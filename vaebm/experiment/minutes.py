@@ -99,7 +99,7 @@ def fitted(
 
 def _smaller(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Sides in steps of four, which halve well."""
-    return (shape[0], *(max(4, 4 * round(SMALLER * side / 4)) for side in shape[1:]))
+    return (shape[0], *(4 * math.floor(SMALLER * side / 4) for side in shape[1:]))
 
 
 def measured_rates(recipe: Recipe, shape: tuple[int, ...], device: str | None) -> Rates:
