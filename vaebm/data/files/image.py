@@ -133,5 +133,5 @@ def _to_rgb(image: Image.Image, white: int) -> tuple[Image.Image, bool]:
         return image.convert("RGB"), False
     layered = image.convert("RGBA")
     transparent = bool((np.asarray(layered)[:, :, 3] < 255).any())
-    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layered).convert("RGB"), transparent
+    paper = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(paper, layered).convert("RGB"), transparent
