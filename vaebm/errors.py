@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `InputError` | 2 | wrong input or environment: nothing was changed |
 | `Diverged` | 3 | training was given up; the best model is saved |
-| `Preempted` | 75 | SIGTERM or SIGUSR1 arrived; all is saved, run the same command again |
+| `Preempted` | 75 | SIGTERM, SIGUSR1 or SIGHUP arrived; all is saved, run the same command again |
 | `Interrupted` | 130 | Ctrl-C; all is saved |
 """
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +77,9 @@ def test_progress_is_escaped_where_the_stream_lacks_a_character(tmp_path: Path) 
     with (tmp_path / "file").open("w", encoding="ascii") as stream:
         on_terminal(stream=stream).say("a caf\udce9 on the \u2192 right")
     assert (tmp_path / "file").read_text() == "a caf\\udce9 on the \\u2192 right\n"
+
+
+def test_a_rank_that_is_no_number(command: Any, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "first")
+    done = command("train", "digits")
+    assert (done.status, len(done.err.splitlines()), library.calls) == (2, 1, [])

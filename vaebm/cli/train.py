@@ -9,6 +9,7 @@ import typer
 from vaebm.cli.failures import writing_to
 from vaebm.cli.options import Device, Json, Overrides, Quiet, argument, name_and_overrides, option
 from vaebm.cli.results import show_measurements
+from vaebm.errors import InputError
 
 
 def train(
@@ -35,7 +36,10 @@ def train(
     from vaebm.progress import on_terminal
 
     # Of several processes (torchrun, accelerate launch) the first one alone speaks, measures and reports.
-    first = os.environ.get("RANK", "0") == "0"
+    rank = os.environ.get("RANK", "0")
+    if not rank.isdecimal():
+        raise InputError(f"RANK is {rank!r}, which is no number: unset it, or start several processes with torchrun")
+    first = int(rank) == 0
     progress = on_terminal(quiet or not first)
     with writing_to(Path("runs") if out is None else out):
         run = run_training(name, out, overrides=values, minutes=minutes, device=device, progress=progress)

@@ -87,6 +87,7 @@ def inspect_set(subject: str | Path, picture: Path | None = None, progress: Prog
     """
     progress, name = progress or silent(), str(subject)
     path = user_path(name)
+    picture = None if picture is None else user_path(picture)
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"--out {picture} is no .png: name the picture with that suffix")
     if (path.is_dir() and not is_prepared(path)) or (path.is_file() and path.suffix.lower() in ARCHIVES[:2]):

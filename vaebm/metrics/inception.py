@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.errors import InputError
-from vaebm.files import cache_folder, sha256
+from vaebm.files import cache_folder, sha256, user_path
 from vaebm.nn.bfloat16 import has_bfloat16
 
 Layer = Literal[64, 192, 768, 2048]
@@ -225,8 +225,8 @@ FILES = (PUBLISHED, "pt_inception-2015-12-05-6726825d.safetensors", "pt_inceptio
 def find_weights(path: str | Path | None = None) -> Path:
     """The file of weights. InputError: there is none in any of the places."""
     data = os.environ.get("VAEBM_DATA")
-    folders = [Path(data) / "inception"] if data else []
-    folders = [Path(path)] if path is not None else [*folders, cache_folder() / "inception"]
+    folders = [user_path(data) / "inception"] if data else []
+    folders = [user_path(path)] if path is not None else [*folders, cache_folder() / "inception"]
     for found in (folders[0], *(folder / name for folder in folders for name in FILES)):
         if found.is_file():
             return found

@@ -69,7 +69,7 @@ class Section:
 def write_page(path: Path, template: str, **values: Any) -> Path:
     """Fills `templates/TEMPLATE.html.jinja` into a file; returns its path."""
     page = _environment().get_template(f"{template}.html.jinja").render(values)
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="backslashreplace"))
     return path
 
 

@@ -66,7 +66,7 @@ class ImageSource(ABC):
         for size, alike in by_size.items():
             for name in alike if len(alike) > 1 else ():
                 with self.open(name) as file:
-                    earlier = first.setdefault((size, hashlib.file_digest(file, "sha256").digest()), name)
+                    earlier = first.setdefault((size, hashlib.sha256(file.read()).digest()), name)
                 if earlier != name:
                     copies[name] = earlier
         return copies
