@@ -87,6 +87,7 @@ def test_images(digits_run: Run) -> None:
         *(("log_likelihood_lower", subject) for subject in ("vae", "vae_mixture", "start")),
         *NATS,
         ("elbo", "vae"),
+        *(("few_label_accuracy", subject) for subject in ("held_out", "vaebm")),
         ("seconds_per_thousand", "vaebm"),
     }
     assert {m.name for m in found} <= NAMES | FURTHER

@@ -53,7 +53,7 @@ def few_label_accuracy(
     scale = float((rows - rows.mean(0)).square().mean().sqrt())
     if scale <= 1e-6 * max(1.0, float(rows.abs().max())):
         raise InputError("all codes are the same: the representation is dead, and says nothing of any class")
-    rows, test = (rows - rows.mean(0)) / scale, (test - rows.mean(0)) / scale
+    rows, test = (((values - rows.mean(0)) / scale).float() for values in (rows, test))
     fewest = int(y.bincount()[y.unique()].min())
     if per_class is not None and as_count(per_class, "per_class") > fewest:
         raise InputError(f"per_class is {per_class}, but a class has {fewest} training examples: lower it")

@@ -34,7 +34,7 @@ SUBJECTS = {
         Subject("vae_mixture", "the VAE with the code mixture", "VAE + code mixture", "VAE +\nmixture", "#009e73"),
         Subject("start", "the start of the chains", "start of chains", "chains'\nstart", "#cc79a7"),
         Subject("vaebm", "the VAEBM", "VAEBM", "\nVAEBM", "#0072b2"),
-        Subject("cebm", "the CEBM", "CEBM", "\nCEBM", "#0072b2"),
+        Subject("cebm", "the CEBM", "CEBM", "\nCEBM", "#d55e00"),
         Subject("vaebm_long", "the VAEBM with longer chains", "longer chains", "longer\nchains", "#56b4e9"),
         Subject("reconstruction", "the VAE's reconstructions", "reconstructions", "recon-\nstructed", "#9ca3af"),
     )
