@@ -101,8 +101,8 @@ def _encode(model: Model, split: Split, progress: Progress) -> Tensor:
 
 
 def _of_arrays(path: Path, shape: tuple[int, ...]) -> Input:
-    arrays, images = stored_arrays(path), modality_of(shape) is IMAGES
-    name = "images" if images else "points"
+    arrays, modality = stored_arrays(path), modality_of(shape)
+    name, images = f"{modality.noun}s", modality.pictured
     if name not in arrays:
         raise InputError(f"{path} holds {', '.join(arrays) or 'no arrays'}: this model encodes `{name}`")
     values = arrays[name].all()
