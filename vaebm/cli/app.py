@@ -22,6 +22,7 @@ from vaebm.cli.memory import keep_freed_memory
 from vaebm.cli.recipes import recipes
 from vaebm.cli.report import report
 from vaebm.cli.sample import sample
+from vaebm.cli.score import score
 from vaebm.cli.train import train
 from vaebm.errors import Preempted
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     epilog="Start with: vaebm recipes, then: vaebm train digits. Exit status: 0 done, 2 wrong input or environment, "
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
-for verb in (train, sample, evaluate, report, inspect, recipes, compare_samplers):
+for verb in (train, sample, evaluate, score, report, inspect, recipes, compare_samplers):
     app.command(cls=ListsMeasurements if verb is evaluate else None)(verb)
 app.add_typer(data, name="data")
 
