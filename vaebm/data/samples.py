@@ -10,7 +10,7 @@ Images of another size are cropped and resized as a folder is for training: the 
 shape, bicubic. Grey is repeated for a model of colours, colours are turned into grey by their luminance.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,13 +40,13 @@ class Samples(NamedTuple):
     """What was read.
 
     Args:
-        index: (n,), places in the input, counted from 0.
+        places: n of them, in the input, counted from 0.
         names: n of them.
         x: (n, *data_shape) float32 in the model's range.
         said: sentences on what was done to them; "" where they are as they were.
     """
 
-    index: list[int]
+    places: list[int]
     names: list[str]
     x: Tensor
     said: str
@@ -109,7 +109,7 @@ def of_split(split: Split, shape: tuple[int, ...], skip_bad: bool = False) -> Sa
     if split.levels is None or len(shape) != len(own):
         raise InputError(f"the data set has samples of shape {own}, but this model takes {shape}: give another set")
     images = to_uint8(split.all()).permute(0, 2, 3, 1).numpy()
-    return _of_array(Path("the split"), images, shape, skip_bad)
+    return _of_array("the split", images, shape, skip_bad)
 
 
 def _split(name: str, part: str, progress: Progress) -> Split:
@@ -134,7 +134,7 @@ def _stored(path: Path, images: bool) -> NDArray[Any]:
     return array
 
 
-def _of_array(path: Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool) -> Samples:
+def _of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool) -> Samples:
     if array.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {array.dtype}, which are no numbers: give floats, or images as uint8")
     if not array.size:
@@ -144,14 +144,14 @@ def _of_array(path: Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad:
     return _collected(path, rows, skip_bad, lambda: said)
 
 
-def _points(path: Path, array: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
+def _points(path: str | Path, array: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
     if array.shape[1:] != shape:
         raise InputError(f"{path} holds values of shape {array.shape}, but this model takes (n, {shape[0]})")
     with np.errstate(over="ignore"):  # not finite then, and named
         return torch.from_numpy(array.astype(np.float32))
 
 
-def _images(path: Path, array: NDArray[Any], shape: tuple[int, ...]) -> tuple[Tensor, str]:
+def _images(path: str | Path, array: NDArray[Any], shape: tuple[int, ...]) -> tuple[Tensor, str]:
     channels, height, width = shape
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
@@ -177,7 +177,7 @@ def _images(path: Path, array: NDArray[Any], shape: tuple[int, ...]) -> tuple[Te
 
 def _of_shape(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> Tensor:
     """Pixels (H, W, 1 or 3) uint8 as (C, H, W) uint8 of a shape."""
-    return torch.from_numpy(fitted(pixels, shape[1:], grey=shape[0] == 1).transpose(2, 0, 1).copy())
+    return torch.from_numpy(fitted(pixels, (shape[1], shape[2]), grey=shape[0] == 1).transpose(2, 0, 1).copy())
 
 
 def _resized(sizes: Iterable[tuple[int, ...]], shape: tuple[int, ...]) -> str:
@@ -187,13 +187,13 @@ def _resized(sizes: Iterable[tuple[int, ...]], shape: tuple[int, ...]) -> str:
     return f"images of {listed} were cropped and resized to {shape[2]} x {shape[1]}, as in training" if others else ""
 
 
-def _collected(given: str | Path, rows: Iterable[Decoded], skip_bad: bool, said: Any = str) -> Samples:
-    index, names, values, bad = [], [], [], []
+def _collected(given: str | Path, rows: Iterable[Decoded], skip_bad: bool, said: Callable[[], str] = str) -> Samples:
+    places, names, values, bad = [], [], [], []
     for place, (name, value) in enumerate(rows):
         if isinstance(value, str):
             bad.append(f"{name} ({value})")
         else:
-            index.append(place)
+            places.append(place)
             names.append(name)
             values.append(value)
     if bad and not (skip_bad and values):
@@ -202,4 +202,4 @@ def _collected(given: str | Path, rows: Iterable[Decoded], skip_bad: bool, said:
     if not values:
         raise InputError(f"{given} is empty: give at least one sample")
     left_out = [f"left out {counted(len(bad), 'sample')}: {enumerated(bad)}"] if bad else []
-    return Samples(index, names, torch.stack(values), "; ".join([*filter(None, [said()]), *left_out]))
+    return Samples(places, names, torch.stack(values), "; ".join([*filter(None, [said()]), *left_out]))

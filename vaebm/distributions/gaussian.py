@@ -86,6 +86,11 @@ class DiagonalGaussian:
             eps = eps.repeat(len(self.mean) // period, *(1,) * (eps.dim() - 1))
         return self.transport(eps)
 
+    def repeated(self, draws: int) -> "DiagonalGaussian":
+        """Each row so many times, one after the other."""
+        log_scale = self.log_scale.expand_as(self.mean)
+        return DiagonalGaussian(self.mean.repeat_interleave(draws, 0), log_scale.repeat_interleave(draws, 0))
+
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mu, sigma) of (B, ...), to (B,), in nats."""
         return sum_over_values(-0.5 * self.transport_inverse(x).square() - self.log_scale - HALF_LOG_TWO_PI)

@@ -105,7 +105,7 @@ def _samples(run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool
 def _columns(samples: Samples, scores: Scores, only: Sequence[str] | None) -> dict[str, np.ndarray[Any, Any]]:
     parts = {name: scores.parts[name] for name in (scores.parts if only is None else only)}
     return {
-        "index": np.array(samples.index, np.int64),
+        "index": np.array(samples.places, np.int64),
         "name": np.array(samples.names, np.str_),
         **{name: value.numpy() for name, value in {"p_value": scores.p_value, "score": scores.score, **parts}.items()},
     }
@@ -129,8 +129,7 @@ def _said(model: ScoredModel, scores: Scores, reference: str | Path | None) -> l
     strange = int((false_discovery_control(scores.p_value.numpy()) <= FALSE_DISCOVERIES).sum())
     against = "the run's held-out data" if reference is None else str(reference)
     said = [
-        f"{strange:,} of {counted(count, 'sample')} stand out at a false-discovery rate of {FALSE_DISCOVERIES:.0%}"
-        " (Benjamini-Hochberg)",
+        f"{strange:,} of {counted(count, 'sample')} stand out at a false-discovery rate of {FALSE_DISCOVERIES:.0%}",
         f"p-values are against {counted(n, 'sample')} of {against}: none can be below 1/{n + 1:,}",
     ]
     if model.settings.fix_codes:

@@ -33,7 +33,7 @@ from vaebm.distributions.likelihood import Likelihood
 from vaebm.energy import Energy, LatentEnergy
 from vaebm.models.draws import NoiseSpaceModel
 
-PROPOSALS = 16  # K
+PROPOSALS = 8  # K
 SEED = 0
 ROWS_AT_ONCE = 16
 
@@ -105,8 +105,8 @@ def _over_draws(
     model: NoiseSpaceModel, decode: Decode, x: Tensor, terms: dict[str, Energy], generator: torch.Generator
 ) -> dict[str, Tensor]:
     once = sum((term(x).double() for term in terms.values() if not term.reads_z), x.new_zeros(len(x)).double())
-    x = x.repeat_interleave(PROPOSALS, 0)
     z, log_ratio = model.vae.propose(x, generator, PROPOSALS)
+    x = x.repeat_interleave(PROPOSALS, 0)
     log_prob = decode(z).log_prob(x)
     each = sum((term(x, z).double() for term in terms.values() if term.reads_z), torch.zeros_like(log_ratio).double())
     log_weights, each, log_ratio = (

@@ -79,7 +79,7 @@ def read_picture(
         return Picture(np.array(rgb, dtype=np.uint8), transparent)
 
 
-def fitted(pixels: NDArray[np.uint8], size: tuple[int, ...], grey: bool) -> NDArray[np.uint8]:
+def fitted(pixels: NDArray[np.uint8], size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
     """Pixels (H, W, 1 or 3) as grey or RGB of a size (height, width): cropped to its shape, then resized, bicubic."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("L" if grey else "RGB")
     if image.size != size[::-1]:

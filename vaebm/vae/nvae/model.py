@@ -76,8 +76,9 @@ class NVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
 
-    def propose(self, x: Tensor, generator: torch.Generator, period: int | None = None) -> tuple[Tensor, Tensor]:
-        _, z, posteriors, noise = self._from_data(x, generator, period)
+    def propose(self, x: Tensor, generator: torch.Generator, draws: int | None = None) -> tuple[Tensor, Tensor]:
+        x = x if draws is None else x.repeat_interleave(draws, 0)
+        _, z, posteriors, noise = self._from_data(x, generator, draws)
         terms = [q.log_prob(eps) - standard_log_prob(eps) for q, eps in zip(posteriors, noise, strict=True)]
         return z, torch.stack(terms).sum(0)
 
