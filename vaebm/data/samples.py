@@ -165,7 +165,8 @@ def _images(path: str | Path, array: NDArray[Any], shape: tuple[int, ...]) -> tu
     if array.dtype == np.uint8:
         pixels = np.stack([_of_shape(image, shape).numpy() for image in array])
         return to_model(torch.from_numpy(pixels)), _resized([size], shape)
-    low, high = float(np.nanmin(array)), float(np.nanmax(array[array < np.inf])) if array.size else 0.0
+    finite = array[np.isfinite(array)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if array.dtype.kind != "f" or low < -1 or high > 1 or size != (height, width) or array.shape[3] != channels:
         raise InputError(
             f"{path} holds images of {array.dtype} and shape {array.shape[1:]} from {low:g} to {high:g}: give uint8,"

@@ -9,6 +9,7 @@ fitted when a run is first asked, to its validation data, and kept in RUN/model/
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from vaebm.data import to_uint8
 from vaebm.data.samples import Samples, of_split, read_samples
+from vaebm.data.settings import ImageSettings
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically
@@ -67,7 +70,8 @@ def write_scores(
     run, out, progress = Run.open(run), Path(out).expanduser(), progress or silent()
     if out.suffix.lower() not in (".csv", ".npz") or out.is_dir():
         raise InputError(f"{out}: scores are written as .csv or .npz, as in --out {out.with_suffix('.csv')}")
-    with threads(run.recipe.threads):
+    # One bright image is no sign of another range: what was read is in the model's.
+    with threads(run.recipe.threads), warnings.catch_warnings(action="ignore"):
         model = run.model(device)
         if not isinstance(model, ScoredModel):
             raise InputError(f"{type(model).__name__} does not score samples: name a run of kind vaebm")
@@ -99,7 +103,10 @@ def _samples(run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool
         splits = run.data().splits
         check_choice("split", str(given), splits)
         return of_split(splits[str(given)], shape, skip_bad)
-    return read_samples(given, shape, skip_bad, progress)
+    samples, data = read_samples(given, shape, skip_bad, progress), run.recipe.data
+    if isinstance(data, ImageSettings) and data.dropped_bits:
+        return samples._replace(x=data.split(to_uint8(samples.x)).all())
+    return samples
 
 
 def _columns(samples: Samples, scores: Scores, only: Sequence[str] | None) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,6 +1,6 @@
 """The density of scores: a Gaussian fitted to the parts of samples that a model was not fitted to, and its calibration.
 
-    score(x)    -log N(u; m, S),   u_j = (part_j(x) - median_j) / spread_j               (models/score_parts.py)
+    score(x)    -log N(u; m, S),   u the parts of x (models/score_parts.py)
     p_value(x)  (1 + #{i: score_i >= score(x)}) / (n + 1)
 
 The likelihood of a VAE alone says little of whether a sample is of the kind of its data: what is simple is likely. Its
@@ -8,10 +8,10 @@ parts move together on such data, and apart on others (LPath, https://arxiv.org/
 them; DoSE, Morningstar et al., AISTATS 2021, https://arxiv.org/abs/2006.09273, with densities of statistics). The score
 sees all parts but those that are sums of others.
 
-The Gaussian is fitted to all n samples, its covariance shrunk as Ledoit & Wolf do (2004), and calibrated to scores that
-each of them got from a Gaussian fitted to the other nine tenths (Vovk, Cross-conformal predictors, 2015,
-https://arxiv.org/abs/1208.0806). For new data of the same kind the p-value is then uniform on 1 / (n + 1), ..., 1, up
-to the tenth of the data that a fit more makes. The least p-value there can be, 1 / (n + 1), is its resolution.
+The Gaussian is fitted to all n samples, and calibrated to scores that each of them got from a Gaussian fitted to the
+other nine tenths (Vovk, Cross-conformal predictors, 2015, https://arxiv.org/abs/1208.0806). For new data of the same
+kind the p-value is then uniform on 1 / (n + 1), ..., 1, up to what a tenth of the data more makes of a fit. The least
+p-value that there can be, 1 / (n + 1), is its resolution.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from vaebm.files import write_atomically
 FILE = "detector.safetensors"
 SUMS = ("energy", "log_likelihood")  # of the parts called NAME_..., where there are any
 FOLDS = 10
+RIDGE = 1e-3  # on the diagonal of the covariance, in squares of the spread: parts may nearly depend on each other
 MIN_SAMPLES = 20
 
 
@@ -110,15 +111,11 @@ class ScoreDensity:
 
 def _fitted(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, and whitening of the covariance, of parts (n, d)."""
-    from sklearn.covariance import LedoitWolf
-
     quartiles = values.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype), dim=0)
     spread = (quartiles[2] - quartiles[0]).clamp_min(1e-6 * values.std(0))  # a few far out do not hide the rest
-    gaussian = LedoitWolf().fit(((values - quartiles[1]) / spread).numpy())
-    factor = torch.linalg.cholesky(torch.from_numpy(gaussian.covariance_))
-    center = quartiles[1] + spread * torch.from_numpy(gaussian.location_)
-    inverse = torch.linalg.solve_triangular(factor, torch.diag(1.0 / spread), upper=False)
-    return center, inverse.contiguous()
+    covariance = ((values - quartiles[1]) / spread).mT.cov() + RIDGE * torch.eye(len(spread), dtype=values.dtype)
+    factor = torch.linalg.cholesky(covariance)
+    return values.mean(0), torch.linalg.solve_triangular(factor, torch.diag(1.0 / spread), upper=False).contiguous()
 
 
 def _score(values: Tensor, center: Tensor, whitening: Tensor) -> Tensor:
