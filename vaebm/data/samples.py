@@ -72,7 +72,7 @@ def read_samples(
     if not path.exists() and name in KINDS:
         return of_split(_split(name, part or "test", progress), shape, skip_bad)
     if path.suffix.lower() in (".npz", ".npy"):
-        return _of_array(path, _stored(path, images), shape, skip_bad)
+        return of_array(path, _stored(path, images), shape, skip_bad)
     if not path.exists():
         raise InputError(f"there is no data set or path {str(given)!r}: {did_you_mean(name, KINDS)}")
     if not images:
@@ -109,7 +109,7 @@ def of_split(split: Split, shape: tuple[int, ...], skip_bad: bool = False) -> Sa
     if split.levels is None or len(shape) != len(own):
         raise InputError(f"the data set has samples of shape {own}, but this model takes {shape}: give another set")
     images = to_uint8(split.all()).permute(0, 2, 3, 1).numpy()
-    return _of_array("the split", images, shape, skip_bad)
+    return of_array("the split", images, shape, skip_bad)
 
 
 def _split(name: str, part: str, progress: Progress) -> Split:
@@ -134,7 +134,12 @@ def _stored(path: Path, images: bool) -> NDArray[Any]:
     return array
 
 
-def _of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool) -> Samples:
+def of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool = False) -> Samples:
+    """All samples of an array, which messages call `path`.
+
+    Raises:
+        InputError: its values do not suit the model.
+    """
     if array.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {array.dtype}, which are no numbers: give floats, or images as uint8")
     if not array.size:
