@@ -82,7 +82,7 @@ def test_bad_samples_are_named_or_skipped(tmp_path: Path) -> None:
     points = np.ones((4, 2), np.float32)
     points[1, 0], points[3, 1] = math.nan, math.inf
     np.savez(tmp_path / "p.npz", points=points)
-    with pytest.raises(InputError, match="2 samples.*1 .not finite., 3 .not finite.*--skip-bad"):
+    with pytest.raises(InputError, match=r"2 samples.*1 .not finite., 3 .not finite.*--skip-bad"):
         read_samples(tmp_path / "p.npz", (2,))
     samples = read_samples(tmp_path / "p.npz", (2,), skip_bad=True)
     assert samples.places == [0, 2]

@@ -59,6 +59,15 @@ def test_images_are_scored_in_the_range_that_they_were_trained_in() -> None:
     assert np.array_equal(detector.decision_function(np.rint((images + 1) * 127.5).astype(np.uint8))[:5], whole[:5])
 
 
+def test_it_runs_in_pyod_s_own_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    pyod = pytest.importorskip("pyod.utils.data")
+    train, test, _, truth = pyod.generate_data(n_train=300, n_test=100, n_features=3, contamination=0.1, random_state=0)
+    detector = vaebm.Detector(contamination=0.1, overrides=SHORT, device="cpu").fit(train)
+    pyod.evaluate_print("vaebm", truth, detector.decision_function(test))
+    assert "vaebm ROC:" in capsys.readouterr().out
+    assert roc_auc_score(truth, detector.decision_function(test)) > 0.9
+
+
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(InputError, match="contamination"):
         vaebm.Detector(contamination=0.7).fit(points(50, 0))
