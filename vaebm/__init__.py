@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vaebm import distributions, metrics, sampling
     from vaebm.errors import Diverged, InputError
     from vaebm.experiment.catalogue import list_recipes
+    from vaebm.experiment.detector import Detector
     from vaebm.experiment.evaluate import evaluate
     from vaebm.experiment.recipe import Recipe, load_recipe
     from vaebm.experiment.run_directory import Run
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAEBM",
+    "Detector",
     "Diverged",
     "ExternalVAE",
     "InputError",
@@ -74,6 +76,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Detector": "vaebm.experiment.detector",
     "Diverged": "vaebm.errors",
     "ExternalVAE": "vaebm.vae.external",
     "InputError": "vaebm.errors",

@@ -23,6 +23,7 @@ from vaebm.cli.process import drop_unwritten, reader_left, take_over
 from vaebm.cli.recipes import recipes
 from vaebm.cli.report import report
 from vaebm.cli.sample import sample
+from vaebm.cli.score import score
 from vaebm.cli.train import train
 from vaebm.errors import Preempted
 from vaebm.signals import listening
@@ -35,7 +36,7 @@ app = typer.Typer(
     epilog="Start with: vaebm recipes, then: vaebm train digits. Exit status: 0 done, 2 wrong input or environment, "
     "3 training diverged, 75 preempted, 130 interrupted. VAEBM_DEBUG=1 shows the traceback of a failure.",
 )
-VERBS = (train, sample, evaluate, report, inspect, recipes, compare_samplers)
+VERBS = (train, sample, evaluate, score, report, inspect, recipes, compare_samplers)
 OF_CODES = (encode, reconstruct, interpolate, traverse, disentangle)
 for verb in (*VERBS, *OF_CODES):
     app.command(cls=ListsMeasurements if verb is evaluate else None)(verb)

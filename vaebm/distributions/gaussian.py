@@ -78,11 +78,18 @@ class DiagonalGaussian:
         """eps = (x - mu) / sigma."""
         return (x - self.mean) / self.scale
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw per row, shaped as the mean."""
-        return self.transport(
-            torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
-        )
+    def sample(self, generator: torch.Generator, period: int | None = None) -> Tensor:
+        """One draw per row, shaped as the mean; with a period, rows that are so far apart have the same noise."""
+        shape = self.mean.shape if period is None else (period, *self.mean.shape[1:])
+        eps = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        if period is not None:
+            eps = eps.repeat(len(self.mean) // period, *(1,) * (eps.dim() - 1))
+        return self.transport(eps)
+
+    def repeated(self, draws: int) -> "DiagonalGaussian":
+        """Each row so many times, one after the other."""
+        log_scale = self.log_scale.expand_as(self.mean)
+        return DiagonalGaussian(self.mean.repeat_interleave(draws, 0), log_scale.repeat_interleave(draws, 0))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mu, sigma) of (B, ...), to (B,), in nats."""

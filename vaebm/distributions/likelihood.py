@@ -49,6 +49,10 @@ class Likelihood(ABC):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x | z), (B,), in nats."""
 
+    def log_prob_parts(self, x: Tensor) -> dict[str, Tensor]:
+        """Summands of log p(x | z) by name, (B,) each, where there is more than one kind of value."""
+        return {}
+
     def densities(self, x: Tensor) -> Tensor:
         """(B,): how many values of x have a density; the others have a probability of their own."""
         return x.new_zeros(len(x))
@@ -146,11 +150,20 @@ class CensoredLikelihood(GaussianLikelihood):
         return super().transport(eps).clamp(-1.0, 1.0)
 
     def log_prob(self, x: Tensor) -> Tensor:
+        return sum_over_values(self._of_values(x))
+
+    def log_prob_parts(self, x: Tensor) -> dict[str, Tensor]:
+        """Of the pixels at the low end, at the high end, and between."""
+        of_values, low, high = self._of_values(x), x <= -1.0, x >= 1.0
+        places = {"low": low, "high": high, "between": ~(low | high)}
+        return {name: sum_over_values(of_values * place) for name, place in places.items()}
+
+    def _of_values(self, x: Tensor) -> Tensor:
         mu, sigma = self.gaussian.mean, self.gaussian.scale
         below = log_normal_cdf((-1.0 - mu) / sigma)
         above = log_normal_cdf((mu - 1.0) / sigma)
         between = torch.distributions.Normal(mu, sigma, validate_args=False).log_prob(x)
-        return sum_over_values(torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between)))
+        return torch.where(x <= -1.0, below, torch.where(x >= 1.0, above, between))
 
     def densities(self, x: Tensor) -> Tensor:
         return sum_over_values((x.abs() < 1.0).to(x.dtype))

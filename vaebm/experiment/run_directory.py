@@ -3,7 +3,7 @@
 recipe.yaml           resolved, complete
 metrics.jsonl         figures and events, a JSON object a line
 checkpoints/          what a resume needs
-model/                config.json, model.safetensors
+model/                config.json, model.safetensors; detector.safetensors once samples have been scored
 samples/              pictures, stored draws, and what else the page shows of the model
 measurements.json     a list of measurements
 report.html           the page about it
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
@@ -31,9 +31,11 @@ from vaebm.files import locked, user_path, write_atomically
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import Model, load_model
 from vaebm.models.saved import CONFIG
+from vaebm.models.score import ScoredModel
 
 RECIPE, MEASUREMENTS, METRICS = "recipe.yaml", "measurements.json", "metrics.jsonl"
 DATA, LOCK = "data.json", ".lock"
+MAX_HELD_OUT = 5_000  # that scores are calibrated on
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 ROOT = "data.root="
 
@@ -182,6 +184,12 @@ class Run:
         if not (self.path / DATA).is_file():
             write_atomically(self.path / DATA, json.dumps(self.data().fingerprint(), indent=1).encode())
 
+    def held_out(self) -> Tensor:
+        """Data that nothing was fitted to (n, *data_shape): validation data, or test data where there are none."""
+        data = self.data()
+        split = data.test if data.validation is None else data.validation
+        return split.batch(torch.arange(min(len(split), MAX_HELD_OUT))).x
+
     def model(self, device: str | torch.device | None = None) -> Model:
         """The trained model.
 
@@ -192,6 +200,8 @@ class Run:
             raise InputError(f"run {self.path} has no model yet: finish it with `vaebm train {self.path}`")
         try:
             model: Model = load_model(self.path / "model", device or "cpu", self.parts)
+            if isinstance(model, ScoredModel):
+                model.held_out = self.held_out
             return model
         except InputError as damage:
             if not str(damage).endswith("save the model again"):

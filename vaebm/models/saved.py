@@ -1,7 +1,8 @@
 """Saved models: a folder with config.json and model.safetensors, or a name on the Hugging Face hub.
 
-config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. Nothing
-is unpickled. `save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
+config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. A model
+that has been calibrated has its density of scores beside them, in detector.safetensors. Nothing is unpickled.
+`save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import nn
 
 from vaebm.errors import InputError
 from vaebm.files import drafted, user_path, write_atomically
+from vaebm.models.score_density import FILE as DETECTOR
+from vaebm.models.score_density import ScoreDensity
 from vaebm.registry import Registry
 from vaebm.wording import did_you_mean
 
@@ -37,6 +40,7 @@ class Saved(ModelHubMixin):
 
     settings: Any
     data_shape: tuple[int, ...]
+    score_density: ScoreDensity | None = None
 
     def save_pretrained(self, save_directory: str | Path, **more: Any) -> str | None:
         """Writes config.json and model.safetensors into a folder; `~` is the home directory.
@@ -59,6 +63,9 @@ class Saved(ModelHubMixin):
         weights = {name: value.contiguous().clone() for name, value in self.state_dict().items()}
         with drafted(save_directory / WEIGHTS) as draft:
             save_file(weights, draft)
+        (save_directory / DETECTOR).unlink(missing_ok=True)  # of other weights
+        if self.score_density is not None:
+            self.score_density.save(save_directory)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -136,6 +143,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
             raise InputError(
                 f"{folder / WEIGHTS} does not fit {folder / CONFIG}: the two are of different models"
             ) from None
+    model.score_density = ScoreDensity.load(folder)
     return model.eval()
 
 

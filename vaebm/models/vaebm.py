@@ -24,13 +24,13 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.energy import Energy, TotalEnergy
 from vaebm.errors import InputError
 from vaebm.models.draw_settings import DrawSettings
-from vaebm.models.draws import NoiseSpaceModel
 from vaebm.models.inputs import code_tensor, data_tensor, same_length, wants_graph
 from vaebm.models.noise_space import Noise
+from vaebm.models.score import ScoredModel
 from vaebm.vae import VAE
 
 
-class VAEBM(NoiseSpaceModel):
+class VAEBM(ScoredModel):
     """A VAE, an energy, and the mixture fitted to the VAE's codes.
 
     Args:

@@ -73,8 +73,11 @@ class VAE(nn.Module, ABC):
         """log p(z), (B,), in nats."""
 
     @abstractmethod
-    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """z ~ q(z | x), (B, latent_dim), with log q(z | x) - log p(z), (B,), in nats: for importance weights."""
+    def propose(self, x: Tensor, generator: torch.Generator, draws: int | None = None) -> tuple[Tensor, Tensor]:
+        """z ~ q(z | x), (B, latent_dim), with log q(z | x) - log p(z), (B,), in nats: for importance weights.
+
+        With `draws`, so many of each x, (B draws, latent_dim), made with the same noise for every x.
+        """
 
     def reconstruct(self, x: Tensor, generator: torch.Generator) -> tuple[Inference, Likelihood]:
         """z ~ q(z | x) and p(. | z)."""
@@ -131,9 +134,9 @@ class FlatVAE(VAE):
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
         return Inference(posterior.sample(generator), {"z": posterior.kl(prior)}, posterior.first(self.code_dim))
 
-    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        posterior = self.posterior(x)
-        z = posterior.sample(generator)
+    def propose(self, x: Tensor, generator: torch.Generator, draws: int | None = None) -> tuple[Tensor, Tensor]:
+        posterior = self.posterior(x) if draws is None else self.posterior(x).repeated(draws)
+        z = posterior.sample(generator, draws)
         return z, posterior.log_prob(z) - self.log_prior(z)
 
     def encode(self, x: Tensor) -> Tensor:

@@ -109,6 +109,14 @@ def white_of(peak: int) -> int:
     return int(2 ** min(16, max(8, peak.bit_length())) - 1)
 
 
+def fitted(pixels: NDArray[np.uint8], size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
+    """Pixels (H, W, 1 or 3) as grey or RGB of a size (height, width): cropped to its shape, then resized, bicubic."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("L" if grey else "RGB")
+    if image.size != size[::-1]:
+        image = ImageOps.fit(image, size[::-1], method=Image.Resampling.BICUBIC)
+    return np.array(image, dtype=np.uint8).reshape(*size, 1 if grey else 3)
+
+
 @contextmanager
 def _opened(opener: Opener) -> Iterator[Image.Image]:
     with warnings.catch_warnings():

@@ -76,8 +76,9 @@ class NVAE(VAE):
     def infer(self, x: Tensor, generator: torch.Generator) -> Inference:
         return self._infer(x, generator)[1]
 
-    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        _, z, posteriors, noise = self._from_data(x, generator)
+    def propose(self, x: Tensor, generator: torch.Generator, draws: int | None = None) -> tuple[Tensor, Tensor]:
+        x = x if draws is None else x.repeat_interleave(draws, 0)
+        _, z, posteriors, noise = self._from_data(x, generator, draws)
         terms = [q.log_prob(eps) - standard_log_prob(eps) for q, eps in zip(posteriors, noise, strict=True)]
         return z, torch.stack(terms).sum(0)
 
@@ -94,14 +95,14 @@ class NVAE(VAE):
         return state, Inference(z, kl, posteriors[0].first(self.code_dim))
 
     def _from_data(
-        self, x: Tensor, generator: torch.Generator | None
+        self, x: Tensor, generator: torch.Generator | None, period: int | None = None
     ) -> tuple[Tensor, Tensor, list[DiagonalGaussian], list[Tensor]]:
         """The state below the last group; z, drawn, or of means without a generator; q of each eps_l; and the eps_l."""
         features, chosen, posteriors, noise = self.tower(x), [], [], []
 
         def choose(number: int, group: Group, state: Tensor) -> Tensor:
             posteriors.append(group.posterior_noise(state, features[number]))
-            noise.append(posteriors[-1].mean if generator is None else posteriors[-1].sample(generator))
+            noise.append(posteriors[-1].mean if generator is None else posteriors[-1].sample(generator, period))
             chosen.append(group.prior(state).transport(noise[-1]))
             return chosen[-1]
 
