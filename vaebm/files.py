@@ -7,10 +7,12 @@ import hashlib
 import os
 import platform
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from vaebm.errors import InputError
 
@@ -39,6 +41,11 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
             file.write(content)
         else:
             content(file)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Arrays by name into an .npz, and nothing else: older versions of NumPy would store an option as an array."""
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from vaebm.comparison.scorer import ModeProbabilities
 from vaebm.data import DataSet, modality_of
 from vaebm.errors import InputError
 from vaebm.experiment.run_directory import RECIPE
-from vaebm.files import write_atomically
+from vaebm.files import write_atomically, write_npz
 from vaebm.metrics.measurement import Measurement
 from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
@@ -86,8 +86,7 @@ class ComparisonFolder:
 
     def save_samples(self, name: str, x: Tensor) -> None:
         """Writes samples x (n, *data_shape), in the model's range."""
-        arrays: dict[str, Any] = modality_of(x.shape[1:]).arrays(x)
-        write_atomically(self._samples(name), lambda file: np.savez_compressed(file, **arrays))
+        write_npz(self._samples(name), modality_of(x.shape[1:]).arrays(x))
 
     def mode_probabilities(self, model: NoiseSpaceModel, data: DataSet, progress: Progress) -> ModeProbabilities:
         """Of the model, computed once."""

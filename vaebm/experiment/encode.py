@@ -25,7 +25,7 @@ from vaebm.data.files.image import read_header, read_picture
 from vaebm.data.files.npz import stored_arrays
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import write_atomically
+from vaebm.files import write_npz
 from vaebm.models import Model
 from vaebm.progress import Progress, silent
 from vaebm.training.engine import threads
@@ -70,7 +70,7 @@ def write_codes(
         codes = _encode(model, found.split, progress).numpy().astype(np.float32)
     out.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"codes": codes, **found.known}
-    write_atomically(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    write_npz(out, arrays)
     return out
 
 

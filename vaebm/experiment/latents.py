@@ -27,7 +27,7 @@ from torch import Tensor
 from vaebm.data import IMAGES, modality_of
 from vaebm.errors import InputError
 from vaebm.experiment.sample import grid
-from vaebm.files import write_atomically
+from vaebm.files import write_atomically, write_npz
 from vaebm.models import NoiseSpaceModel
 from vaebm.models.conditional import check_latent, sample_data_given_codes, sample_posterior, sample_with_held_latent
 
@@ -159,7 +159,7 @@ def write_sheet(sheet: Sheet, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     if ending == ".npz":
         arrays = {name: array, "rows": np.array(sheet.rows)}
-        write_atomically(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_npz(out, arrays)
     elif ending == ".png":
         write_atomically(out, lambda file: _picture(grid(flat, columns)).save(file, format="png"))
     else:

@@ -157,7 +157,8 @@ def _places(key: str, tree: Tree) -> list[str]:
         complete = recipe_of(str(tree.get("kind", "vaebm"))).model_validate({k: v for k, v in tree.items() if k != key})
     except ValidationError:
         return []
-    found, level = [], [("", complete.model_dump())]
+    found: list[str] = []
+    level = [("", complete.model_dump())]
     while level and not found:
         found = [f"{path}{key}" for path, node in level if key in node]
         level = [(f"{path}{name}.", part) for path, node in level for name, part in node.items() if type(part) is dict]

@@ -30,7 +30,7 @@ from torch import Tensor
 from vaebm.data import Modality, modality_of
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import locked, sha256, user_path, write_atomically
+from vaebm.files import locked, sha256, user_path, write_atomically, write_npz
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
@@ -156,7 +156,7 @@ def write_samples(
         unfinished = Unfinished(out, request_of(run, model, n, seed))
         arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
         if out.suffix.lower() == ".npz":
-            write_atomically(out, lambda file: np.savez_compressed(file, **arrays))
+            write_npz(out, arrays)
         else:
             write_images(arrays["images"], out)
         unfinished.discard()

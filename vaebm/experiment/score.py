@@ -22,7 +22,7 @@ from vaebm.data.samples import Samples, of_split, read_samples
 from vaebm.data.settings import ImageSettings
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import write_atomically
+from vaebm.files import write_atomically, write_npz
 from vaebm.models.score import ScoredModel, Scores
 from vaebm.models.score_density import FILE as DETECTOR
 from vaebm.progress import Progress, silent
@@ -121,7 +121,7 @@ def _columns(samples: Samples, scores: Scores, only: Sequence[str] | None) -> di
 def _write(out: Path, columns: dict[str, np.ndarray[Any, Any]]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
-        write_atomically(out, lambda file: np.savez_compressed(file, allow_pickle=False, **columns))
+        write_npz(out, columns)
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -59,8 +59,8 @@ class CodelessVAE(VAE):
     def encode(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x), 0)
 
-    def propose(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return self.encode(x), x.new_zeros(len(x))
+    def propose(self, x: Tensor, generator: torch.Generator, draws: int | None = None) -> tuple[Tensor, Tensor]:
+        return x.new_zeros(len(x) * (draws or 1), 0), x.new_zeros(len(x) * (draws or 1))
 
     def latent(self, eps_z: Tensor) -> Tensor:
         return eps_z
