@@ -42,10 +42,9 @@ def test_without_grace_it_is_raised_at_once(number: signal.Signals) -> None:
 
 
 def test_work_may_stop_in_good_order() -> None:
-    done = []
+    done: list[int] = []
 
     def work(stop: Stop) -> None:
-        assert stop.reason is None
         send(signal.SIGUSR1)
         assert stop.reason is Preempted
         stop.settle()

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from vaebm.cli.failures import explain
+from vaebm.data import FolderSettings
 from vaebm.errors import InputError
 from vaebm.experiment import recipe as recipes
 from vaebm.experiment.evaluate import evaluate
-from vaebm.experiment.recipe import load_recipe
+from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import Run, load
 from vaebm.experiment.sample import write_samples
 from vaebm.experiment.train import folder_recipe, train
@@ -27,12 +28,17 @@ from vaebm.progress import silent
 from vaebm.report.page import write_report
 
 
+def root_of(recipe: Recipe) -> str:
+    assert isinstance(recipe.data, FolderSettings)
+    return recipe.data.root
+
+
 def forget(run: Run) -> Path:
     """The run as it is when its data have been moved away; where they are now."""
     moved = run.path.parent / "elsewhere"
-    shutil.copytree(run.recipe.data.root, moved)
+    shutil.copytree(root_of(run.recipe), moved)
     text = (run.path / "recipe.yaml").read_text()
-    (run.path / "recipe.yaml").write_text(text.replace(run.recipe.data.root, "/nowhere"))
+    (run.path / "recipe.yaml").write_text(text.replace(root_of(run.recipe), "/nowhere"))
     return moved
 
 
@@ -74,9 +80,9 @@ def test_where_the_data_lie_is_kept_as_a_whole_path(photos_run: Run, monkeypatch
     moved = forget(photos_run)
     monkeypatch.chdir(moved.parent)
     recipe = load_recipe("folder", ["data.root=elsewhere"])
-    assert recipe.data.root == str(moved)
+    assert root_of(recipe) == str(moved)
     monkeypatch.setenv("HOME", str(moved.parent))
-    assert load_recipe("folder", ["data.root=~/elsewhere"]).data.root == str(moved)
+    assert root_of(load_recipe("folder", ["data.root=~/elsewhere"])) == str(moved)
 
 
 def add_images(folder: Path) -> None:
@@ -204,9 +210,9 @@ def test_a_checkout_that_is_not_installed_works(
 def test_a_folder_of_any_name_trains(name: str, photos_run: Run, tmp_path: Path) -> None:
     folder = forget(photos_run).rename(tmp_path / name)
     recipe, data = folder_recipe(folder, [], silent())
-    assert (recipe.name, recipe.data.root) == (name, str(folder))
+    assert (recipe.name, root_of(recipe)) == (name, str(folder))
     assert Run.open(Run.create(tmp_path / "run", recipe, data).path).recipe == recipe
-    assert load_recipe("folder", [f"data.root={folder}"]).data.root == str(folder)
+    assert root_of(load_recipe("folder", [f"data.root={folder}"])) == str(folder)
     assert load_recipe("folder", [f"name={name}", "data.root=x"]).name == name
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vaebm.errors import InputError
+from vaebm.files import write_atomically
 from vaebm.training import checkpoint
-from vaebm.training.checkpoint import Checkpoints, Tree, load_optimizer_state, write_atomically
+from vaebm.training.checkpoint import Checkpoints, Tree, load_optimizer_state
 from vaebm.training.engine import Engine
 
 leaves = (

@@ -154,7 +154,9 @@ def write_samples(
     model.update_settings(settings)
     with locked(out.with_name(f".{out.name}.lock"), out):
         unfinished = Unfinished(out, request_of(run, model, n, seed))
-        arrays = modality.arrays(draw_samples(model, n, subject, show, seed, progress, unfinished).cpu())
+        arrays: dict[str, Any] = modality.arrays(
+            draw_samples(model, n, subject, show, seed, progress, unfinished).cpu()
+        )
         if out.suffix.lower() == ".npz":
             write_npz(out, arrays)
         else:
