@@ -87,8 +87,9 @@ class Detector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         recipe = validate(merge(tree, overrides_tree(self.overrides)), name).for_device(fastest_device(self.device))
         with TemporaryDirectory() as folder:
             run = train_recipe(Path(self.out or folder).expanduser(), recipe, data, self.device, silent())
-            self.model_ = run.model(self.device)
-            assert isinstance(self.model_, ScoredModel)
+            model = run.model(self.device)
+            assert isinstance(model, ScoredModel)
+            self.model_: ScoredModel = model
             self.threads_ = recipe.threads
             with threads(self.threads_):
                 self.model_.calibrate(run.held_out())
