@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 
-from vaebm.data import IMAGES, modality_of
 from vaebm.data.samples import of_array
 from vaebm.data.sets.given import given_data
 from vaebm.errors import InputError
@@ -38,7 +37,8 @@ POINTS: Tree = {
     "energy": {"latent": {"kind": "mixture"}},
     "energy_stage": {"batch_size": 128, "phases": {"ratio": {"iterations": 300}}},
 }
-"""What differs from `gaussians25` for points of any dimension."""
+PRESETS: dict[str, tuple[str, Tree]] = {"image": ("folder", {}), "points": ("gaussians25", POINTS)}
+"""A recipe, and what differs from it, by modality."""
 
 
 class Detector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -80,15 +80,16 @@ class Detector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.scaler_ = StandardScaler().fit(array) if array.ndim == 2 else None
         settings, data = given_data(array if self.scaler_ is None else self.scaler_.transform(array))
         self.low_ = -1.0 if array.min() < 0 else 0.0  # black, of images of floats
-        images = modality_of(data.shape) is IMAGES
-        name, tree = read_recipe(self.recipe or ("folder" if images else "gaussians25"))
+        preset, differs = PRESETS[data.modality.name]
+        name, tree = read_recipe(self.recipe or preset)
         own: Tree = {"name": name, "data": settings.model_dump(mode="json")}
-        tree = merge({**tree, **own}, {} if images or self.recipe else POINTS)
+        tree = merge({**tree, **own}, {} if self.recipe else differs)
         recipe = validate(merge(tree, overrides_tree(self.overrides)), name).for_device(fastest_device(self.device))
         with TemporaryDirectory() as folder:
             run = train_recipe(Path(self.out or folder).expanduser(), recipe, data, self.device, silent())
-            self.model_ = run.model(self.device)
-            assert isinstance(self.model_, ScoredModel)
+            model = run.model(self.device)
+            assert isinstance(model, ScoredModel)
+            self.model_: ScoredModel = model
             self.threads_ = recipe.threads
             with threads(self.threads_):
                 self.model_.calibrate(run.held_out())
