@@ -106,7 +106,7 @@ def test_bad_samples_are_named_or_skipped(tmp_path: Path) -> None:
         (np.full((2, 8, 8), 200.0), SHAPE, "uint8"),
         (np.zeros((2, 8, 8), np.int64), SHAPE, "uint8"),
         (np.array(["a", "b"]), (2,), "no numbers"),
-        (np.full((2, 2), math.nan), (2,), "cannot be scored"),
+        (np.full((2, 2), math.nan), (2,), "cannot be read"),
     ],
 )
 def test_arrays_that_do_not_suit_the_model_are_refused(

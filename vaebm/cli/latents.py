@@ -21,7 +21,7 @@ Given = Annotated[
     typer.Option(
         "--input",
         metavar="PATH|SPLIT",
-        help="A folder, zip or tar of images, an .npz, or train, validation or test; its first N are taken.",
+        help="A split of the run's data, a path, or SET:SPLIT; its first N are taken.",
     ),
 ]
 Out = Annotated[Path, option("FILE", "FILE.png for one picture, FILE.gif for a film of its columns, FILE.npz.")]
@@ -133,8 +133,8 @@ def _opened(
     found = Run.open(name)
     model = in_noise_space(found.model(device))
     model.update_settings(found.with_overrides(values).model_settings())
-    split = read_input(found, given, model.data_shape, on_terminal(quiet)).split
-    if len(split) < (at_least or n):
-        raise InputError(f"--input {given} holds {len(split)}, and {at_least or n} were asked for")
-    x = split.batch(torch.arange(min(n, len(split)))).x.to(model.device)
+    inputs = read_input(found, given, model.data_shape, on_terminal(quiet))
+    if inputs.rows < (at_least or n):
+        raise InputError(f"--input {given} holds {inputs.rows}, and {at_least or n} were asked for")
+    x = inputs.first(n).to(model.device)
     return model, x, torch.Generator(model.device).manual_seed(seed)

@@ -53,14 +53,15 @@ class Samples(NamedTuple):
 
 
 def read_samples(
-    given: str | Path, data_shape: Sequence[int], skip_bad: bool = False, progress: Progress | None = None
+    given: str | Path, data_shape: Sequence[int], skip_bad: bool | None = False, progress: Progress | None = None
 ) -> Samples:
     """All samples at a path, or of a data set by its name.
 
     Args:
         given: see above.
         data_shape: of one sample as the model sees it.
-        skip_bad: leave out files that are no images and rows that are not finite, instead of refusing all.
+        skip_bad: leave out files that are no images and rows that are not finite, instead of refusing all; None: that
+            is no choice of the user's.
         progress: told of what takes long.
 
     Raises:
@@ -97,7 +98,7 @@ def read_samples(
     return _collected(path, decoded(), skip_bad, lambda: _resized(sizes, shape))
 
 
-def of_split(split: Split, shape: tuple[int, ...], skip_bad: bool = False) -> Samples:
+def of_split(split: Split, shape: tuple[int, ...], skip_bad: bool | None = False) -> Samples:
     """All samples of a split of a data set.
 
     Raises:
@@ -134,7 +135,7 @@ def _stored(path: Path, images: bool) -> NDArray[Any]:
     return array
 
 
-def of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool = False) -> Samples:
+def of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool | None = False) -> Samples:
     """All samples of an array, which messages call `path`.
 
     Raises:
@@ -193,7 +194,9 @@ def _resized(sizes: Iterable[tuple[int, ...]], shape: tuple[int, ...]) -> str:
     return f"images of {listed} were cropped and resized to {shape[2]} x {shape[1]}, as in training" if others else ""
 
 
-def _collected(given: str | Path, rows: Iterable[Decoded], skip_bad: bool, said: Callable[[], str] = str) -> Samples:
+def _collected(
+    given: str | Path, rows: Iterable[Decoded], skip_bad: bool | None, said: Callable[[], str] = str
+) -> Samples:
     places, names, values, bad = [], [], [], []
     for place, (name, value) in enumerate(rows):
         if isinstance(value, str):
@@ -203,8 +206,8 @@ def _collected(given: str | Path, rows: Iterable[Decoded], skip_bad: bool, said:
             names.append(name)
             values.append(value)
     if bad and not (skip_bad and values):
-        rest = "; --skip-bad scores the others" if values else ""
-        raise InputError(f"{given}: {counted(len(bad), 'sample')} cannot be scored: {enumerated(bad)}{rest}")
+        rest = "" if skip_bad is None or not values else "; --skip-bad takes the others"
+        raise InputError(f"{given}: {counted(len(bad), 'sample')} cannot be read: {enumerated(bad)}{rest}")
     if not values:
         raise InputError(f"{given} is empty: give at least one sample")
     left_out = [f"left out {counted(len(bad), 'sample')}: {enumerated(bad)}"] if bad else []
