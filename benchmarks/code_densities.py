@@ -59,7 +59,8 @@ def cell(path: Path, kind: str, classifier: metrics.Classifier) -> Row:
     data, old = run.data(), in_noise_space(run.model("cpu"))
     generator = torch.Generator().manual_seed(run.recipe.seed)
     term: LatentEnergy = KINDS[kind].build(old.vae.code_dim, len(old.mixture.means), generator)
-    model = VAEBM(old.vae, {"latent": term}, old.settings.model_copy(update={"precision": "float32"}))
+    settings = old.settings.model_copy(update={"precision": "float32"})
+    model = VAEBM(old.vae, {"latent": term}, settings, mixture=old.mixture)
     model.set_mixture(old.mixture)
     for p in model.vae.parameters():
         p.requires_grad_(False)
