@@ -54,10 +54,13 @@ class Library:
         recipes = [SimpleNamespace(name="digits", summary="8x8 digits"), SimpleNamespace(name="g", summary="2-D")]
         opened = SimpleNamespace(open=self.answer("open", self.run))
         for module, names in {
-            "experiment.train": {"train": self.answer("train", self.run)},
+            "experiment.train": {
+                "train": self.answer("train", self.run),
+                "planned": self.answer("planned", "a recipe"),
+            },
             "experiment.evaluate": {"evaluate": self.answer("evaluate", self.measurements)},
             "experiment.sample": {"write_samples": self.answer("write_samples", Path("x.png"))},
-            "experiment.run_directory": {"Run": opened},
+            "experiment.run_directory": {"Run": opened, "RECIPE": "recipe.yaml"},
             "experiment.recipe": {"load_recipe": self.answer("load_recipe", "a recipe")},
             "experiment.catalogue": {"list_recipes": self.answer("list_recipes", recipes)},
             "experiment.inspect": {

@@ -122,7 +122,6 @@ def test_the_traceback_is_shown_when_asked_for(command: Any, library: Any, monke
         ),
         (["evaluate", "r", "--n", "1"], "'1' is not a whole number of at least 2"),
         (["report", "r", "seed=1"], "seed=1 cannot be applied: a report tells what the run did"),
-        (["inspect", ".", "seed=1"], "seed=1 cannot be applied: a run keeps the recipe it was trained by"),
         (["recipes", "digits", "cifar10"], "'cifar10' is one name too many"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -109,14 +109,18 @@ def test_report(command: Any, library: Any) -> None:
 
 def test_inspect_a_recipe(command: Any, library: Any) -> None:
     assert command("inspect", "digits", "seed=2").out == "two\nlines\n"
-    assert library.arguments("load_recipe")[0] == ("digits", ["seed=2"])
+    assert library.arguments("planned")[0][:3] == ("digits", ["seed=2"], None)
     assert json.loads(command("inspect", "digits", "--json").out) == {"parameters": 12}
 
 
 def test_inspect_a_run(command: Any, library: Any, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "recipe.yaml").touch()
     assert command("inspect", "d").status == 0
     assert library.called() == ["open", "inspect_run"]
+    done = command("inspect", "d", "seed=1")
+    assert done.status == 2
+    assert "seed=1 cannot be applied: a run keeps the recipe it was trained by" in done.err
 
 
 def test_recipes(command: Any, library: Any) -> None:

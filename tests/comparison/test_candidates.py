@@ -88,7 +88,7 @@ def test_a_kernel_spends_its_budget_pilot_included_and_no_more(name: str, gradie
 
     found = candidate.run(setup, advance)
     assert found is not None
-    dearest = 8 if name == "tempering" else 2  # gradients of a step that no longer fits
+    dearest = {"tempering": 8, "block_gibbs": 4}.get(name, 2)  # gradients of a step that no longer fits
     assert gradients - dearest < found.samples[-1][0] <= gradients
     assert [spent for spent, _ in found.samples] == sorted({spent for spent, _ in found.samples})
     assert model.rows / (len(setup.start) + len(setup.probes)) <= gradients + 1
@@ -163,13 +163,15 @@ def test_a_pilot_learns_numbers_for_unit_mass(name: str) -> None:
     scale = torch.tensor([1.0, 0.2])
     begin = scale * torch.randn(64, 2, generator=generator())
     kernel, spent = learn(KERNELS[name](), lambda x: standard(x / scale), begin, 300, generator(), nothing)
-    inner: Any = getattr(kernel, "kernel", kernel)
-    assert inner.inverse_mass == 1.0
+    inner: list[Any] = [getattr(kernel, part) for part in ("kernel", "first", "second") if hasattr(kernel, part)] or [
+        kernel
+    ]
+    assert all(part.inverse_mass == 1.0 for part in inner)
     assert 150 < spent <= 330
     chains = run_chains(
         kernel, lambda x: standard(x / scale), begin, generator(1), Trail(nothing), gradients=400
     ).chains
-    assert float(chains.acceptance.mean()) == pytest.approx(inner.desired_acceptance(2), abs=0.17)
+    assert float(chains.acceptance.mean()) == pytest.approx(inner[0].desired_acceptance(2), abs=0.17)
 
 
 def test_the_mass_of_inner_kernels_is_set_back_too() -> None:
@@ -196,7 +198,9 @@ def test_overrides_repeat_the_kernel(name: str) -> None:
     for key in type(recipe.sampler).model_fields:
         if key in built and not isinstance(built[key], str):
             assert built[key] == pytest.approx(found.settings[key], rel=1e-3), key
-    assert recipe.sampler.warmup == (19 if name == "tempering" else 0)  # a ladder's step sizes no recipe can say
+    assert recipe.sampler.warmup == (
+        19 if name in ("tempering", "block_gibbs") else 0
+    )  # several step sizes no recipe can say
 
 
 def test_overrides_undo_what_the_recipe_says_otherwise() -> None:

@@ -134,7 +134,7 @@ def test_what_is_known_of_the_built_in_ones() -> None:
     assert all(q.title and q.phrase.startswith("the ") for q in known.values())
     nats = {"log_likelihood", "log_likelihood_lower", "log_z", "elbo", "energy_gain", "energy_shift"}
     of_codes = {name for score in SCORES for name in score.names}
-    assert {n for n in known if not is_shown(n)} == nats | of_codes | {"seconds_per_thousand"}
+    assert {n for n in known if not is_shown(n)} == nats | of_codes | {"seconds_per_thousand", "few_label_accuracy"}
     assert is_shown("a_name_of_a_later_version")
     assert {q.better for q in known.values()} == {"lower", "higher", "held_out", None}
 

@@ -19,7 +19,7 @@ from vaebm.evaluation import likelihood, metric
 from vaebm.evaluation.stored_draws import stored_rows
 from vaebm.experiment.evaluate import evaluate, stored_draws
 from vaebm.experiment.illustrate import MIN_IMAGES, illustrate
-from vaebm.experiment.run_directory import Run
+from vaebm.experiment.run_directory import DATA, Run
 from vaebm.metrics import classifier
 from vaebm.metrics.inception import Inception
 from vaebm.metrics.measurement import Measurement
@@ -430,6 +430,7 @@ def test_stacked_digits_are_counted_by_their_channels(digits_run: Run, monkeypat
     # Stacks of one, so that the run's model makes them: ten modes instead of a thousand.
     splits = {"train": stacks(digits.train, 500), "test": stacks(digits.test, 200)}
     data = replace(digits, splits=splits, factor_names=("digit",))
+    (digits_run.path / DATA).unlink()  # other data, on purpose
     run = Run(digits_run.path, digits_run.recipe, data)
     found = evaluate(run, overrides=["evaluation={statistics_n: 150}"], n=None)
     of = {(m.name, m.subject): m for m in found}

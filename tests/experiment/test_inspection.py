@@ -65,9 +65,9 @@ def test_every_recipe_is_inspected_without_its_data(name: str, monkeypatch: pyte
     numbers = inspect_recipe(load_recipe(name), device="cpu").numbers
     assert numbers["stages"]
     for stage in numbers["stages"]:
-        assert stage["flops_per_iteration"] > 0
+        assert stage["flops_per_iteration"] > 0 or stage["iterations"] == 1  # a fit in one step
         assert 0 < stage["seconds_per_iteration"] < math.inf
-        assert stage["activation_bytes"] > 0
+        assert stage["activation_bytes"] > 0 or stage["iterations"] == 1
     assert numbers["seconds_per_thousand_samples"] > 0
 
 

@@ -52,7 +52,7 @@ def generator() -> torch.Generator:
 def test_reconstructions_stand_below_their_data(joint: bool) -> None:
     model, x = model_of(joint), images(4)
     sheet = reconstruct(model, x, generator())
-    assert sheet.rows == ["data", "VAE", "VAEBM"]
+    assert sheet.rows == ["data", "VAE", "model"]
     assert sheet.values.shape == (3, 4, *SIZE)
     assert torch.equal(sheet.values[0], x)
     torch.testing.assert_close(sheet.values[1], model.likelihood(model.encode(x)).center)
@@ -64,7 +64,7 @@ def test_a_line_between_codes_begins_and_ends_at_the_inputs() -> None:
     model, x = model_of(), images(3)
     sheet = interpolate(model, x, 5, generator())
     assert sheet.values.shape == (4, 5, *SIZE)
-    assert [row.split(",")[0] for row in sheet.rows] == ["VAE", "VAEBM", "VAE", "VAEBM"]
+    assert [row.split(",")[0] for row in sheet.rows] == ["VAE", "model", "VAE", "model"]
     z = model.encode(x)
     for row, pair in ((0, z[:2]), (2, z[1:])):
         ends_and_middle = model.likelihood(torch.stack([pair[0], pair.mean(0), pair[1]])).center

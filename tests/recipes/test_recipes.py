@@ -70,6 +70,8 @@ SIZES = {
     "groups": 1,
     "cells": 1,
     "blocks": 1,
+    "couplings": 2,
+    "bins": 4,
     "components": 2,
     "codes": 200,
     "iterations": STEPS,
@@ -98,7 +100,17 @@ OTHERS = {
         "reference_n",
         "gradients",
     ),  # of measurements, which are not made here, and a bound
-    *("bits", "size", "side", "shape", "validation", "levels", "halve", "padding"),  # the form of data and nets
+    *(
+        "bits",
+        "size",
+        "side",
+        "shape",
+        "validation",
+        "levels",
+        "halve",
+        "padding",
+        "split",
+    ),  # the form of data and nets
     *("warmup_iterations", "kl_zero_iterations", "kl_warmup_iterations", "replay_ramp_iterations"),  # within iterations
 }
 """Whole numbers that do not."""

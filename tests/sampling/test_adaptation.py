@@ -22,7 +22,7 @@ from vaebm.sampling.langevin import MALA
 from vaebm.sampling.mclmc import MCLMC
 from vaebm.sampling.tempering import Tempering
 
-TUNABLE = [name for name in sampling.KERNELS if name != "tempering"]
+TUNABLE = [name for name in sampling.KERNELS if name not in ("tempering", "block_gibbs")]
 
 
 @pytest.mark.parametrize("name", TUNABLE)
@@ -323,3 +323,21 @@ def test_equal_swaps_keep_an_even_ladder() -> None:
     assert equal_swaps(betas, torch.tensor([0.5, 0.5])) == pytest.approx(betas)
     moved = equal_swaps(betas, torch.tensor([0.1, 0.9]))
     assert 0.3 < moved[1] < 1.0
+
+
+def test_block_gibbs_learns_a_step_size_and_a_mass_for_either_block() -> None:
+    scale = torch.tensor([10.0, 0.1, 0.2])
+    begin = scale * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    chains = sampling.sample_chains(
+        lambda x: -0.5 * (x / scale).square().sum(1),
+        begin,
+        sampling.BlockGibbs(1),
+        steps=100,
+        warmup=300,
+        generator=torch.Generator().manual_seed(1),
+    )
+    kernel = chains.kernel
+    assert isinstance(kernel, sampling.BlockGibbs)
+    learned = torch.cat([torch.as_tensor(half.inverse_mass) for half in (kernel.first, kernel.second)])  # type: ignore[attr-defined]
+    torch.testing.assert_close(learned, scale.square(), rtol=0.6, atol=0)
+    assert float(chains.acceptance.mean()) == pytest.approx(0.574, abs=0.1)  # the goal of MALA in either block

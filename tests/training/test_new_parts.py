@@ -253,9 +253,9 @@ def test_a_mistake_is_answered_with_what_is_registered(points: Path, override: s
         load_recipe(points, [override])
 
 
-def test_where_nothing_is_registered_nothing_can_be_asked_for(points: Path) -> None:
+def test_what_is_registered_no_more_cannot_be_asked_for(points: Path) -> None:
     del JOINT_ENERGIES["pairs"]
-    with pytest.raises(InputError, match="energy on x and z"):
+    with pytest.raises(InputError, match=r"energy\.joint\.kind is 'pairs'.*'mlp'"):
         load_recipe(points, ["energy.joint={kind: pairs}"])
     with pytest.raises(InputError, match=r"did you mean energy\.joint"):
         load_recipe(points, ["energy.jiont={kind: pairs}"])

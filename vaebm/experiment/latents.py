@@ -31,7 +31,7 @@ from vaebm.files import write_atomically, write_npz
 from vaebm.models import NoiseSpaceModel
 from vaebm.models.conditional import check_latent, sample_data_given_codes, sample_posterior, sample_with_held_latent
 
-DATA, OF_VAE, OF_MODEL = "data", "VAE", "VAEBM"
+DATA, OF_VAE, OF_MODEL = "data", "VAE", "model"
 MILLISECONDS = 120  # of a frame of a film
 
 
