@@ -29,7 +29,8 @@ class OfCodes(Metric):
     score: ClassVar[Score]
 
     def applies(self, subject: str, data: DataSet, model: Model) -> bool:
-        return subject == model.subjects[0] and data.test.factors is not None
+        factors = data.test.factors
+        return subject == model.subjects[0] and factors is not None and factors.shape[1] > 1
 
     def measure(self, given: Given) -> list[Measurement]:
         rows, factors = chosen_factors(given)
