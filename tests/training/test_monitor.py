@@ -20,7 +20,9 @@ UNHEALTHY: dict[str, tuple[dict[str, float], str | None]] = {
     "61% of the chains": ({"loss": 1.0, "stuck_fraction": 0.61, "energy_spread": 50.0}, "learning_rate"),
     "scale 1.5 and ended at 16": ({"chain_start": 1.5, "chain_end": 16.0, "gap": 300.0}, "step_size"),
     "scale 0.5 and ended at 11": ({"chain_start": 0.5, "chain_end": 11.0, "energy_spread": math.nan}, "learning_rate"),
-    "positions of scale 101": ({"chain_start": 101.0, "loss": math.nan}, None),
+    "scale 99 and ended at 101": ({"chain_start": 99.0, "chain_end": 101.0}, "step_size"),
+    "scale 110 and ended at 111": ({"chain_start": 110.0, "chain_end": 111.0}, "step_size"),
+    "positions of scale 101": ({"chain_start": 101.0, "chain_end": 99.0, "loss": math.nan}, None),
     "positions of scale nan": ({"chain_start": math.nan, "stuck_fraction": 1.0}, None),
 }
 

@@ -165,7 +165,7 @@ def test_a_sampler_whose_step_is_too_long(recipe: Path, tmp_path: Path) -> None:
     [("vae", "vae_stage.learning_rate=1e30"), ("divergence", "energy_stage.phases.divergence.learning_rate=1e8")],
 )
 def test_a_learning_rate_that_no_try_can_mend(stage: str, setting: str, recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=f"{stage}.*{setting.split('=')[0]}.*3 returns"):
+    with pytest.raises(Diverged, match=f"{stage}.*{setting.split('=', 1)[0]}.*3 returns"):
         train(recipe, tmp_path / "run", device="cpu", overrides=[setting])
     events = rollbacks(tmp_path / "run")
     assert [event["step"] for event in events] == ["learning_rate"] * 3

@@ -3,16 +3,16 @@
 | what it sees | the likely cause |
 | --- | --- |
 | data that are not finite | the data |
-| chains that begin at positions that are not finite, or far outside | what they waited in, such as a replay buffer |
-| chains that end `chain_growth` times as far out as they began | the sampler's step, or the learning rate* |
-| more than `stuck_fraction` of the chains, or all of them, stuck, where the loss is finite | the same |
+| chains that begin where no chain ends: not finite, or far outside and on their way back | a damaged replay buffer |
+| chains that end `chain_growth` times as far out as they began, or far outside | the sampler's step* |
+| more than `stuck_fraction` of the chains, or all of them, stuck, where the loss is finite | the sampler's step* |
 | a loss or a gradient norm that is not finite | the learning rate |
 | a gradient norm beyond `gradient_growth` times its median over `window` iterations | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
 Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
-gap grows to 1e9 before the NaN. (*) It is the learning rate where E already varies over data by more than a tenth of
+gap grows to 1e9 before the NaN. *It is the learning rate where E already varies over data by more than a tenth of
 `energy_gap`: chains cannot follow that. On an alarm the loop returns to a healthy checkpoint with a shorter step
 (loop.py).
 """
@@ -27,7 +27,7 @@ from pydantic import Field
 from vaebm.errors import Diverged, Step
 from vaebm.registry import Settings
 
-FAR = 100.0  # of coordinates where chains begin, which have scale 1 under the base
+FAR = 100.0  # scale of a chain's coordinates, which is 1 under the base
 SMALL_NORM = 1.0  # a gradient that is shorter harms nothing, whatever it was before
 
 
@@ -84,11 +84,11 @@ class DivergenceMonitor:
                 None,
             )
         start, end = figures.get("chain_start", 0.0), figures.get("chain_end", 0.0)
-        if not start < FAR:
+        if not start < FAR and not end > start:
             return f"chains began at positions of scale {start:.3g} instead of about 1, as from a damaged buffer", None
         tame = figures.get("energy_spread", 0.0) <= s.energy_gap / 10
         step: Step = "step_size" if tame else "learning_rate"
-        if not end <= (limit := s.chain_growth * max(1.0, start)):
+        if not end <= (limit := min(s.chain_growth * max(1.0, start), FAR)):
             return f"chains began at scale {start:.3g} and ended at {end:.3g} (limit {limit:.3g})", step
         stuck = figures.get("stuck_fraction", 0.0)
         if math.isfinite(figures.get("loss", 0.0)) and (stuck > s.stuck_fraction or stuck >= 1.0):
