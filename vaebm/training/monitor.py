@@ -71,23 +71,27 @@ class DivergenceMonitor:
             figures: by name.
             broken_rows: of the training data that are not finite and were in the batch.
         """
-        if alarm := self._data_and_chains(figures, broken_rows) or self._energy(figures):
+        chains = self._chains(figures)
+        ran_away = chains if chains is not None and chains[1] == "step_size" else None
+        if alarm := self._broken(figures, broken_rows) or ran_away or self._energy(figures) or chains:
             what, step = alarm
             raise Diverged(f"training diverged in {where}: {what}", step)
 
-    def _data_and_chains(self, figures: Mapping[str, float], rows: Sequence[int]) -> tuple[str, Step | None] | None:
-        s = self.settings
+    def _broken(self, figures: Mapping[str, float], rows: Sequence[int]) -> tuple[str, Step | None] | None:
         if rows:
             shown = ", ".join([*map(str, rows[:5]), *(["..."] if len(rows) > 5 else [])])
             return (
                 f"{len(rows)} data points of the batch are not finite: look at rows {shown} of the training data",
                 None,
             )
-        start, end = figures.get("chain_start", 0.0), figures.get("chain_end", 0.0)
-        if not start < FAR and not end > start:
+        start = figures.get("chain_start", 0.0)
+        if not start < FAR and not figures.get("chain_end", 0.0) > start:
             return f"chains began at positions of scale {start:.3g} instead of about 1, as from a damaged buffer", None
-        tame = figures.get("energy_spread", 0.0) <= s.energy_gap / 10
-        step: Step = "step_size" if tame else "learning_rate"
+        return None
+
+    def _chains(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        s, start, end = self.settings, figures.get("chain_start", 0.0), figures.get("chain_end", 0.0)
+        step: Step = "step_size" if figures.get("energy_spread", 0.0) <= s.energy_gap / 10 else "learning_rate"
         if not end <= (limit := min(s.chain_growth * max(1.0, start), FAR)):
             return f"chains began at scale {start:.3g} and ended at {end:.3g} (limit {limit:.3g})", step
         stuck = figures.get("stuck_fraction", 0.0)
