@@ -11,8 +11,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from vaebm.wording import did_you_mean
+
+Step = Literal["learning_rate", "step_size"]
+"""A step that training takes: of the optimizer, or of the sampler."""
 
 
 class InputError(ValueError):
@@ -22,9 +26,18 @@ class InputError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Training left the region where its estimates mean anything; the last good model is kept."""
+    """Training left the region where its estimates mean anything; the last good model is kept.
+
+    Args:
+        message: where, what and why.
+        step: the step that is most likely too long; None where the cause is another.
+    """
 
     exit_status = 3
+
+    def __init__(self, message: str, step: Step | None = "learning_rate") -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Preempted(BaseException):

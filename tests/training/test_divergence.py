@@ -1,4 +1,4 @@
-"""A run that diverges is given up at once, keeps its last good model, and says so whenever it is asked again."""
+"""A run that diverges and may not return is given up at once, keeps its last good model, and says so when asked."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ energy_stage:
   batch_size: 16
   learning_rate: 10
   phases: {divergence: {kind: contrastive_divergence, iterations: 500, warmup_iterations: 0}}
+divergence_monitor: {rollbacks: 0}
 logging: {every: 1}
 checkpoint: {every_seconds: 0}
 threads: 1

@@ -10,26 +10,63 @@ import pytest
 from vaebm.errors import Diverged
 from vaebm.training.monitor import DivergenceMonitor, DivergenceMonitorSettings
 
-UNHEALTHY = {
-    "the loss": {"loss": math.nan},
-    "gradient norm": {"loss": 1.0, "gradient_norm": math.inf},
-    "201 nats": {"loss": 1.0, "gap": 201.0},
-    "-300 nats": {"loss": 1.0, "gap": -300.0},
-    "60% of the chains": {"loss": 1.0, "stuck_fraction": 0.6},
+UNHEALTHY: dict[str, tuple[dict[str, float], str | None]] = {
+    "the loss": ({"loss": math.nan}, "learning_rate"),
+    "the loss is": ({"loss": math.nan, "stuck_fraction": 1.0}, "learning_rate"),
+    "gradient norm": ({"loss": 1.0, "gradient_norm": math.inf}, "learning_rate"),
+    "201 nats": ({"loss": 1.0, "gap": 201.0}, "learning_rate"),
+    "-300 nats": ({"loss": 1.0, "gap": -300.0}, "learning_rate"),
+    "60% of the chains": ({"loss": 1.0, "stuck_fraction": 0.6, "energy_spread": 5.0}, "step_size"),
+    "61% of the chains": ({"loss": 1.0, "stuck_fraction": 0.61, "energy_spread": 50.0}, "learning_rate"),
+    "scale 1.5 and ended at 16": ({"chain_start": 1.5, "chain_end": 16.0, "gap": 300.0}, "step_size"),
+    "scale 0.5 and ended at 11": ({"chain_start": 0.5, "chain_end": 11.0, "energy_spread": math.nan}, "learning_rate"),
+    "scale 99 and ended at 101": ({"chain_start": 99.0, "chain_end": 101.0}, "step_size"),
+    "scale 110 and ended at 111": ({"chain_start": 110.0, "chain_end": 111.0}, "step_size"),
+    "positions of scale 101": ({"chain_start": 101.0, "chain_end": 99.0, "loss": math.nan}, None),
+    "positions of scale nan": ({"chain_start": math.nan, "stuck_fraction": 1.0}, None),
 }
 
 
 @pytest.mark.parametrize("reason", UNHEALTHY)
-def test_each_reason_is_named_with_its_place_and_a_remedy(reason: str) -> None:
-    with pytest.raises(Diverged, match=rf"ratio, iteration 7.*{reason}.*energy_stage\.learning_rate"):
-        DivergenceMonitor(DivergenceMonitorSettings()).check("ratio, iteration 7", UNHEALTHY[reason])
+def test_each_reason_is_named_with_its_place_and_its_step(reason: str) -> None:
+    figures, step = UNHEALTHY[reason]
+    with pytest.raises(Diverged, match=rf"ratio, iteration 7.*{reason}") as alarm:
+        DivergenceMonitor(DivergenceMonitorSettings()).check("ratio, iteration 7", figures)
+    assert alarm.value.step == step
+
+
+def test_data_that_are_not_finite_are_named_by_their_rows() -> None:
+    with pytest.raises(Diverged, match=r"2 data points .* rows 3, 17 ") as alarm:
+        DivergenceMonitor(DivergenceMonitorSettings()).check("ratio", {"loss": math.nan}, [3, 17])
+    assert alarm.value.step is None
+
+
+def test_a_gradient_is_held_against_its_median() -> None:
+    for usual, far in [(1e6, 1e9), (1e-6, 1e3)]:  # below 1 none is small
+        monitor = DivergenceMonitor(DivergenceMonitorSettings())
+        for _ in range(49):
+            monitor.check("vae", {"gradient_norm": usual})
+        monitor.check("vae", {"gradient_norm": 1.1 * far})  # a median of fewer says little
+        monitor.check("vae", {"gradient_norm": 0.9 * far})
+        with pytest.raises(Diverged, match="gradient norm"):
+            monitor.check("vae", {"gradient_norm": 1.1 * far})
 
 
 def test_a_healthy_run_passes() -> None:
     monitor = DivergenceMonitor(DivergenceMonitorSettings())
     for _ in range(1000):
         monitor.check(
-            "ratio", {"loss": 1.4, "gap": 199.0, "stuck_fraction": 0.5, "gradient_norm": 1e6, "ratio_excess": 0.4}
+            "ratio",
+            {
+                "loss": 1.4,
+                "gap": 199.0,
+                "stuck_fraction": 0.5,
+                "gradient_norm": 1e6,
+                "ratio_excess": 0.4,
+                "chain_start": 2.0,
+                "chain_end": 19.0,
+                "energy_spread": 150.0,
+            },
         )
     monitor.check("ratio", {})
     monitor.check("ratio", {"gap": math.nan, "stuck_fraction": math.nan, "acceptance": math.nan})

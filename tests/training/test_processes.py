@@ -116,6 +116,7 @@ def test_weights_that_start_from_data_agree_and_divergence_in_one_ends_both(tmp_
     done = torchrun(*IMAGES, "--out", str(run))
     assert done.returncode != 0
     assert "vaebm: training diverged in divergence, iteration" in done.stderr
+    assert [row["event"] for row in rows(run) if "event" in row][-4:] == ["rollback"] * 3 + ["diverged"]
     assert (run / "model" / "model.safetensors").is_file()
     with pytest.raises(vaebm.Diverged, match="was given up before"):
         train(run, device="cpu")

@@ -113,7 +113,7 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)
     monitor = DivergenceMonitor(recipe.divergence_monitor)
-    loop = Loop(training, stages, checkpoints, log, monitor, recipe.checkpoint.every_seconds)
+    loop = Loop(training, stages, checkpoints, log, monitor, recipe.checkpoint)
     try:
         training.model.prepare(progress)
         loop.run()

@@ -3,8 +3,8 @@
 A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
 `state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
 disk, read back and renamed, so a folder of the right name is complete; what a killed process left half-written is
-swept away by the next one. The newest few stay. One that has been damaged since is set aside as `damaged-<iteration>`,
-and the newest that is whole serves in its place. Nothing is pickled.
+swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since
+is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place. Nothing is pickled.
 """
 
 import errno
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def _write_and_read_back(path: Path, content: bytes) -> None:
             raise OSError(errno.EIO, "the disk gives back something else than was written: check it", str(path))
 
 
+def _name(iteration: int) -> str:
+    return f"{iteration:08d}"
+
+
 class Checkpoints:
     """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay."""
 
@@ -87,9 +92,9 @@ class Checkpoints:
         """Complete checkpoints, oldest first."""
         return sorted(path.name for path in self.folder.glob("[0-9]*") if path.is_dir())
 
-    def save(self, iteration: int, state: Tree) -> None:
-        """Writes the checkpoint of an iteration and drops the oldest beyond `keep`."""
-        draft, final = self.folder / f".draft-{iteration:08d}", self.folder / f"{iteration:08d}"
+    def save(self, iteration: int, state: Tree, kept: Sequence[int] = ()) -> None:
+        """Writes the checkpoint of an iteration and drops the oldest beyond `keep`, except those of `kept`."""
+        draft, final = self.folder / f".draft-{_name(iteration)}", self.folder / _name(iteration)
         draft.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
         rest = _pack(state, "state", tensors)
@@ -104,9 +109,18 @@ class Checkpoints:
             if final.exists():  # set aside and not emptied: a killed process must not leave a part of it
                 final.rename(self._aside(final.name))
             draft.rename(final)
-            for name in self.names()[: -self.keep]:
-                (self.folder / name).rename(self._aside(name))
+            self._drop(name for name in self.names()[: -self.keep] if name not in map(_name, kept))
         self.sweep()
+
+    def drop_after(self, iteration: int) -> None:
+        """Drops the checkpoints of later iterations, the newest first: a killed process leaves none but the older."""
+        if self._engine.is_main:
+            self._drop(name for name in reversed(self.names()) if name > _name(iteration))
+        self.sweep()
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.folder / name).rename(self._aside(name))
 
     def _aside(self, name: str) -> Path:
         return self.folder / f".draft-dropped-{name}"
@@ -137,6 +151,11 @@ class Checkpoints:
                 " folder and run the same command again to start over"
             )
         return None
+
+    def load(self, iteration: int) -> Tree | None:
+        """The state of the checkpoint of an iteration, or None where it is not whole in every process."""
+        state = self._load_whole(_name(iteration))
+        return None if self._engine.any(state is None) else state
 
     def _set_damaged_aside(self) -> None:
         if self._engine.is_main:

@@ -76,7 +76,13 @@ class Engine:
         self._accelerator = Accelerator(cpu=on_cpu, log_with=tracker, project_dir=folder)
         self.device = self._accelerator.device if device is None or device in ("cpu", "cuda") else torch.device(device)
         self.rank, self.world_size = int(self._accelerator.process_index), int(self._accelerator.num_processes)
-        self.generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + self.rank)
+        self._seed = seed
+        self.generator = torch.Generator(self.device)
+        self.take_noise(0)
+
+    def take_noise(self, stream: int) -> None:
+        """Puts the generator to the beginning of one of this process's streams of noise; training begins with 0."""
+        self.generator.manual_seed(self._seed * 1_000_003 + 1000 * stream + self.rank)
 
     @property
     def is_main(self) -> bool:

@@ -2,7 +2,7 @@
 
 Figures: {"stage": ..., "iteration": ..., "seconds": ..., name: mean since the last line, ...}.
 Events:  {"event": "stage", "stage": ..., "iterations": ...},
-         {"event": "diverged" | "complete", "message": a sentence, ...}.
+         {"event": "rollback" | "diverged" | "complete", "message": a sentence, ...}.
 
 A checkpoint remembers how long the file was; a resumed run cuts it there, so no iteration is logged twice. Numbers that
 are not finite are left out, since JSON cannot write them.

@@ -4,18 +4,25 @@ A stage is begun once, stepped `iterations` times and ended once. A checkpoint b
 stage's own state (optimizer, averages, chains), the generator, the place in the data's order, the log's length and
 the position, so nothing that happens after a resume depends on whether there was an interruption, or when a checkpoint
 was taken.
+
+On an alarm of the divergence monitor training returns to a healthy checkpoint of the stage: the newest with finite
+weights after which `window` iterations passed without an alarm, and to which it did not return before; else the oldest
+that is left. It goes on with a tenth of the step that is the likely cause, and with new noise. Such checkpoints are
+taken at fixed iterations, so a run that was interrupted returns to the same ones; what happened stays in them. When the
+tries are used up, the model of a healthy checkpoint is the result.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field
 
 from vaebm.data import Batch, Split
-from vaebm.errors import Diverged, Preempted
+from vaebm.errors import Diverged, Preempted, Step
 from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
@@ -25,12 +32,15 @@ from vaebm.training.log import MetricsLog
 from vaebm.training.monitor import DivergenceMonitor
 from vaebm.training.shuffled_sampler import ShuffledSampler
 
+SHORTER = 0.1  # what an alarm multiplies a step by
+
 
 class CheckpointSettings(Settings):
     """When a run is saved."""
 
     every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints; 0 for every iteration")
-    keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk")
+    every_iterations: int = Field(250, ge=1, description="iterations between two that an alarm can return to")
+    keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk, of both sorts")
 
 
 @dataclass
@@ -44,6 +54,8 @@ class Training:
     seed: int
     validation: Split | None = None
     shuffled_sampler: ShuffledSampler = field(init=False)
+    broken_rows: list[int] = field(default_factory=list)  # of data that are not finite, since they were last looked at
+    sampler_pace: float = 1.0  # multiplies the sampler's step size; lower after an alarm
 
     def __post_init__(self) -> None:
         self.shuffled_sampler = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
@@ -51,7 +63,11 @@ class Training:
     def batch(self, size: int) -> Batch:
         """This process's part of the next batch of training data, as models see it, with its labels."""
         indices = self.shuffled_sampler.take(self.engine.per_process(size))
-        return self.data.batch(indices.to(self.engine.device), self.engine.generator)
+        batch = self.data.batch(indices.to(self.engine.device), self.engine.generator)
+        finite = batch.x.flatten(1).isfinite().all(1)
+        if not bool(finite.all()):
+            self.broken_rows += indices[~finite.cpu()].tolist()
+        return batch
 
 
 class Stage(ABC):
@@ -59,6 +75,14 @@ class Stage(ABC):
 
     name: str
     iterations: int
+    path: str = ""  # of its settings in a recipe
+
+    def setting(self, step: Step) -> str:
+        """The path of the setting of a step."""
+        return f"{self.path}.{'sampler.' if step == 'step_size' else ''}{step}"
+
+    def set_pace(self, pace: float) -> None:  # noqa: B027  # a stage may have no learning rate
+        """Multiplies the learning rate that the settings say."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -91,90 +115,126 @@ class Loop:
         checkpoints: Checkpoints,
         log: MetricsLog,
         monitor: DivergenceMonitor,
-        every_seconds: float,
+        settings: CheckpointSettings,
     ) -> None:
         self.training, self.stages = training, stages
         self.checkpoints, self.log, self.monitor = checkpoints, log, monitor
-        self.every_seconds = every_seconds
+        self.settings = settings
         self._stage, self._iteration, self._begun = 0, 0, False
         self._total, self.seconds = 0, 0.0  # iterations, and their time in all sessions together
+        self._timed = 0.0  # until when it is counted
+        self._healthy: list[int] = []  # iterations of the checkpoints that an alarm can return to
+        self._rollbacks: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Goes on from the newest checkpoint, or from the beginning, to the end.
 
         Raises:
-            Diverged: the divergence monitor stopped it; the model is that of the last good checkpoint.
+            Diverged: it was given up; the model is that of a healthy checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
         with listening(GRACE) as stop:
+            self._timed = time.perf_counter()
             self._resume()
-            try:
-                while self._stage < len(self.stages):
-                    self._run_stage(self.stages[self._stage], stop)
-            except Diverged as reason:
-                self._return_to_last_good(reason)
-                raise
+            while self._stage < len(self.stages):
+                stage = self.stages[self._stage]
+                try:
+                    self._run_stage(stage, stop)
+                except Diverged as alarm:
+                    self._roll_back(stage, alarm)
 
     def _run_stage(self, stage: Stage, stop: Stop) -> None:
-        engine, started = self.training.engine, time.perf_counter()
+        engine = self.training.engine
         if not self._begun:
             stage.begin()
             self.monitor.begin_stage()
             self._begun = True
             engine.synchronise(self.training.model)
+            self._check(stage, {})
             self.log.write(event="stage", stage=stage.name, iterations=stage.iterations)
-            self._save()
+            self._healthy = []
+            self._save_healthy()
+        stage.set_pace(self._pace(stage, "learning_rate"))
+        self.training.sampler_pace = self._pace(stage, "step_size")
         saved = time.perf_counter()
         with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
             while self._iteration < stage.iterations:
                 figures = stage.step(self._iteration)
-                self._check(f"{stage.name}, iteration {self._iteration}", figures)
+                self._check(stage, figures)
                 self._iteration += 1
                 self._total += 1
                 self.log.add(figures)
                 task.advance(1, **figures)
                 if self._iteration % self.log.every == 0 or self._iteration == stage.iterations:
                     row = engine.average(self.log.means())
-                    seconds = self.seconds + time.perf_counter() - started
-                    self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(seconds, 2), **row)
+                    self._count_time()
+                    self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(self.seconds, 2), **row)
                     tracked = {f"{stage.name}/{name}": value for name, value in row.items()}
                     engine.track(tracked, self._total, self.training.progress)
+                if self._iteration % self.settings.every_iterations == 0 and self._iteration < stage.iterations:
+                    self._save_healthy()
                 if engine.any(stop.reason is not None):
                     stop.settle()
-                    self.seconds += time.perf_counter() - started
                     self._save()
                     reason = stop.reason or Preempted
                     raise reason(
                         f"stopped in {stage.name} at iteration {self._iteration} of {stage.iterations}; all is saved:"
                         " run the same command again to go on"
                     )
-                if engine.any(time.perf_counter() - saved > self.every_seconds):
-                    self._save(started)
+                if engine.any(time.perf_counter() - saved > self.settings.every_seconds):
+                    self._save()
                     saved = time.perf_counter()
         stage.end()
-        self.seconds += time.perf_counter() - started
         self._stage, self._iteration, self._begun = self._stage + 1, 0, False
         if self._stage == len(self.stages):
+            self._healthy = []
             self._save()
 
-    def _check(self, where: str, figures: dict[str, float]) -> None:
-        """The divergence monitor, in all processes: what it finds in one stops them all."""
-        found: Diverged | None = None
+    def _check(self, stage: Stage, figures: dict[str, float]) -> None:
+        """The divergence monitor, in all processes: what it finds in one is an alarm in all of them."""
+        engine, found = self.training.engine, None
+        where = f"{stage.name}, iteration {self._iteration}"
+        rows, self.training.broken_rows = self.training.broken_rows, []
         try:
-            self.monitor.check(where, figures)
-        except Diverged as reason:
-            found = reason
-        if self.training.engine.any(found is not None):
-            raise found or Diverged(f"training diverged in {where}, in another process, which says why")
+            self.monitor.check(where, figures, rows)
+        except Diverged as alarm:
+            advice = f"; most likely {stage.setting(alarm.step)} is too high: lower it" if alarm.step else ""
+            found = Diverged(f"{alarm}{advice}", alarm.step)
+        if engine.any(found is not None):
+            message = (
+                f"training diverged in {where}, in another process, which says why" if found is None else str(found)
+            )
+            steps = [step for step in get_args(Step) if engine.any(found is not None and found.step == step)]
+            raise Diverged(message, steps[0] if steps else None)
 
-    def _save(self, started: float | None = None) -> None:
+    def _pace(self, stage: Stage, step: Step) -> float:
+        """What the stage's alarms have multiplied one of its steps by."""
+        return math.prod(
+            SHORTER for rollback in self._rollbacks if (rollback["stage"], rollback["step"]) == (stage.name, step)
+        )
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._timed = self.seconds + now - self._timed, now
+
+    def _save_healthy(self) -> None:
+        """Saves a checkpoint that an alarm can return to, unless weights are not finite."""
+        finite = all(bool(weight.isfinite().all()) for weight in self.training.model.parameters())
+        if not self.training.engine.any(not finite):
+            self._healthy = [*self._healthy, self._total][-self.settings.keep :]
+        self._save()
+
+    def _save(self) -> None:
+        self._count_time()
         self.checkpoints.save(
             self._total,
             {
                 "stage": self._stage,
                 "iteration": self._iteration,
                 "total": self._total,
-                "seconds": self.seconds + (time.perf_counter() - started if started is not None else 0.0),
+                "seconds": self.seconds,
+                "healthy": self._healthy,
+                "rollbacks": self._rollbacks,
                 "model": self.training.model.state_dict(),
                 "generator": self.training.engine.generator.get_state(),
                 "rows": self.training.shuffled_sampler.position,
@@ -182,6 +242,7 @@ class Loop:
                 "monitor": self.monitor.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
             },
+            self._healthy,
         )
 
     def _resume(self) -> None:
@@ -189,26 +250,77 @@ class Loop:
         state = self.checkpoints.load_newest()
         if state is None:
             self.log.begin()
+            self._save_healthy()
             return
-        self._stage, self._iteration = state["stage"], state["iteration"]
-        self._total, self.seconds = state["total"], state["seconds"]
-        self.training.model.load_state_dict(state["model"])
-        self.training.engine.generator.set_state(state["generator"])
-        self.training.shuffled_sampler.position = state["rows"]
-        self.log.load_state_dict(state["log"])
-        self.monitor.load_state_dict(state["monitor"])
+        self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
+        self._restore(state)
         if self.checkpoints.damaged:
             message = (
                 f"checkpoint {' and '.join(self.checkpoints.damaged)} is damaged: training goes on from the one before"
             )
             self.log.write(event="damaged_checkpoint", message=message)
             self.training.progress.say(f"{message[:1].upper()}{message[1:]}.")
-        if state["begun"] is not None:
-            self.stages[self._stage].load_state_dict(state["begun"])
-            self._begun = True
 
-    def _return_to_last_good(self, reason: Diverged) -> None:
-        state = self.checkpoints.load_newest()
-        if state is not None:
-            self.training.model.load_state_dict(state["model"])
-        self.log.write(event="diverged", message=str(reason))
+    def _restore(self, state: Tree) -> None:
+        """Goes to where a checkpoint was taken."""
+        self._stage, self._iteration, self._total = state["stage"], state["iteration"], state["total"]
+        self.training.model.load_state_dict(state["model"])
+        self.training.engine.generator.set_state(state["generator"])
+        self.training.shuffled_sampler.position = state["rows"]
+        self.log.load_state_dict(state["log"])
+        self.monitor.load_state_dict(state["monitor"])
+        self._begun = state["begun"] is not None
+        if self._begun:
+            self.stages[self._stage].load_state_dict(state["begun"])
+
+    def _roll_back(self, stage: Stage, alarm: Diverged) -> None:
+        """Returns to a healthy checkpoint, with a shorter step and new noise.
+
+        Raises:
+            Diverged: the tries are used up; the model is that of a healthy checkpoint.
+        """
+        state, tries, most = self._healthy_state(), len(self._rollbacks) + 1, self.monitor.settings.rollbacks
+        if state is None or tries > most:
+            state = state or self.checkpoints.load_newest()
+            if state is not None:
+                self.training.model.load_state_dict(state["model"])
+            tried = f" {len(self._rollbacks)} returns to a healthy checkpoint did not help." if self._rollbacks else ""
+            message = f"{alarm}.{tried} The last good model is kept"
+            self.log.write(event="diverged", message=message)
+            raise Diverged(message, alarm.step) from alarm
+        self._restore(state)
+        self._healthy = [iteration for iteration in self._healthy if iteration <= self._total]
+        how = (
+            ""
+            if alarm.step is None
+            else f" with {stage.setting(alarm.step)} times {SHORTER * self._pace(stage, alarm.step):g} and"
+        )
+        message = (
+            f"{alarm}. Training returns to iteration {self._iteration} of {self.stages[self._stage].name} and goes on"
+            f"{how} with new noise (try {tries} of {most})"
+        )
+        self._rollbacks.append(
+            {
+                "stage": stage.name,
+                "step": alarm.step,
+                "total": self._total,
+                "iteration": self._iteration,
+                "message": message,
+            }
+        )
+        for rollback in self._rollbacks[len(state["rollbacks"]) :]:  # the log is as long as it was then
+            self.log.write(event="rollback", seconds=round(self.seconds, 1), **rollback)
+        self.training.progress.say(f"{message[:1].upper()}{message[1:]}.")
+        self.training.engine.take_noise(tries)
+        self.checkpoints.drop_after(self._total)
+        self._save()
+
+    def _healthy_state(self) -> Tree | None:
+        """The state of the checkpoint to return to; None where none is whole."""
+        returned = [rollback["total"] for rollback in self._rollbacks]
+        latest = self._total - self.monitor.settings.window
+        chosen = [iteration for iteration in self._healthy if iteration <= latest and iteration not in returned]
+        for iteration in [*reversed(chosen), *self._healthy]:
+            if (state := self.checkpoints.load(iteration)) is not None:
+                return state
+        return None

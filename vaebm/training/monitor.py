@@ -1,74 +1,125 @@
-"""The divergence monitor: stops a run at once when its figures say that the energy is running away, and says why.
+"""The divergence monitor: sees at once when a run's figures say that it is running away, and says what and why.
 
-It stops training when
-- the loss or a gradient norm is not finite;
-- the energy gap mean E(x-) - mean E(x+) is beyond `energy_gap` nats in size: data and samples cannot differ by that
-  much under a model that is worth keeping (in the published code's runs it grows to 1e9 before the NaN);
-- a logistic loss stays above log 4 by more than `loss_excess` over `window` iterations: the ratio is worse than none;
-- more than `stuck_fraction` of the chains, or all of them, met values that are not finite.
+| what it sees | the likely cause |
+| --- | --- |
+| data that are not finite | the data |
+| chains that begin where no chain ends: not finite, or far outside and on their way back | a damaged replay buffer |
+| chains that end `chain_growth` times as far out as they began, or far outside | the sampler's step* |
+| more than `stuck_fraction` of the chains, or all of them, stuck, where the loss is finite | the sampler's step* |
+| a loss or a gradient norm that is not finite | the learning rate |
+| a gradient norm beyond `gradient_growth` times its median over `window` iterations | the learning rate |
+| an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
+| a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
-There is no rollback yet: training stops and keeps the last good checkpoint.
+Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
+gap grows to 1e9 before the NaN. *It is the learning rate where E already varies over data by more than a tenth of
+`energy_gap`: chains cannot follow that. On an alarm the loop returns to a healthy checkpoint with a shorter step
+(loop.py).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from pydantic import Field
 
-from vaebm.errors import Diverged
+from vaebm.errors import Diverged, Step
 from vaebm.registry import Settings
+
+FAR = 100.0  # scale of a chain's coordinates, which is 1 under the base
+SMALL_NORM = 1.0  # a gradient that is shorter harms nothing, whatever it was before
 
 
 class DivergenceMonitorSettings(Settings):
-    """Limits of a healthy run."""
+    """Limits of a healthy run, and what happens beyond them."""
 
     energy_gap: float = Field(200.0, gt=0, description="largest size of mean E(x-) - mean E(x+), in nats")
     loss_excess: float = Field(0.5, gt=0, description="largest excess of a logistic loss over log 4, in nats")
-    window: int = Field(50, ge=1, description="iterations over which a logistic loss is averaged")
-    stuck_fraction: float = Field(
-        0.5, gt=0, le=1, description="largest fraction of chains that may meet values that are not finite"
+    gradient_growth: float = Field(1e3, gt=1, description="largest gradient norm, as a multiple of its median")
+    window: int = Field(
+        50, ge=1, description="iterations of averages and medians, and without an alarm after a healthy checkpoint"
     )
+    stuck_fraction: float = Field(0.5, gt=0, le=1, description="largest fraction of chains that may be stuck")
+    chain_growth: float = Field(
+        10.0, gt=1, description="largest scale of the chains' ends, as a multiple of the starts'"
+    )
+    rollbacks: int = Field(3, ge=0, description="returns to a healthy checkpoint before a run is given up")
 
 
 class DivergenceMonitor:
-    """Checks each iteration's `loss`, `gradient_norm`, `gap`, `ratio_excess` and `stuck_fraction`, where given."""
+    """Checks each iteration's figures, where given.
+
+    They are `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_fraction`, the scales `chain_start` and `chain_end`
+    of positions, and `energy_spread`, the standard deviation of E over data.
+    """
 
     def __init__(self, settings: DivergenceMonitorSettings) -> None:
         self.settings = settings
-        self._excess = 0.0
-
-    def check(self, where: str, figures: Mapping[str, float]) -> None:
-        """Raises `Diverged`, with the reason and what to do, where the figures are not healthy."""
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(figures.get(name, 0.0)):
-                raise self._reason(where, f"the {name.replace('_', ' ')} is not finite")
-        limit = self.settings.energy_gap
-        if abs(figures.get("gap", 0.0)) > limit:
-            raise self._reason(
-                where, f"the energy gap between samples and data is {figures['gap']:.0f} nats (limit {limit:.0f})"
-            )
-        stuck = figures.get("stuck_fraction", 0.0)
-        if stuck > self.settings.stuck_fraction or stuck >= 1.0:
-            raise self._reason(where, f"{stuck:.0%} of the chains met values that are not finite")
-        if "ratio_excess" in figures:
-            self._excess += (figures["ratio_excess"] - self._excess) / self.settings.window
-            if self._excess > self.settings.loss_excess:
-                excess = f"{self._excess:.2f} nats above log 4"
-                raise self._reason(where, f"the logistic loss stayed {excess}, worse than no energy")
+        self.begin_stage()
 
     def begin_stage(self) -> None:
-        """Forgets the loss of the stage before."""
+        """Forgets the stage before."""
         self._excess = 0.0
+        self._norms: list[float] = []
 
-    def state_dict(self) -> dict[str, float]:
-        return {"excess": self._excess}
+    def check(self, where: str, figures: Mapping[str, float], broken_rows: Sequence[int] = ()) -> None:
+        """Raises `Diverged`, with what is wrong and the step that is the likely cause, where figures are not healthy.
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self._excess = state["excess"]
+        Args:
+            where: the stage and the iteration.
+            figures: by name.
+            broken_rows: of the training data that are not finite and were in the batch.
+        """
+        chains = self._chains(figures)
+        ran_away = chains if chains is not None and chains[1] == "step_size" else None
+        if alarm := self._broken(figures, broken_rows) or ran_away or self._energy(figures) or chains:
+            what, step = alarm
+            raise Diverged(f"training diverged in {where}: {what}", step)
 
-    @staticmethod
-    def _reason(where: str, what: str) -> Diverged:
-        return Diverged(
-            f"training diverged in {where}: {what}. The last good model is kept; lower energy_stage.learning_rate, or"
-            " chain density_ratio and ratio_rounds instead of contrastive_divergence"
-        )
+    def _broken(self, figures: Mapping[str, float], rows: Sequence[int]) -> tuple[str, Step | None] | None:
+        if rows:
+            shown = ", ".join([*map(str, rows[:5]), *(["..."] if len(rows) > 5 else [])])
+            return (
+                f"{len(rows)} data points of the batch are not finite: look at rows {shown} of the training data",
+                None,
+            )
+        start = figures.get("chain_start", 0.0)
+        if not start < FAR and not figures.get("chain_end", 0.0) > start:
+            return f"chains began at positions of scale {start:.3g} instead of about 1, as from a damaged buffer", None
+        return None
+
+    def _chains(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        s, start, end = self.settings, figures.get("chain_start", 0.0), figures.get("chain_end", 0.0)
+        step: Step = "step_size" if figures.get("energy_spread", 0.0) <= s.energy_gap / 10 else "learning_rate"
+        if not end <= (limit := min(s.chain_growth * max(1.0, start), FAR)):
+            return f"chains began at scale {start:.3g} and ended at {end:.3g} (limit {limit:.3g})", step
+        stuck = figures.get("stuck_fraction", 0.0)
+        if math.isfinite(figures.get("loss", 0.0)) and (stuck > s.stuck_fraction or stuck >= 1.0):
+            return f"{stuck:.0%} of the chains do not move or met values that are not finite", step
+        return None
+
+    def _energy(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        s = self.settings
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(figures.get(name, 0.0)):
+                return f"the {name.replace('_', ' ')} is not finite", "learning_rate"
+        gap, norm = figures.get("gap", 0.0), figures.get("gradient_norm", 0.0)
+        if abs(gap) > s.energy_gap:
+            said = f"the energy gap between samples and data is {gap:.0f} nats (limit {s.energy_gap:.0f})"
+            return said, "learning_rate"
+        if len(self._norms) == s.window and norm > s.gradient_growth * max(SMALL_NORM, usual := median(self._norms)):
+            return f"the gradient norm is {norm:.3g}, its median in {s.window} iterations {usual:.3g}", "learning_rate"
+        self._norms = [*self._norms, norm][-s.window :]
+        if "ratio_excess" in figures:
+            self._excess += (figures["ratio_excess"] - self._excess) / s.window
+            if self._excess > s.loss_excess:
+                excess = f"{self._excess:.2f} nats above log 4"
+                return f"the logistic loss stayed {excess}, worse than no energy", "learning_rate"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"excess": self._excess, "norms": self._norms}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._excess, self._norms = state["excess"], list(state["norms"])

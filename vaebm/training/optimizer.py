@@ -105,6 +105,7 @@ class Optimizer:
         self.weights = [p for p in module.parameters() if p.requires_grad]
         self._engine, self._learning_rate, self._clip_norm = engine, learning_rate, clip_norm
         self._betas, self._kind, self._weight_decay = betas, kind, weight_decay
+        self.pace = 1.0  # multiplies the learning rate; lower after an alarm
         self.ema = ExponentialAverage(module, ema_decay)
 
     @cached_property
@@ -125,7 +126,7 @@ class Optimizer:
         self._engine.average_gradients(self.weights)
         norm = nn.utils.clip_grad_norm_(self.weights, self._clip_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * self._learning_rate
+            group["lr"] = rate * self.pace * self._learning_rate
         self._optimizer.step()
         self.ema.update()
         return float(norm)
@@ -154,6 +155,9 @@ class LearningStage(Stage):
 
     def end(self) -> None:
         self.optimizer.ema.replace_weights()
+
+    def set_pace(self, pace: float) -> None:
+        self.optimizer.pace = pace
 
     def state_dict(self) -> Tree:
         spectral = {} if self.spectral is None else self.spectral.state_dict()

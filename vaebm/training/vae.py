@@ -81,6 +81,7 @@ class VAEStage(LearningStage):
     """Trains `model.vae`, then sets `model.mixture`."""
 
     name = "vae"
+    path = "vae_stage"
 
     def __init__(self, training: Training, settings: VAEStageSettings) -> None:
         self.training, self.settings = training, settings
@@ -139,6 +140,7 @@ class LikelihoodStage(LearningStage):
     """Fits `model.vae`'s likelihood, then sets `model.mixture`."""
 
     name = "likelihood"
+    path = "vae_stage"
 
     def __init__(self, training: Training, settings: VAEStageSettings) -> None:
         self.training, self.settings = training, settings

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vaebm.energy import TotalEnergy
+from vaebm.errors import Step
 from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.registry import Registry, Settings
 from vaebm.training.checkpoint import Tree
@@ -92,7 +93,12 @@ class Estimator(LearningStage):
         self.batch_size = settings.batch_size or defaults.batch_size
         self.learning_rate = settings.learning_rate or defaults.learning_rate
         self.iterations = self.settings.iterations
+        self.path = f"energy_stage.phases.{name}"
         self.check()
+
+    def setting(self, step: Step) -> str:
+        has_sampler = getattr(self.settings, "sampler", None) is not None
+        return "sampler.step_size" if step == "step_size" and not has_sampler else super().setting(step)
 
     def check(self) -> None:  # most settings suit every model
         """Raises an InputError where the settings do not suit the model."""

@@ -82,6 +82,7 @@ class ContrastEstimator(Estimator):
         if self.settings.energy_square:
             loss = loss + self.settings.energy_square * energy_square(positive, negative)
         figures = {"contrast": float(contrast.loss.detach()), **contrast.figures()}
+        figures["energy_spread"] = float(positive.detach().std(correction=0))
         if self.settings.denoising:
             denoising = batch_denoising_loss(self)
             loss = loss + self.settings.denoising * math.prod(self.training.model.data_shape) * denoising

@@ -74,7 +74,8 @@ class ContrastiveDivergence(ContrastEstimator):
         replay_prob = s.replay_prob * ramp(iteration, 0, s.replay_ramp_iterations)
         begun = self.buffer.draw(n, replay_prob, partial(start, t), t.engine.generator)
         position, figures = moved(t, begun.position, s.sampler)
-        self.buffer.put(position, begun.slots)
+        if bool(position.isfinite().all()):  # else an alarm follows
+            self.buffer.put(position, begun.slots)
         return position, figures
 
     def state_dict(self) -> Tree:

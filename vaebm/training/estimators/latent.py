@@ -35,6 +35,7 @@ class LatentEstimator(LearningStage):
     """Trains a term on codes."""
 
     name = "latent_energy"
+    path = "energy_stage.latent"
     energy: Any  # of the class that the estimator is registered for
 
     def __init__(self, training: Training, settings: LatentStageSettings, energy: LatentEnergy) -> None:

@@ -2,7 +2,7 @@
 
 They are exact draws of the base, or the ends of chains on h. Chains run in noise space on frozen, folded nets; only
 what the energy reads of them leaves. If the energy is not finite at the start, chains are not run and `stuck_fraction`
-is 1, which stops training.
+is 1. A chain is stuck, too, where it met values that are not finite, or where its accept step takes nothing.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,8 @@ from vaebm.progress import silent
 from vaebm.sampling.kernel import NotFinite
 from vaebm.sampling.resampling import effective_sample_size
 from vaebm.training.loop import Training
+
+STUCK = 0.01  # mean acceptance of a chain that does not move
 
 
 class Pair(NamedTuple):
@@ -71,19 +73,28 @@ def start(training: Training, n: int) -> Tensor:
 def moved(
     training: Training, position: Tensor, sampler: sampling.SamplerSettings | None, task: str = ""
 ) -> tuple[Tensor, dict[str, float]]:
-    """Where chains end that begin at positions (B, dim), their mean acceptance, and the fraction that got stuck.
+    """Where chains end that begin at positions (B, dim), and figures of them for the log and the divergence monitor.
 
     The sampler is the recipe's unless given; `task` is how progress calls it, empty for work too short to be shown.
     """
     model, generator = training.model, training.engine.generator
     sampler = sampler or model.settings.sampler
+    if training.sampler_pace < 1.0 and (step_size := vars(sampler).get("step_size")) is not None:
+        sampler = sampler.model_copy(update={"step_size": training.sampler_pace * step_size})
+    begun = _scale(position)
     gradients = len(position) * model.gradients_per_chain(sampler)
     with (training.progress if task else silent()).task(task, gradients, "gradients") as shown:
         try:
             runs = list(model.chains_in_batches(position, generator, sampler, shown.advance))
         except NotFinite:
-            return position, {"acceptance": 0.0, "stuck_fraction": 1.0}
+            return position, {"acceptance": 0.0, "stuck_fraction": 1.0, "chain_start": begun}
     acceptance = torch.cat([run.acceptance for run in runs])
-    diverged = torch.cat([run.diverged for run in runs])
-    figures = {"acceptance": float(acceptance.mean()), "stuck_fraction": float(diverged.float().mean())}
-    return torch.cat([run.position for run in runs]), figures
+    stuck = torch.cat([run.diverged | (run.acceptance < STUCK if run.kernel.adjusted else False) for run in runs])
+    ends = torch.cat([run.position for run in runs])
+    figures = {"acceptance": float(acceptance.mean()), "stuck_fraction": float(stuck.float().mean())}
+    return ends, {**figures, "chain_start": begun, "chain_end": _scale(ends)}
+
+
+def _scale(position: Tensor) -> float:
+    """Root mean square of the coordinates of chains, which is 1 under the base."""
+    return float(position.double().square().mean().sqrt())
