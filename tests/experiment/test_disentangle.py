@@ -16,6 +16,7 @@ from vaebm.evaluation import SCORES, Given
 from vaebm.experiment.disentangle import NAMES, disentangle
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
+from vaebm.models import CEBMSettings
 
 trees = importlib.import_module("vaebm.metrics.disentanglement.dci")  # whose name the function has, too
 
@@ -69,6 +70,15 @@ def test_every_score_gives_what_it_says(sprites: Path, monkeypatch: pytest.Monke
     for score in SCORES:
         found = score.measure(Given("vaebm", few, run.model(), 0))
         assert tuple(m.name for m in found) == score.names
+
+
+def test_a_conjugate_model_has_codes_though_its_vae_has_none(sprites: Path) -> None:
+    data = Run.open(sprites).data()
+    settings = CEBMSettings.model_validate({"latent_dim": 3, "network": {"widths": [4], "hidden": [8]}})
+    model = settings.build(data.shape, torch.Generator().manual_seed(0)).eval()
+    few = replace(data, splits={**data.splits, "test": data.test.subset(torch.arange(0, 2000, 4))})
+    (found,) = SCORES[0].measure(Given("cebm", few, model, 0))
+    assert found.value == metrics.mig(model.encode(few.test.all()).detach(), few.test.factors).value
 
 
 def test_without_factors_there_is_nothing_to_score(digits_run: Run, sprites: Path) -> None:
