@@ -76,6 +76,15 @@ def test_a_held_latent_stays_and_all_else_follows_it(joint: tuple[VAEBM, Multiva
     assert_mean(moments(eps[:, others]), expected_moments(*expected))
 
 
+def test_replicas_of_a_chain_hold_the_same_latent(joint: tuple[VAEBM, MultivariateNormal]) -> None:
+    sampler = {"kind": "tempering", "steps": 2, "warmup": 0}
+    model = VAEBM(joint[0].vae, joint[0].energy_net, Case(image=False, sampler=sampler).model.settings)
+    eps = torch.randn(3, model.noise.dim, generator=torch.Generator().manual_seed(0))
+    moved = sample_with_held_latent(model, eps, 1, torch.Generator().manual_seed(1))
+    assert torch.equal(moved[:, 1], eps[:, 1])
+    assert not torch.equal(moved, eps)
+
+
 def test_what_cannot_be_held_is_refused(joint: tuple[VAEBM, MultivariateNormal]) -> None:
     model, _ = joint
     eps = torch.zeros(2, model.noise.dim)

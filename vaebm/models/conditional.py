@@ -34,18 +34,13 @@ def sample_posterior(
     model: NoiseSpaceModel,
     x: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
-    """z ~ h(z | x), (B, latent_dim), one for each x (B, *data_shape), in float32.
+    """z ~ h(z | x), (B, latent_dim), one for each x (B, *data_shape), in the model's range, in float32.
 
-    Args:
-        model: any.
-        x: in the model's range.
-        generator: on the model's device.
-        sampler: by default HMC with a warm-up, since posteriors are narrow and their widths differ.
+    The sampler is HMC with a warm-up, since posteriors are narrow and their widths differ.
     """
     hmc = cast(Any, sampling.KERNELS.settings(sampling.KERNELS["hmc"]))
-    sampler = sampler or hmc(steps=POSTERIOR_STEPS, warmup=POSTERIOR_WARMUP)
+    sampler = hmc(steps=POSTERIOR_STEPS, warmup=POSTERIOR_WARMUP)
     with full_precision(model), model.frozen():
         x = model.add_noise(x.to(model.device), generator)
         with torch.no_grad():
@@ -65,16 +60,15 @@ def sample_data_given_codes(
     model: NoiseSpaceModel,
     z: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
-    """Noise (B, dim) of x ~ h(x | z), one for each code (B, latent_dim); the sampler is the recipe's unless given."""
+    """Noise (B, dim) of x ~ h(x | z), one for each code (B, latent_dim), by the recipe's sampler."""
     eps = model.noise.standard(len(z), generator, z)
     with torch.no_grad():
         eps = model.noise.with_latent(eps, model.vae.latent_noise(z))
     if model.noise.data_shape is None or not model.energy_net.reads_x:
         return eps
     eps = model.noise.with_scaled_pixels(eps, model.settings.init.noise_scale)
-    return _conditioned(model, FixedCodes(model, model.settings.target), eps, generator, sampler)
+    return _conditioned(model, FixedCodes(model, model.settings.target), eps, generator)
 
 
 def sample_with_held_latent(
@@ -82,15 +76,16 @@ def sample_with_held_latent(
     eps: Tensor,
     latent: int,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
     """Noise (B, dim) of draws of h given that coordinate `latent` is what it is in `eps` (B, dim), where chains begin.
+
+    The sampler is the recipe's.
 
     Raises:
         InputError: the latent cannot be held.
     """
     check_latent(model, latent)
-    return _conditioned(model, HeldLatent(model, latent), eps, generator, sampler)
+    return _conditioned(model, HeldLatent(model, latent), eps, generator)
 
 
 def check_latent(model: NoiseSpaceModel, latent: int) -> None:
@@ -124,7 +119,8 @@ class HeldLatent(Moves):
 
     def coordinates(self, eps: Tensor) -> Coordinates:
         def target(moved: Tensor) -> Tensor:
-            held = _with_column(moved, self.latent, eps)
+            copies = len(moved) // len(eps)  # replicas of each chain, where a kernel moves several (tempering)
+            held = _with_column(moved, self.latent, eps.repeat_interleave(copies, dim=0))
             return self.model.noise_log_density(held) - moved[:, self.latent].square() / 2
 
         return _HeldCoordinates(eps, target, eps[:, :0], self.latent)
@@ -138,11 +134,10 @@ def _conditioned(
     moves: Moves,
     eps: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None,
 ) -> Tensor:
     with model.frozen():
         coordinates = moves.coordinates(eps)
-        sampler = sampler or model.settings.sampler
+        sampler = model.settings.sampler
         moved = _run(coordinates.target, coordinates.start, sampler, moves.inverse_mass(), generator)
         return coordinates.position(moved)
 
