@@ -5,7 +5,8 @@
     a held latent    (x, z) ~ h(x, z | eps_i = v), by chains in all other noise
 
 The first corrects the encoder: its chains begin at q's mean and reach the posterior, which without a term on z is that
-of the VAE, since E(x) is the same for all codes of one x. Where the energy reads z, it is the posterior under both.
+of the VAE, since E(x) is the same for all codes of one x. Where the energy reads z, it is the posterior under both; of
+a flow, chains move the draws that it carries to codes (models/noise_space.py), and nobody needs its density.
 
 A held latent is replaced by its value wherever the density looks at it; the coordinate of the chain that it had goes on
 as an N(0, 1) of its own, so that every kernel holds it without knowing.
@@ -25,7 +26,7 @@ from vaebm import sampling
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.errors import InputError
 from vaebm.models.draws import NoiseSpaceModel
-from vaebm.models.noise_space import Coordinates, FixedCodes, Moves
+from vaebm.models.noise_space import CarriedCodes, Coordinates, FixedCodes, Moves, run_chains
 
 POSTERIOR_STEPS, POSTERIOR_WARMUP = 20, 60
 
@@ -45,15 +46,22 @@ def sample_posterior(
         x = model.add_noise(x.to(model.device), generator)
         with torch.no_grad():
             start = model.vae.latent_noise(model.vae.encode(x))
+        base, carrying = model.energy_net.base, None
+        if base is not None and base.carries:
+            carrying = CarriedCodes(model, base, 1.0)
+            start = carrying.coordinates(start).start
 
-        def target(eps_z: Tensor) -> Tensor:
-            likelihood, z = model.decode_noise(eps_z)
-            energy: Tensor = model.energy_net(x, z)
-            return standard_log_prob(eps_z) + likelihood.log_prob(x) - energy
+        def target(moved: Tensor) -> Tensor:
+            likelihood, z = model.decode_noise(moved if carrying is None else carrying.full_noise(moved))
+            if carrying is None:
+                log_prior, energy = standard_log_prob(moved), model.energy_net(x, z)
+            else:
+                log_prior, energy = carrying.reference(moved), model.energy_net.correction(x, z)
+            return log_prior + likelihood.log_prob(x) - energy
 
-        moved = _run(target, start, sampler, 1.0, generator)
+        moved = run_chains(target, start, sampler, 1.0, generator).position
         with torch.no_grad():
-            return model.vae.latent(moved)
+            return model.vae.latent(moved if carrying is None else carrying.position(moved))
 
 
 def sample_data_given_codes(
@@ -137,31 +145,9 @@ def _conditioned(
 ) -> Tensor:
     with model.frozen():
         coordinates = moves.coordinates(eps)
-        sampler = model.settings.sampler
-        moved = _run(coordinates.target, coordinates.start, sampler, moves.inverse_mass(), generator)
-        return coordinates.position(moved)
-
-
-def _run(
-    target: sampling.LogDensity,
-    start: Tensor,
-    sampler: sampling.SamplerSettings,
-    inverse_mass: float | Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    chains = sampling.sample_chains(
-        target,
-        start,
-        sampler.build(inverse_mass),
-        steps=sampler.steps,
-        warmup=sampler.warmup,
-        gradients=sampler.gradients,
-        generator=generator,
-        keep_history=False,
-    )
-    if chains.interrupted:
-        raise KeyboardInterrupt
-    return chains.position
+        sampler, mass = model.settings.sampler, moves.inverse_mass()
+        chains = run_chains(coordinates.target, coordinates.start, sampler, mass, generator)
+        return coordinates.position(chains.position)
 
 
 @contextmanager
