@@ -53,10 +53,8 @@ def sample_posterior(
 
         def target(moved: Tensor) -> Tensor:
             likelihood, z = model.decode_noise(moved if carrying is None else carrying.full_noise(moved))
-            if carrying is None:
-                log_prior, energy = standard_log_prob(moved), model.energy_net(x, z)
-            else:
-                log_prior, energy = carrying.reference(moved), model.energy_net.correction(x, z)
+            log_prior = standard_log_prob(moved) if carrying is None else carrying.reference(moved)
+            energy: Tensor = (model.energy_net if carrying is None else model.energy_net.correction)(x, z)
             return log_prior + likelihood.log_prob(x) - energy
 
         moved = run_chains(target, start, sampler, 1.0, generator).position

@@ -14,8 +14,8 @@ the same noise for every sample of a model:
     code_norm                |eps|^2, eps the noise of which the prior makes m
     code_surprise            -log mix(c), c the codes of m
 
-Where the model adds noise, x is a sample with noise, the same for all. Values are in nats, or in units of x; a gradient's
-norm is in nats per unit of x. All are in float32 whatever the recipe's precision. Nothing depends on what else is
+Where the model adds noise, x is a sample with noise, the same for all. Values are in nats, gradients' norms in nats for
+each unit of x, and errors in units of x, in float32 whatever the recipe's precision. Nothing depends on what else is
 scored, to the bit: a matrix product of another shape may round differently, so every batch has `ROWS_AT_ONCE` rows, the
 last one filled up with zeros, and the draws of each begin from the same state of a generator. A term whose E_z costs
 far more than the rest (`LatentEnergy.carries`) is left out of E.
