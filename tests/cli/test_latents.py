@@ -53,8 +53,11 @@ def test_each_leaves_its_sheet(run: str, tmp_path: Path, command: Command) -> No
         (["interpolate", "--n", "1"], "at least 2 inputs"),
         (["interpolate", "--columns", "2"], "3 columns"),
         (["traverse", "--latents", "0,x"], "whole numbers"),
+        (["traverse", "--latents", "\u00b2"], "whole numbers"),
+        (["traverse", "--latents", ","], "whole numbers"),
         (["traverse", "--latents", "7"], "0 to 2"),
         (["traverse", "--reach", "0"], "positive reach"),
+        (["traverse", "--reach", "inf"], "positive reach"),
         (["traverse", "--row", "9999"], "10000 were asked for"),
     ],
 )

@@ -83,3 +83,9 @@ def test_a_rank_that_is_no_number(command: Any, library: Any, monkeypatch: pytes
     monkeypatch.setenv("RANK", "first")
     done = command("train", "digits")
     assert (done.status, len(done.err.splitlines()), library.calls) == (2, 1, [])
+
+
+def test_a_warning_is_one_line() -> None:
+    code = "import warnings; from vaebm.cli.process import take_over; take_over(); warnings.warn('few images')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "vaebm: few images\n"

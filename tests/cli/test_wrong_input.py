@@ -221,6 +221,11 @@ ROWS = [
     Row("fixed since training", "sample run --n 2 --out x.npz vae.latent_dim=3", ["vae.latent_dim=3", "sampler"]),
     Row("wrong sampler", "sample run --n 2 --out x.npz sampler.kind=nuts", ["sampler.kind is 'nuts'", "mala"]),
     Row("wrong step", "sample run --n 2 --out x.npz sampler.step_size=-1", ["sampler.step_size is -1"]),
+    Row(
+        "too few gradients",
+        "sample run --n 2 --out x.npz --gradients 2 sampler.kind=tempering",
+        ["sampler.kind=tempering", "gradients is 2"],
+    ),
     Row("unknown measurement", "evaluate run --only frechet_distnce", ["frechet_distnce", "log_likelihood"]),
     Row("one sample", "evaluate run --n 1", ["--n", "'1'", "at least 2"]),
     Row("inspect nothing", "inspect qqqqq", ["'qqqqq'"]),

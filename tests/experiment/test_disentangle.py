@@ -16,6 +16,7 @@ from vaebm.evaluation import SCORES, Given
 from vaebm.experiment.disentangle import NAMES, disentangle
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
+from vaebm.models import CEBMSettings
 
 trees = importlib.import_module("vaebm.metrics.disentanglement.dci")  # whose name the function has, too
 
@@ -43,6 +44,7 @@ def test_scores_are_measurements_of_the_run(sprites: Path) -> None:
     assert found in run.measurements()
     model, test = run.model(), run.data().test
     codes = model.encode(test.all()).detach()
+    assert test.factors is not None
     expected = metrics.mig(codes, test.factors)
     assert (found.name, found.subject, found.n) == ("mig", "vaebm", 2000)
     assert found.value == pytest.approx(expected.value, abs=1e-6)
@@ -69,6 +71,16 @@ def test_every_score_gives_what_it_says(sprites: Path, monkeypatch: pytest.Monke
     for score in SCORES:
         found = score.measure(Given("vaebm", few, run.model(), 0))
         assert tuple(m.name for m in found) == score.names
+
+
+def test_a_conjugate_model_has_codes_though_its_vae_has_none(sprites: Path) -> None:
+    data = Run.open(sprites).data()
+    settings = CEBMSettings.model_validate({"latent_dim": 3, "network": {"widths": [4], "hidden": [8]}})
+    model = settings.build(data.shape, torch.Generator().manual_seed(0)).eval()
+    few = replace(data, splits={**data.splits, "test": data.test.subset(torch.arange(0, 2000, 4))})
+    (found,) = SCORES[0].measure(Given("cebm", few, model, 0))
+    assert few.test.factors is not None
+    assert found.value == metrics.mig(model.encode(few.test.all()).detach(), few.test.factors).value
 
 
 def test_without_factors_there_is_nothing_to_score(digits_run: Run, sprites: Path) -> None:

@@ -58,11 +58,15 @@ def test_training_is_iterations_times_steps_and_chains_times_gradients() -> None
             "restart_steps": 4,
             "sampler": {"kind": "langevin", "steps": 7},
         },
+        "short": {"kind": "contrastive_divergence", "iterations": 10, "sampler": {"kind": "langevin", "steps": 9}},
     }
     recipe = load_recipe("folder", ["data.root=x", "vae_stage.iterations=200", f"energy_stage.phases={phases}"])
-    found = training_seconds(recipe, Rates({"vae": 0.5, "ratio": 0.1, "rounds": 0.2}, 0.001))
+    found = training_seconds(recipe, Rates({"vae": 0.5, "ratio": 0.1, "rounds": 0.2, "short": 0.3}, 0.001))
     # The pool begins with 4 steps; in each of two further rounds half of it does so again, the other half takes 7.
-    assert found == pytest.approx(200 * 0.5 + 30 * 0.1 + 15 * 0.2 + 0.001 * 100 * (4 + 2 * (0.5 * 4 + 0.5 * 7)))
+    of_pool, of_short = 100 * (4 + 2 * (0.5 * 4 + 0.5 * 7)), recipe.energy_stage.batch_size * 10 * 9
+    assert found == pytest.approx(200 * 0.5 + 30 * 0.1 + 15 * 0.2 + 10 * 0.3 + 0.001 * (of_pool + of_short))
+    doubled = minutes._scaled(recipe, 2.0, 1.0, Rates({}, 0.001))
+    assert [doubled.energy_stage.phases[name].iterations for name in phases] == [60, 30, 20]
 
 
 def test_what_fits_stays_whole_and_at_most_doubles(
@@ -99,7 +103,7 @@ def test_a_time_that_is_too_short_says_which_would_do(
     recipe, data = folder_recipe(images, [], silent())
     with pytest.raises(InputError, match="too short: give about"):
         fitted(recipe, data, 1, "cpu", silent())
-    for wrong in (0.0, -1.0, float("nan")):
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive"):
             fitted(recipe, data, wrong, "cpu", silent())
 
@@ -126,6 +130,13 @@ def test_the_rates_are_of_every_stage_of_this_machine(images: Path) -> None:
     assert 0 < found.gradient < 1
 
 
+def test_points_are_measured_as_points() -> None:
+    recipe = load_recipe("gaussians25", ["vae.hidden=[8]", "energy.image.hidden=[8]", "code_mixture.components=1"])
+    found = measured_rates(recipe, (2,), "cpu")
+    assert {"vae", "ratio"} <= found.steps.keys()
+    assert found.gradient > 0
+
+
 def test_a_run_keeps_what_was_chosen(
     images: Path, tmp_path: Path, rates: Callable[[float], list[tuple[int, ...]]]
 ) -> None:
@@ -139,6 +150,8 @@ def test_a_run_keeps_what_was_chosen(
     assert again.recipe == Run.open(tmp_path / "run").recipe == first.recipe
     with pytest.raises(InputError, match="keeps its recipe"):
         train(tmp_path / "run", minutes=3, device="cpu")
+    with pytest.raises(InputError, match="seed is 0 there, 1 here"):
+        train(images, tmp_path / "run", overrides=[*shorter, "seed=1"], minutes=2, device="cpu")
 
 
 def test_inspecting_says_what_training_would_do(images: Path, rates: Callable[[float], list[tuple[int, ...]]]) -> None:
@@ -148,6 +161,9 @@ def test_inspecting_says_what_training_would_do(images: Path, rates: Callable[[f
     assert recipe.data.model_dump()["size"] is not None
     assert planned(str(images), ["data.size=16"], None, "cpu", silent()).minutes is None
     assert planned("digits", [], None, "cpu", silent()).minutes is None
-    other, data = recipe.model_copy(update={"energy_stage": None}), folder_recipe(images, [], silent())[1]
     with pytest.raises(InputError, match="leave it away"):
-        fitted(other, data, 1, "cpu", silent())
+        planned("cebm/digits", [], 1, "cpu", silent())
+    with pytest.raises(InputError, match="positive"):
+        planned(str(images), [], 0, "cpu", silent())
+    with pytest.raises(InputError, match="positive"):
+        train(images, minutes=0, device="cpu")

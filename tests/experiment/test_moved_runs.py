@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vaebm.cli import main
 from vaebm.cli.failures import explain
 from vaebm.data import FolderSettings
 from vaebm.errors import InputError
@@ -74,6 +75,15 @@ def test_the_data_can_be_said_to_lie_elsewhere(photos_run: Run) -> None:
     assert train(run.path, device="cpu", overrides=[here]).is_complete
     with pytest.raises(InputError, match="seed=3"):
         train(run.path, device="cpu", overrides=["seed=3"])
+
+
+def test_verbs_of_the_model_as_it_was_trained_are_told_where_the_data_lie(photos_run: Run, tmp_path: Path) -> None:
+    moved = forget(photos_run)
+    words = ["encode", str(photos_run.path), "--input", "test", "--out", str(tmp_path / "z.npz"), "--quiet"]
+    assert main([*words, f"data.root={moved}"]) == 0
+    assert main(words) == main([*words, "seed=1"]) == 2
+    words = ["score", str(photos_run.path), "--input", "train", "--reference", "train", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "s.csv"), f"data.root={moved}"]) == 0
 
 
 def test_where_the_data_lie_is_kept_as_a_whole_path(photos_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

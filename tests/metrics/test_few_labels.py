@@ -69,6 +69,7 @@ def test_what_is_refused() -> None:
         ((*train, *test, 11), "per_class is 11"),
         ((*train, *test, 0), "per_class"),
         ((train[0], train[1][:-1], *test, 1), "labels"),
+        ((train[0], 0 * train[1] - 1, *test, 1), "at least 2 classes"),
         ((*train, test[0][:, :4], test[1], 1), "dimensions"),
         ((train[0] * float("nan"), train[1], *test, 1), "finite"),
     ):

@@ -19,6 +19,7 @@ from vaebm.cli import main
 from vaebm.errors import InputError, Preempted
 from vaebm.experiment.train import train
 from vaebm.models import CEBM, CEBMSettings
+from vaebm.models.draw_settings import DrawSettings
 from vaebm.training.monitor import DivergenceMonitor
 from vaebm.vae.codeless import CodelessVAE
 
@@ -94,6 +95,12 @@ def test_chains_in_noise_space_have_the_density_of_data_space() -> None:
     torch.testing.assert_close(x, 2.0 * eps)
     expected = model.log_density(x) + 2 * math.log(2.0)  # the Jacobian of x = 2 eps
     torch.testing.assert_close(model.noise_log_density(eps), expected)
+
+
+def test_without_codes_all_noise_moves_alike() -> None:
+    model = built(BIASES[0])
+    model.update_settings(DrawSettings(latent_step_scale=3.0))
+    assert model.moves.inverse_mass() == 1.0
 
 
 def test_clusters_are_the_components_that_data_belong_to() -> None:

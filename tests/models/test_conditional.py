@@ -54,6 +54,21 @@ def test_codes_of_data_follow_the_posterior_under_the_energy(joint: tuple[VAEBM,
     assert (no_energy[0] - expected[0]).abs().max() > 0.05
 
 
+def test_codes_of_a_flow_need_no_density_of_it(
+    joint: tuple[VAEBM, MultivariateNormal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, settings, shift = joint[0].vae, joint[0].settings, torch.tensor([1.5, -1.0])
+    flow = FlowSettings(width=8, blocks=1, steps=2).build(LATENT, 1, torch.Generator().manual_seed(0))
+    flow.mixture.means.copy_(shift)  # the flow is the identity still, so codes are N(shift, I)
+    x = torch.tensor([0.3, -0.5, 0.8]).expand(N, DIM)
+    offset = vae.decode(shift[None]).center - vae.decode(torch.zeros(1, LATENT)).center
+    expected = shift + sample_posterior(VAEBM(vae, {}, settings), x - offset, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(type(flow), "of_z", lambda *_: pytest.fail("a density of the flow was computed"))
+    found = sample_posterior(VAEBM(vae, {"latent": flow}, settings), x, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(found.mean(0), expected.mean(0), rtol=0, atol=0.06)
+    torch.testing.assert_close(found.std(0), expected.std(0), rtol=0.1, atol=0)
+
+
 def test_data_of_codes_follow_their_law_given_the_code(joint: tuple[VAEBM, MultivariateNormal]) -> None:
     model, law = joint
     z = torch.tensor([0.7, -0.4])
@@ -74,6 +89,15 @@ def test_a_held_latent_stays_and_all_else_follows_it(joint: tuple[VAEBM, Multiva
     others = [i for i in range(5) if i != latent]
     expected = given(law, others, [latent], torch.tensor([1.3]))
     assert_mean(moments(eps[:, others]), expected_moments(*expected))
+
+
+def test_replicas_of_a_chain_hold_the_same_latent(joint: tuple[VAEBM, MultivariateNormal]) -> None:
+    sampler = {"kind": "tempering", "steps": 2, "warmup": 0}
+    model = VAEBM(joint[0].vae, joint[0].energy_net, Case(image=False, sampler=sampler).model.settings)
+    eps = torch.randn(3, model.noise.dim, generator=torch.Generator().manual_seed(0))
+    moved = sample_with_held_latent(model, eps, 1, torch.Generator().manual_seed(1))
+    assert torch.equal(moved[:, 1], eps[:, 1])
+    assert not torch.equal(moved, eps)
 
 
 def test_what_cannot_be_held_is_refused(joint: tuple[VAEBM, MultivariateNormal]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Device, Overrides, Quiet, RunName, no_overrides, option
+from vaebm.cli.options import Device, Overrides, Quiet, RunName, data_root_alone, option
 
 
 def encode(
@@ -21,10 +21,13 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Write posterior means of data, in the order of the input."""
-    name = no_overrides(run, overrides, "codes are of the model as it was trained")
+    name, values = data_root_alone(run, overrides, "codes are of the model as it was trained")
     from vaebm.experiment.encode import write_codes
+    from vaebm.experiment.run_directory import Run
     from vaebm.progress import on_terminal
 
+    opened = Run.open(name)
+    opened.with_overrides(values)
     with writing_to(out):
-        written = write_codes(name, given, out, device=device, progress=on_terminal(quiet))
+        written = write_codes(opened, given, out, device=device, progress=on_terminal(quiet))
     typer.echo(written)

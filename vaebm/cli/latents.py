@@ -43,7 +43,7 @@ def reconstruct(
     from vaebm.experiment.latents import reconstruct as sheet_of
     from vaebm.experiment.latents import write_sheet
 
-    model, x, generator = _opened(run, overrides, given, n, seed, device, quiet)
+    model, x, generator = _opened(run, out, overrides, given, n, seed, device, quiet)
     with writing_to(out):
         typer.echo(write_sheet(sheet_of(model, x, generator), out))
 
@@ -66,7 +66,7 @@ def interpolate(
     from vaebm.experiment.latents import interpolate as sheet_of
     from vaebm.experiment.latents import walk, write_sheet
 
-    model, x, generator = _opened(run, overrides, given, n, seed, device, quiet)
+    model, x, generator = _opened(run, out, overrides, given, n, seed, device, quiet)
     with writing_to(out):
         typer.echo(write_sheet((walk if walks else sheet_of)(model, x, columns, generator), out))
 
@@ -91,10 +91,10 @@ def traverse(
     from vaebm.experiment.latents import latents_by_information, write_sheet
     from vaebm.experiment.latents import traverse as sheet_of
 
-    model, x, generator = _opened(run, overrides, given, max(row + 1, 64), seed, device, quiet, at_least=row + 1)
+    model, x, generator = _opened(run, out, overrides, given, max(row + 1, 64), seed, device, quiet, row + 1)
     known = latents_by_information(model, x, generator)
     if latents is not None:
-        wanted = [_latent(word) for word in listed(latents) or []]
+        wanted = [_latent(word) for word in listed(latents) or [""]]
         information = dict(known)
         chosen = [(latent, information.get(latent, 0.0)) for latent in wanted]
     else:
@@ -106,13 +106,14 @@ def traverse(
 
 
 def _latent(word: str) -> int:
-    if not word.isdigit():
+    if not word.isdecimal():
         raise InputError(f"--latents {word}: give whole numbers with commas between them, such as 0,3")
     return int(word)
 
 
 def _opened(
     run: str,
+    out: Path,
     overrides: list[str] | None,
     given: str,
     n: int,
@@ -126,12 +127,16 @@ def _opened(
     import torch
 
     from vaebm.experiment.encode import read_input
+    from vaebm.experiment.latents import check_file
     from vaebm.experiment.run_directory import Run
     from vaebm.models import in_noise_space
     from vaebm.progress import on_terminal
 
     found = Run.open(name)
     model = in_noise_space(found.model(device))
+    if not model.vae.latent_dim:
+        raise InputError(f"a {type(model).__name__} decodes no latents: name a run of kind vaebm")
+    check_file(out, model.data_shape)
     model.update_settings(found.with_overrides(values).model_settings())
     inputs = read_input(found, given, model.data_shape, on_terminal(quiet))
     if inputs.rows < (at_least or n):

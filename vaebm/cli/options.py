@@ -79,6 +79,13 @@ def no_overrides(first: str, rest: Sequence[str] | None, reason: str) -> str:
     return name
 
 
+def data_root_alone(first: str, rest: Sequence[str] | None, reason: str) -> tuple[str, list[str]]:
+    """The name, and where the data lie now, for commands to which other overrides do not apply."""
+    name, overrides = name_and_overrides(first, rest)
+    no_overrides(name, [override for override in overrides if not override.startswith("data.root=")], reason)
+    return name, overrides
+
+
 def listed(names: str | None) -> list[str] | None:
     """The words between the commas of an option; None where it was not given."""
     return None if names is None else [word.strip() for word in names.split(",") if word.strip()]

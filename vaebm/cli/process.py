@@ -1,12 +1,13 @@
 """The process that a command runs in: what it inherits from whoever started it, and how it leaves its streams.
 
-A closed stream is replaced by an empty one, characters that a stream's encoding lacks are shown escaped, and variables
-that mean nothing here (a notebook's plotting backend, an empty RANK) are dropped.
+A closed stream is replaced by an empty one, characters that a stream's encoding lacks are shown escaped, warnings are a
+line each, and variables that mean nothing here (a notebook's plotting backend, an empty RANK) are dropped.
 """
 
 import os
 import select
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, cast
@@ -22,6 +23,7 @@ def take_over() -> None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
         elif name != "stdin":
             cast(TextIO, stream).reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+    warnings.formatwarning = lambda message, *_: f"vaebm: {message}\n"  # no line of code, which says nothing to users
     os.environ.pop("MPLBACKEND", None)  # reports draw into files alone
     for name in NUMBERS:
         if not os.environ.get(name):

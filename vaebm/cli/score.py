@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vaebm.cli.failures import writing_to
-from vaebm.cli.options import Device, Overrides, Quiet, RunName, listed, no_overrides, option
+from vaebm.cli.options import Device, Overrides, Quiet, RunName, data_root_alone, listed, option
 
 
 def score(
@@ -33,13 +33,16 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Score samples: a p-value against data that the model was not fitted to, a score, and what it is made of."""
-    name = no_overrides(run, overrides, "a score is of the model as it was trained")
+    name, values = data_root_alone(run, overrides, "a score is of the model as it was trained")
+    from vaebm.experiment.run_directory import Run
     from vaebm.experiment.score import write_scores
     from vaebm.progress import on_terminal
 
+    opened = Run.open(name)
+    opened.with_overrides(values)
     with writing_to(out):
         written = write_scores(
-            name,
+            opened,
             given,
             out,
             reference=reference,

@@ -46,7 +46,7 @@ class MIG(OfCodes):
 
     def measure(self, given: Given) -> list[Measurement]:
         (found,) = super().measure(given)
-        if not isinstance(given.model, NoiseSpaceModel):
+        if not isinstance(given.model, NoiseSpaceModel) or not given.model.vae.code_dim:
             return [found]
         rows, factors = chosen_factors(given)
         mean, std = _posteriors(given, given.model, rows)
@@ -103,7 +103,8 @@ def chosen_factors(given: Given) -> tuple[Tensor, Tensor]:
 
 def _codes(given: Given) -> Tensor:
     model = given.model
-    return given.codes[:, : model.vae.code_dim] if isinstance(model, NoiseSpaceModel) else given.codes
+    # A CEBM has codes and a VAE without any.
+    return given.codes[:, : model.vae.code_dim or None] if isinstance(model, NoiseSpaceModel) else given.codes
 
 
 @torch.no_grad()

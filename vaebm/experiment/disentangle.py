@@ -35,6 +35,7 @@ def disentangle(
     Raises:
         InputError: no factors, an unknown name, no model, or too few data for a score.
     """
+    run.with_overrides(overrides)
     data, names = run.data(), NAMES if only is None else tuple(only)
     if data.test.factors is None:
         raise InputError(

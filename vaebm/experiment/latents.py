@@ -15,6 +15,8 @@ codes (models/conditional.py):
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -113,7 +115,7 @@ def traverse(
     Raises:
         InputError: fewer than 2 columns, a reach that is not positive, or a latent that cannot be held.
     """
-    if columns < 2 or not reach > 0:
+    if columns < 2 or not 0 < reach < math.inf:
         raise InputError(f"{columns} columns up to {reach}: give at least 2 columns and a positive reach")
     for latent, _ in latents:
         check_latent(model, latent)
@@ -142,6 +144,14 @@ def _sample(model: NoiseSpaceModel, eps: Tensor, generator: torch.Generator) -> 
     return model.render(eps, model.show_of(model.subjects[0]), generator)
 
 
+def check_file(out: Path, data_shape: Sequence[int]) -> None:
+    """InputError: no file that holds a sheet of such data."""
+    if out.suffix.lower() not in (".png", ".gif", ".npz") or out.is_dir():
+        raise InputError(f"{out}: give FILE.png, FILE.gif or FILE.npz")
+    if out.suffix.lower() != ".npz":
+        IMAGES.require(data_shape, f"{out.name}", "FILE.npz")
+
+
 def write_sheet(sheet: Sheet, out: Path) -> Path:
     """Into FILE.png, FILE.gif or FILE.npz.
 
@@ -149,12 +159,9 @@ def write_sheet(sheet: Sheet, out: Path) -> Path:
         InputError: another ending, or points as a picture.
     """
     rows, columns, *shape = sheet.values.shape
-    modality, ending = modality_of(shape), out.suffix.lower()
-    if ending not in (".png", ".gif", ".npz"):
-        raise InputError(f"{out}: give FILE.png, FILE.gif or FILE.npz")
-    if ending != ".npz":
-        IMAGES.require(shape, f"{out.name}", "FILE.npz")
-    ((name, flat),) = modality.arrays(sheet.values.flatten(0, 1).cpu()).items()
+    check_file(out, shape)
+    ending = out.suffix.lower()
+    ((name, flat),) = modality_of(shape).arrays(sheet.values.flatten(0, 1).cpu()).items()
     array = flat.reshape(rows, columns, *flat.shape[1:])
     out.parent.mkdir(parents=True, exist_ok=True)
     if ending == ".npz":

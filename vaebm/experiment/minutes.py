@@ -1,13 +1,13 @@
 """Minutes: a recipe cut to the time that one has.
 
-    seconds = VAE's iterations x step + sum over phases of (iterations x step + gradients of the pool x gradient)
+    seconds = VAE's iterations x step + sum over phases of (iterations x step + gradients of its chains x gradient)
               + gradients of what is measured x gradient
 
 A few steps of every stage and of a chain are run on this machine, on noise of the data's shape, so no count of
 operations stands between the estimate and the truth. Three quarters of the time are for training, the rest measures
-and reports. Iterations of the VAE and of the ratio, and rounds, are multiplied by one factor; where less than
-`FEWEST` of the recipe's would be left, images of a folder are made smaller instead, by steps of a quarter. Nothing is
-multiplied by more than `MOST`: a recipe's iterations are about what its data can use.
+and reports. Iterations of every stage, or its rounds, are multiplied by one factor; where less than `FEWEST` of the
+recipe's would be left, images of a folder are made smaller instead, by steps of a quarter. Nothing is multiplied by
+more than `MOST`: a recipe's iterations are about what its data can use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from vaebm.data import DataSet, Split
+from vaebm.data import IMAGES, DataSet, Split, modality_of
 from vaebm.data.sets.folder import MIN_SIDE, FolderSettings
 from vaebm.errors import InputError
 from vaebm.experiment.inspect import briefly
@@ -32,7 +32,8 @@ from vaebm.models.draws import NoiseSpaceModel
 from vaebm.progress import Progress, silent
 from vaebm.training.engine import Engine, processes, threads
 from vaebm.training.estimators import EstimatorSettings
-from vaebm.training.estimators.density_ratio import DensityRatioSettings
+from vaebm.training.estimators.base import IteratedSettings
+from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
 from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Training
 from vaebm.wording import duration
@@ -42,8 +43,9 @@ MARGIN = 1.1  # begins and ends of stages, the mixture, checkpoints
 FEWEST, MOST = 0.4, 2.0
 SMALLER = 0.75  # a side, from one size to the next
 STEPS, CHAINS = 3, 64  # that are timed
-IMAGES = 256  # of noise
+ROWS = 256  # of noise
 MEASURED = (200, 2000)  # samples, at least and at most
+CHOSEN = frozenset({"minutes", "iterations", "rounds", "size", "evaluation"})  # what is fitted, by its keys
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ def fitted(
     Raises:
         InputError: the time is too short for anything, or the recipe is none whose stages are known here.
     """
-    if not minutes > 0:
+    if not 0 < minutes < math.inf:
         raise InputError(f"--minutes {minutes:g}: give a positive number")
     if processes() > 1:
         raise InputError("--minutes measures one process: leave it away where several train")
-    if getattr(recipe, "energy_stage", None) is None:
+    if not hasattr(recipe, "vae_stage"):
         raise InputError(f"--minutes fits recipes of a VAE and an energy, and {recipe.name} is none: leave it away")
     available, whole = 60 * minutes, data.shape
     shape, said = whole, ""
@@ -107,8 +109,11 @@ def measured_rates(recipe: Recipe, shape: tuple[int, ...], device: str | None) -
     with tempfile.TemporaryDirectory() as folder, threads(recipe.threads):
         engine = Engine(device, recipe.seed, None, Path(folder))
         generator = torch.Generator().manual_seed(recipe.seed)
-        noise = torch.randint(0, 256, (IMAGES, *shape), generator=generator).to(torch.uint8)
-        split = Split(noise, levels=255).to(engine.device)
+        if modality_of(shape) is IMAGES:
+            split = Split(torch.randint(0, 256, (ROWS, *shape), generator=generator).to(torch.uint8), levels=255)
+        else:
+            split = Split(torch.randn(ROWS, *shape, generator=generator))
+        split = split.to(engine.device)
         model = recipe.model_settings().build(shape, generator).to(engine.device)
         training = Training(model, split, engine, silent(), recipe.seed)
         steps = {}
@@ -143,18 +148,23 @@ def training_seconds(recipe: Recipe, rates: Rates) -> float:
     total: float = recipe.vae_stage.iterations * rates.steps.get("vae", 0.0)
     total += recipe.energy_stage.latent.iterations * rates.steps.get("latent_energy", 0.0)
     for name, phase in recipe.energy_stage.phases.items():
-        if phase is None or name not in rates.steps:
-            continue
-        if isinstance(phase, RatioRoundsSettings):
-            sampler = phase.sampler or recipe.sampler
-            restarted = phase.restart_fraction * (phase.rounds - 1)
-            moves = phase.restart_steps * (1 + restarted) + sampler.steps * (phase.rounds - 1 - restarted)
-            each = sampler.build().gradients_per_step
-            total += phase.chains * moves * each * rates.gradient
-            total += phase.rounds * phase.iterations_per_round * rates.steps[name]
-        else:
-            total += phase.iterations * rates.steps[name]
+        if phase is not None and name in rates.steps:
+            total += phase.iterations * rates.steps[name] + _gradients_of_chains(recipe, phase) * rates.gradient
     return total
+
+
+def _gradients_of_chains(recipe: Recipe, phase: EstimatorSettings) -> float:
+    """Of all that a phase runs."""
+    if isinstance(phase, RatioRoundsSettings):
+        sampler, chains = phase.sampler or recipe.sampler, phase.chains
+        restarted = phase.restart_fraction * (phase.rounds - 1)
+        steps = phase.restart_steps * (1 + restarted) + sampler.steps * (phase.rounds - 1 - restarted)
+    elif isinstance(phase, ContrastiveDivergenceSettings):
+        sampler, chains = phase.sampler or recipe.sampler, phase.batch_size or recipe.energy_stage.batch_size
+        steps = phase.iterations * sampler.steps
+    else:
+        return 0.0
+    return chains * steps * sampler.build().gradients_per_step
 
 
 def _scaled(recipe: Recipe, factor: float, minutes: float, rates: Rates) -> Recipe:
@@ -166,7 +176,7 @@ def _scaled(recipe: Recipe, factor: float, minutes: float, rates: Rates) -> Reci
     for name, phase in stage.phases.items():
         if isinstance(phase, RatioRoundsSettings):
             phases[name] = phase.model_copy(update={"rounds": times(phase.rounds, 2)})
-        elif isinstance(phase, DensityRatioSettings):
+        elif isinstance(phase, IteratedSettings):
             phases[name] = phase.model_copy(update={"iterations": times(phase.iterations)})
         else:
             phases[name] = phase

@@ -121,8 +121,10 @@ class Run:
         return run
 
     @classmethod
-    def recipe_at(cls, path: Path, recipe: Recipe) -> Recipe:
+    def recipe_at(cls, path: Path, recipe: Recipe, left_open: frozenset[str] = frozenset()) -> Recipe:
         """The recipe of the run that is there, which decides whatever `recipe` leaves open; else `recipe` itself.
+
+        Keys called as in `left_open` may differ.
 
         Raises:
             InputError: that run has another recipe.
@@ -130,7 +132,7 @@ class Run:
         if not (path / RECIPE).is_file():
             return recipe
         run = cls.open(path)
-        if difference := _first_difference(run.recipe.model_dump(), recipe.model_dump(exclude_unset=True)):
+        if difference := _first_difference(run.recipe.model_dump(), recipe.model_dump(exclude_unset=True), left_open):
             raise InputError(
                 f"{path} holds a run of another recipe ({difference}): choose another --out, or resume it with"
                 f" `vaebm train {path}`"
@@ -305,14 +307,16 @@ def _change(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     return None
 
 
-def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+def _first_difference(
+    old: dict[str, Any], new: dict[str, Any], left_open: frozenset[str], prefix: str = ""
+) -> str | None:
     """Where the values of `new` are not those of `old`; what it leaves open is no difference."""
-    for key in new:
+    for key in (key for key in new if key not in (*left_open, "summary")):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            inner = _first_difference(a, b, f"{prefix}{key}.")
+            inner = _first_difference(a, b, left_open, f"{prefix}{key}.")
             if inner:
                 return inner
-        elif a != b and key != "summary" and b != "auto":
+        elif a != b and b != "auto":
             return f"{prefix}{key} is {a!r} there, {b!r} here"
     return None

@@ -6,6 +6,7 @@ computed, everything is counted. A question whose answer depends on values gets 
     a number: 0.5, or 1     any: false     all: true     the sum of a mask, the rows of a mask: all of them
     nonzero: none           unique: one value
 
+(a few whole numbers in their order keep their values),
 so that loops over rejected or broken samples end after their first turn. Floating-point operations are those of
 convolutions and matrix products, 2 for each multiplication with its addition; bytes are those of inputs and outputs.
 """
@@ -157,7 +158,7 @@ class Counting(TorchDispatchMode):
         if operation is None:
             kwargs = kwargs or {}
             tensors = [leaf for leaf in _leaves((args, tuple(kwargs.values()))) if isinstance(leaf, Tensor)]
-            if tensors and not any(type(tensor) is Shape for tensor in tensors):
+            if not any(type(tensor) is Shape for tensor in tensors) and (tensors or _is_few(func, args, kwargs)):
                 return func(*args, **kwargs)  # such as a constant of a few numbers
             if func in ANSWERS:
                 return ANSWERS[func](args[0])
@@ -186,6 +187,13 @@ class Counting(TorchDispatchMode):
         return Operation(func, plain, named, output, _flops(func, plain, output), size)
 
 
+def _is_few(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it makes a few whole numbers, such as the order of which the masks of a layer are made."""
+    if kwargs.get("dtype") not in WHOLE.get(func, ()):
+        return False
+    return all(type(leaf) is int and leaf <= FEW for leaf in _leaves(args))
+
+
 @dataclass(frozen=True)
 class _Written:
     """The output is the argument at this place."""
@@ -206,6 +214,13 @@ ANSWERS: dict[Any, Callable[[Shape], Any]] = {
     aten._unique2.default: lambda _: (torch.zeros(1, dtype=torch.int64, device="cpu"),) * 3,
 }
 """Stand-ins for what depends on values."""
+
+FEW = 4096
+WHOLE: dict[Any, tuple[torch.dtype | None, ...]] = {
+    aten.arange.default: (None, torch.int64),
+    aten.ones.default: (torch.bool,),
+}
+"""What makes whole numbers, and of which types: their values are kept where they are at most `FEW`."""
 
 
 def _leaves(value: Any) -> Iterator[Any]:

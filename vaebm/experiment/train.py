@@ -20,7 +20,7 @@ from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.catalogue import Tree, names
-from vaebm.experiment.minutes import fitted
+from vaebm.experiment.minutes import CHOSEN, fitted
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, ROOT, Run
 from vaebm.files import user_path
@@ -144,7 +144,7 @@ def planned(
     path = user_path(subject)
     if _holds_images(path, subject):
         recipe, data = folder_recipe(path, overrides, progress)
-        minutes = minutes or default_minutes(overrides)
+        minutes = default_minutes(overrides) if minutes is None else minutes
     else:
         recipe = load_recipe(subject, overrides)
         if minutes is None:
@@ -180,7 +180,8 @@ def _read(
         progress.say(f"{subject} is the recipe of this name; the folder is ./{subject}.")
     if _holds_images(path, subject):
         recipe, data = folder_recipe(path, overrides, progress)
-        return _new(out, recipe, data, minutes or default_minutes(overrides), device, progress)
+        minutes = default_minutes(overrides) if minutes is None else minutes
+        return _new(out, recipe, data, minutes, device, progress)
     recipe = load_recipe(subject, overrides)
     return _new(out, recipe, recipe.data.load(progress), minutes, device, progress)
 
@@ -210,12 +211,9 @@ def _new(
     on = fastest_device(device)
     if minutes is None:
         return path, Run.recipe_at(path, recipe).for_device(on), data
-    if (
-        (path / RECIPE).is_file()
-        and (run := Run.open(path)).recipe.minutes == minutes
-        and run.recipe.name == recipe.name
-    ):
-        return path, run.recipe, None  # what was chosen then holds, whatever the machine does today
+    if (path / RECIPE).is_file() and Run.open(path).recipe.minutes == minutes:
+        # What was chosen then holds, whatever the machine does today.
+        return path, Run.recipe_at(path, recipe, CHOSEN), None
     recipe, data = fitted(recipe.for_device(on), data, minutes, device, progress)
     return path, recipe, data
 

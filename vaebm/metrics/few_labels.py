@@ -45,7 +45,8 @@ def few_label_accuracy(
         seed: of the draws.
 
     Raises:
-        InputError: rows and labels do not belong together, a class has fewer examples, or codes that do not vary.
+        InputError: rows and labels do not belong together, there is one class alone, a class has fewer examples, or
+            codes that do not vary.
     """
     rows, test = as_rows(codes, "codes"), as_rows(test_codes, "test_codes")
     same_dim(test, rows)
@@ -54,7 +55,10 @@ def few_label_accuracy(
     if scale <= 1e-6 * max(1.0, float(rows.abs().max())):
         raise InputError("all codes are the same: the representation is dead, and says nothing of any class")
     rows, test = (((values - rows.mean(0)) / scale).float() for values in (rows, test))
-    fewest = int(y.bincount()[y.unique()].min())
+    classes, counts = y.unique(return_counts=True)
+    if len(classes) < 2:
+        raise InputError(f"all labels are {int(classes[0])}: give examples of at least 2 classes")
+    fewest = int(counts.min())
     if per_class is not None and as_count(per_class, "per_class") > fewest:
         raise InputError(f"per_class is {per_class}, but a class has {fewest} training examples: lower it")
     generator = torch.Generator().manual_seed(seed)

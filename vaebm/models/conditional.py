@@ -5,7 +5,8 @@
     a held latent    (x, z) ~ h(x, z | eps_i = v), by chains in all other noise
 
 The first corrects the encoder: its chains begin at q's mean and reach the posterior, which without a term on z is that
-of the VAE, since E(x) is the same for all codes of one x. Where the energy reads z, it is the posterior under both.
+of the VAE, since E(x) is the same for all codes of one x. Where the energy reads z, it is the posterior under both; of
+a flow, chains move the draws that it carries to codes (models/noise_space.py), and nobody needs its density.
 
 A held latent is replaced by its value wherever the density looks at it; the coordinate of the chain that it had goes on
 as an N(0, 1) of its own, so that every kernel holds it without knowing.
@@ -25,7 +26,7 @@ from vaebm import sampling
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.errors import InputError
 from vaebm.models.draws import NoiseSpaceModel
-from vaebm.models.noise_space import Coordinates, FixedCodes, Moves
+from vaebm.models.noise_space import CarriedCodes, Coordinates, FixedCodes, Moves, run_chains
 
 POSTERIOR_STEPS, POSTERIOR_WARMUP = 20, 60
 
@@ -34,47 +35,46 @@ def sample_posterior(
     model: NoiseSpaceModel,
     x: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
-    """z ~ h(z | x), (B, latent_dim), one for each x (B, *data_shape), in float32.
+    """z ~ h(z | x), (B, latent_dim), one for each x (B, *data_shape), in the model's range, in float32.
 
-    Args:
-        model: any.
-        x: in the model's range.
-        generator: on the model's device.
-        sampler: by default HMC with a warm-up, since posteriors are narrow and their widths differ.
+    The sampler is HMC with a warm-up, since posteriors are narrow and their widths differ.
     """
     hmc = cast(Any, sampling.KERNELS.settings(sampling.KERNELS["hmc"]))
-    sampler = sampler or hmc(steps=POSTERIOR_STEPS, warmup=POSTERIOR_WARMUP)
+    sampler = hmc(steps=POSTERIOR_STEPS, warmup=POSTERIOR_WARMUP)
     with full_precision(model), model.frozen():
         x = model.add_noise(x.to(model.device), generator)
         with torch.no_grad():
             start = model.vae.latent_noise(model.vae.encode(x))
+        base, carrying = model.energy_net.base, None
+        if base is not None and base.carries:
+            carrying = CarriedCodes(model, base, 1.0)
+            start = carrying.coordinates(start).start
 
-        def target(eps_z: Tensor) -> Tensor:
-            likelihood, z = model.decode_noise(eps_z)
-            energy: Tensor = model.energy_net(x, z)
-            return standard_log_prob(eps_z) + likelihood.log_prob(x) - energy
+        def target(moved: Tensor) -> Tensor:
+            likelihood, z = model.decode_noise(moved if carrying is None else carrying.full_noise(moved))
+            log_prior = standard_log_prob(moved) if carrying is None else carrying.reference(moved)
+            energy: Tensor = (model.energy_net if carrying is None else model.energy_net.correction)(x, z)
+            return log_prior + likelihood.log_prob(x) - energy
 
-        moved = _run(target, start, sampler, 1.0, generator)
+        moved = run_chains(target, start, sampler, 1.0, generator).position
         with torch.no_grad():
-            return model.vae.latent(moved)
+            return model.vae.latent(moved if carrying is None else carrying.position(moved))
 
 
 def sample_data_given_codes(
     model: NoiseSpaceModel,
     z: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
-    """Noise (B, dim) of x ~ h(x | z), one for each code (B, latent_dim); the sampler is the recipe's unless given."""
+    """Noise (B, dim) of x ~ h(x | z), one for each code (B, latent_dim), by the recipe's sampler."""
     eps = model.noise.standard(len(z), generator, z)
     with torch.no_grad():
         eps = model.noise.with_latent(eps, model.vae.latent_noise(z))
     if model.noise.data_shape is None or not model.energy_net.reads_x:
         return eps
     eps = model.noise.with_scaled_pixels(eps, model.settings.init.noise_scale)
-    return _conditioned(model, FixedCodes(model, model.settings.target), eps, generator, sampler)
+    return _conditioned(model, FixedCodes(model, model.settings.target), eps, generator)
 
 
 def sample_with_held_latent(
@@ -82,15 +82,16 @@ def sample_with_held_latent(
     eps: Tensor,
     latent: int,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None = None,
 ) -> Tensor:
     """Noise (B, dim) of draws of h given that coordinate `latent` is what it is in `eps` (B, dim), where chains begin.
+
+    The sampler is the recipe's.
 
     Raises:
         InputError: the latent cannot be held.
     """
     check_latent(model, latent)
-    return _conditioned(model, HeldLatent(model, latent), eps, generator, sampler)
+    return _conditioned(model, HeldLatent(model, latent), eps, generator)
 
 
 def check_latent(model: NoiseSpaceModel, latent: int) -> None:
@@ -124,7 +125,8 @@ class HeldLatent(Moves):
 
     def coordinates(self, eps: Tensor) -> Coordinates:
         def target(moved: Tensor) -> Tensor:
-            held = _with_column(moved, self.latent, eps)
+            copies = len(moved) // len(eps)  # replicas of each chain, where a kernel moves several (tempering)
+            held = _with_column(moved, self.latent, eps.repeat_interleave(copies, dim=0))
             return self.model.noise_log_density(held) - moved[:, self.latent].square() / 2
 
         return _HeldCoordinates(eps, target, eps[:, :0], self.latent)
@@ -138,35 +140,12 @@ def _conditioned(
     moves: Moves,
     eps: Tensor,
     generator: torch.Generator,
-    sampler: sampling.SamplerSettings | None,
 ) -> Tensor:
     with model.frozen():
         coordinates = moves.coordinates(eps)
-        sampler = sampler or model.settings.sampler
-        moved = _run(coordinates.target, coordinates.start, sampler, moves.inverse_mass(), generator)
-        return coordinates.position(moved)
-
-
-def _run(
-    target: sampling.LogDensity,
-    start: Tensor,
-    sampler: sampling.SamplerSettings,
-    inverse_mass: float | Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    chains = sampling.sample_chains(
-        target,
-        start,
-        sampler.build(inverse_mass),
-        steps=sampler.steps,
-        warmup=sampler.warmup,
-        gradients=sampler.gradients,
-        generator=generator,
-        keep_history=False,
-    )
-    if chains.interrupted:
-        raise KeyboardInterrupt
-    return chains.position
+        sampler, mass = model.settings.sampler, moves.inverse_mass()
+        chains = run_chains(coordinates.target, coordinates.start, sampler, mass, generator)
+        return coordinates.position(chains.position)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from vaebm.models.base import SHOWS, Batches, Model, Show
 from vaebm.models.cost import expected_cost, gradients_per_chain, lengthened, too_large
 from vaebm.models.draw_settings import DrawSettings
 from vaebm.models.inputs import rows, wants_graph, whole_number
-from vaebm.models.noise_space import TARGETS, AllNoise, CarriedCodes, FixedCodes, Moves, Noise
+from vaebm.models.noise_space import TARGETS, AllNoise, CarriedCodes, FixedCodes, Moves, Noise, run_chains
 from vaebm.nn.folding import folded
 from vaebm.progress import Progress, silent
 from vaebm.sampling.resampling import systematic_resample
@@ -182,7 +182,7 @@ class NoiseSpaceModel(Model):
             observer: called after each step as that of `sample_chains`, with its number and the positions (B, dim).
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
+            InputError, KeyboardInterrupt: as `run_chains`.
         """
         sampler = sampler or self.settings.sampler
         with self.frozen():
@@ -192,20 +192,8 @@ class NoiseSpaceModel(Model):
                 if observer is not None:
                     observer(step, coordinates.position(state.position))
 
-            chains = sampling.sample_chains(
-                coordinates.target,
-                coordinates.start,
-                self.kernel(sampler),
-                steps=sampler.steps,
-                warmup=sampler.warmup,
-                gradients=sampler.gradients,
-                generator=generator,
-                keep_history=False,
-                observer=observe,
-                progress=progress,
-            )
-        if chains.interrupted:
-            raise KeyboardInterrupt
+            mass = self.moves.inverse_mass()
+            chains = run_chains(coordinates.target, coordinates.start, sampler, mass, generator, observe, progress)
         return replace(chains, state=coordinates.full(chains.state))
 
     def chains_in_batches(

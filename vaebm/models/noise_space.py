@@ -152,6 +152,41 @@ class Coordinates:
         return state._replace(position=self.position(state.position), score=score)
 
 
+def run_chains(
+    target: sampling.LogDensity,
+    start: Tensor,
+    sampler: sampling.SamplerSettings,
+    inverse_mass: float | Tensor,
+    generator: torch.Generator,
+    observer: sampling.Observer | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> sampling.Chains:
+    """Chains of a sampler from `start` (chain, moved), without their history.
+
+    Raises:
+        InputError: the sampler cannot run on so few dimensions, or within so few gradients.
+        KeyboardInterrupt: Ctrl-C; such short chains are of no use before their end.
+    """
+    try:
+        chains = sampling.sample_chains(
+            target,
+            start,
+            sampler.build(inverse_mass),
+            steps=sampler.steps,
+            warmup=sampler.warmup,
+            gradients=sampler.gradients,
+            generator=generator,
+            keep_history=False,
+            observer=observer,
+            progress=progress,
+        )
+    except sampling.Unsuitable as reason:
+        raise InputError(f"sampler.kind={sampler.kind}: {reason}") from None
+    if chains.interrupted:
+        raise KeyboardInterrupt
+    return chains
+
+
 class Moves(ABC):
     """Which noise chains move."""
 
@@ -234,12 +269,16 @@ class CarriedCodes(Moves):
         d = self.base.mixture.means.shape[1]
         return self.base.mixture.log_prob(moved[:, :d]) + standard_log_prob(moved[:, d:])
 
+    def full_noise(self, moved: Tensor) -> Tensor:
+        """As `position`, differentiable."""
+        d = self.base.mixture.means.shape[1]
+        return torch.cat([self.base.carry(moved[:, :d]), moved[:, d:]], dim=1)
+
     def target(self, moved: Tensor) -> Tensor:
         """log h in these coordinates."""
-        d, model = self.base.mixture.means.shape[1], self.model
-        x, z = model.generate(torch.cat([self.base.carry(moved[:, :d]), moved[:, d:]], dim=1))
-        with model.autocast():
-            energy: Tensor = model.energy_net.correction(x, z)
+        x, z = self.model.generate(self.full_noise(moved))
+        with self.model.autocast():
+            energy: Tensor = self.model.energy_net.correction(x, z)
         return self.reference(moved) - energy
 
     def inverse_mass(self) -> float | Tensor:
@@ -279,7 +318,7 @@ class FixedCodes(Moves):
 
 
 def _mass_of(model: PulledBack, latent_step_scale: float) -> float | Tensor:
-    if latent_step_scale == 1.0:
+    if latent_step_scale == 1.0 or not model.noise.latent_dim:
         return 1.0
     return model.noise.step_scales(latent_step_scale, next(model.vae.parameters())).square()
 

@@ -65,7 +65,7 @@ class ScoreDensity:
         if n < MIN_SAMPLES:
             raise InputError(
                 f"there are {n} samples to calibrate a score on: give at least {MIN_SAMPLES} that the model was not"
-                " fitted to"
+                " fitted to, by --reference or model.calibrate(x)"
             )
         names = [name for name in parts if name not in SUMS or not any(p.startswith(f"{name}_") for p in parts)]
         values = torch.stack([parts[name] for name in names], dim=1)

@@ -4,17 +4,18 @@ Of a sample x, with m the mean of q(z | x), E the sum of the terms of the energy
 the same noise for every sample of a model:
 
     energy                   E(x, m), and its terms as energy_NAME
-    energy_gradient          |dE(x, m) / dx|, where a term reads x
+    energy_gradient          |dE(x, m) / dx|, m held, where a term reads x
     log_likelihood_lower     log (1/K) sum_k w_k,   w_k = p(x | z_k) p(z_k) / q(z_k | x)     (evaluation/importance.py)
-    log_density              log (1/K) sum_k w_k exp(-E(x, z_k)): log h(x) up to log Z
-    log_density_gradient     |d/dx [log p(x | m) - E(x, m)]|
+    log_density              log (1/K) sum_k w_k exp(-E(x, z_k)): at most log h(x) + log Z on average
+    log_density_gradient     |d/dx [log p(x | m) - E(x, m)]|, m held: not the gradient of log_density
     log_likelihood           log p(x | m), and the summands that the likelihood tells apart as log_likelihood_NAME
     kl                       (1/K) sum_k log q(z_k | x) / p(z_k), an estimate of KL(q(z | x) || p(z))
     reconstruction_error     |x - center of p(x | m)|^2
     code_norm                |eps|^2, eps the noise of which the prior makes m
     code_surprise            -log mix(c), c the codes of m
 
-All are in nats, or in units of x, and in float32 whatever the recipe's precision. Nothing depends on what else is
+Where the model adds noise, x is a sample with noise, the same for all. Values are in nats, gradients' norms in nats for
+each unit of x, and errors in units of x, in float32 whatever the recipe's precision. Nothing depends on what else is
 scored, to the bit: a matrix product of another shape may round differently, so every batch has `ROWS_AT_ONCE` rows, the
 last one filled up with zeros, and the draws of each begin from the same state of a generator. A term whose E_z costs
 far more than the rest (`LatentEnergy.carries`) is left out of E.

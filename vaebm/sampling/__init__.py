@@ -10,7 +10,7 @@ from vaebm.sampling.buffer import ReplayBuffer
 from vaebm.sampling.compiled import compiled
 from vaebm.sampling.diagnostics import Diagnosis, diagnose
 from vaebm.sampling.hmc import HMC
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, Unsuitable
 from vaebm.sampling.langevin import MALA, Langevin
 from vaebm.sampling.mclmc import MCLMC, AdjustedMCLMC
 from vaebm.sampling.normaliser import LogNormaliser, log_normaliser
@@ -37,6 +37,7 @@ __all__ = [
     "Sampler",
     "SamplerSettings",
     "StepInfo",
+    "Unsuitable",
     "compiled",
     "diagnose",
     "importance_resample",

@@ -230,6 +230,10 @@ class Scored(Protocol):
         ...
 
 
+class Unsuitable(ValueError):
+    """The kernel cannot take a step on so few dimensions, or within so few gradients."""
+
+
 class NotFinite(ValueError):
     """Chains cannot start: a position, log-density or score is not finite there."""
 

@@ -45,6 +45,7 @@ from vaebm.sampling.kernel import (
     LogDensity,
     RunLength,
     StepInfo,
+    Unsuitable,
     evaluate,
     number,
     plus,
@@ -57,9 +58,9 @@ from vaebm.sampling.metropolis import unadjusted
 
 
 def start_on_sphere(position: Tensor, target: LogDensity) -> ChainState:
-    """The state of chains at `position`, (chain, dim); raises a ValueError where there is only 1 dimension."""
+    """The state of chains at `position`, (chain, dim); raises `Unsuitable` where there is only 1 dimension."""
     if position.ndim == 2 and position.shape[1] < 2:
-        raise ValueError("microcanonical dynamics needs at least 2 dimensions, here there is 1; take another kernel")
+        raise Unsuitable("microcanonical dynamics needs at least 2 dimensions, here there is 1; take another kernel")
     return start(position, target)
 
 

@@ -19,7 +19,7 @@ from operator import index
 import torch
 from torch import Tensor
 
-from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, evaluate, select
+from vaebm.sampling.kernel import ChainState, Kernel, LogDensity, StepInfo, Unsuitable, evaluate, select
 from vaebm.sampling.metropolis import MAX_ROUNDING
 
 MIN_TRAJECTORIES = 8
@@ -109,8 +109,8 @@ def sample_chains(
         progress: called after each step with the steps done and, as far as it is known, the steps in all.
 
     Raises:
-        ValueError: a count is out of range, the budget does not pay for a first step, or the chains cannot start (names
-            which, and why).
+        ValueError: a count is out of range, or the chains cannot start (names which, and why).
+        Unsuitable: the budget does not pay for a first step, or there are too few dimensions.
     """
     steps = None if steps is None else index(steps)
     if (steps is not None and steps < 0) or warmup < 0:
@@ -290,7 +290,7 @@ class _Budget:
         left = index(gradients) - start
         cheapest = math.ceil(kernel.within(1).gradients_per_step)
         if left < (cheapest if steps != 0 else 0):
-            raise ValueError(
+            raise Unsuitable(
                 f"gradients is {gradients}: the start and a first step of {type(kernel).__name__} cost "
                 f"{start + cheapest} gradient evaluations; raise the budget"
             )

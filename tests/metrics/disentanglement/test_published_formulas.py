@@ -96,6 +96,13 @@ def test_dci() -> None:
     agrees(found["dci_informativeness"].value, float(accuracy.mean()))
 
 
+def test_a_factor_that_no_tree_splits_is_in_all_latents_alike() -> None:
+    few = CodedFactors.of(CODES[:100], np.arange(100)[:, None] % [2, 3], fewest=2)
+    train, test = few.divided(30, torch.Generator().manual_seed(0))  # a leaf of theirs has at least 20 rows
+    importances, _ = importances_and_accuracy(train, test)
+    np.testing.assert_allclose(importances, 1 / CODES.shape[1])
+
+
 def test_sap() -> None:
     """Of two values: the threshold that minimises the balanced squared hinge loss with penalty, on a fine grid."""
     data = CodedFactors.of(CODES, FACTORS)
