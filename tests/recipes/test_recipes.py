@@ -92,7 +92,16 @@ SIZES = {
 """What decides how much work a recipe is, by key, and how little of it does."""
 
 OTHERS = {
-    *("seed", "threads", "every", "validate_every", "keep", "window"),  # numbers of a run
+    *(
+        "seed",
+        "threads",
+        "every",
+        "validate_every",
+        "every_iterations",
+        "keep",
+        "window",
+        "rollbacks",
+    ),  # numbers of a run
     *(
         "n",
         "draws",

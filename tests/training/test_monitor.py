@@ -52,6 +52,20 @@ def test_a_gradient_is_held_against_its_median() -> None:
             monitor.check("vae", {"gradient_norm": 1.1 * far})
 
 
+def test_an_energy_that_has_died() -> None:
+    monitor = DivergenceMonitor(DivergenceMonitorSettings())
+    for spread in (0.0, 1e-9, 2.0, 1e-5):  # it may begin as nothing
+        monitor.check("ratio", {"energy_spread": spread})
+    second = DivergenceMonitor(DivergenceMonitorSettings())
+    second.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
+    second.check("vae", {"loss": 1.0})
+    with pytest.raises(Diverged, match="died") as alarm:
+        second.check("ratio", {"energy_spread": 1e-7})
+    assert alarm.value.step == "learning_rate"
+    second.begin_stage()
+    second.check("divergence", {"energy_spread": 1e-7})
+
+
 def test_a_healthy_run_passes() -> None:
     monitor = DivergenceMonitor(DivergenceMonitorSettings())
     for _ in range(1000):

@@ -8,6 +8,7 @@
 | more than `stuck_fraction` of the chains, or all of them, stuck, where the loss is finite | the sampler's step* |
 | a loss or a gradient norm that is not finite | the learning rate |
 | a gradient norm beyond `gradient_growth` times its median over `window` iterations | the learning rate |
+| an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
@@ -28,6 +29,7 @@ from vaebm.errors import Diverged, Step
 from vaebm.registry import Settings
 
 FAR = 100.0  # scale of a chain's coordinates, which is 1 under the base
+DEAD = 1e-6  # spread of E over data, as a fraction of the largest in the stage
 SMALL_NORM = 1.0  # a gradient that is shorter harms nothing, whatever it was before
 
 
@@ -62,6 +64,7 @@ class DivergenceMonitor:
         """Forgets the stage before."""
         self._excess = 0.0
         self._norms: list[float] = []
+        self._spread = 0.0
 
     def check(self, where: str, figures: Mapping[str, float], broken_rows: Sequence[int] = ()) -> None:
         """Raises `Diverged`, with what is wrong and the step that is the likely cause, where figures are not healthy.
@@ -111,6 +114,13 @@ class DivergenceMonitor:
         if len(self._norms) == s.window and norm > s.gradient_growth * max(SMALL_NORM, usual := median(self._norms)):
             return f"the gradient norm is {norm:.3g}, its median in {s.window} iterations {usual:.3g}", "learning_rate"
         self._norms = [*self._norms, norm][-s.window :]
+        spread = figures.get("energy_spread", math.inf)
+        if spread < DEAD * self._spread:
+            return (
+                f"E has died: it varies over data by {spread:.2g} nats, and did by {self._spread:.2g}",
+                "learning_rate",
+            )
+        self._spread = max(self._spread, figures.get("energy_spread", 0.0))
         if "ratio_excess" in figures:
             self._excess += (figures["ratio_excess"] - self._excess) / s.window
             if self._excess > s.loss_excess:
@@ -119,7 +129,7 @@ class DivergenceMonitor:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"excess": self._excess, "norms": self._norms}
+        return {"excess": self._excess, "norms": self._norms, "spread": self._spread}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._excess, self._norms = state["excess"], list(state["norms"])
+        self._excess, self._norms, self._spread = state["excess"], list(state["norms"]), state["spread"]
