@@ -13,7 +13,7 @@ on those. Columns of points are brought to mean 0 and standard deviation 1.
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,5 +130,5 @@ class Detector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             values = np.rint((values.clip(self.low_, 1.0) - self.low_) * (255.0 / (1.0 - self.low_))).astype(np.uint8)
         x = of_array("X", values, self.model_.data_shape).x
         with threads(self.threads_), warnings.catch_warnings(action="ignore"):
-            scores: Scores = cast(ScoredModel, self.model_).score(x)
+            scores: Scores = self.model_.score(x)
         return scores
