@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 import vaebm
@@ -71,5 +72,7 @@ def test_it_runs_in_pyod_s_own_evaluation(capsys: pytest.CaptureFixture[str]) ->
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(InputError, match="contamination"):
         vaebm.Detector(contamination=0.7).fit(points(50, 0))
+    with pytest.raises(NotFittedError):
+        vaebm.Detector().predict(np.zeros((2, 2)))
     with pytest.raises(InputError, match="finite"):
         vaebm.Detector().fit(np.full((50, 2), np.nan))

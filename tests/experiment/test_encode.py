@@ -90,3 +90,15 @@ def test_what_does_not_suit_the_model(digits_run: Run, points_run: Run, tmp_path
     with pytest.raises(InputError, match=r"--out .*x\.npz"):
         write_codes(digits_run, "test", tmp_path / "x.csv")
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_samples_have_as_few_bits_as_the_run_s_data(photos_run: Run, tmp_path: Path) -> None:
+    coarse = photos_run.recipe.data.model_copy(update={"bits": 5})
+    photos_run.recipe = photos_run.recipe.model_copy(update={"data": coarse})
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images)
+    x = to_model(torch.from_numpy(images >> 3).permute(0, 3, 1, 2), 31)
+    expected = photos_run.model().encode(x).detach().numpy()
+    np.testing.assert_allclose(
+        written(photos_run, tmp_path / "a.npz", tmp_path / "x.npz")["codes"], expected, atol=1e-6
+    )

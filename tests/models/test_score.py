@@ -161,6 +161,11 @@ def test_sums_of_parts_and_constant_parts_are_not_counted() -> None:
     assert ScoreDensity.fit(parts).names == ("energy_image", "log_likelihood")
 
 
+def test_samples_that_are_all_the_same_calibrate_nothing() -> None:
+    with pytest.raises(InputError, match="all the same"):
+        ScoreDensity.fit({"energy": torch.zeros(30, dtype=torch.float64)})
+
+
 def test_a_saved_model_scores_to_the_same_bits(tmp_path: Path) -> None:
     model = build("conv")
     x = data(model, 3)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from vaebm.data.samples import of_array
 from vaebm.data.sets.given import given_data
@@ -121,6 +122,7 @@ class Detector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         return self.fit(X).labels_
 
     def _scores(self, X: ArrayLike) -> Scores:
+        check_is_fitted(self, "model_")
         values: NDArray[Any] = np.asarray(X)
         if self.scaler_ is not None:
             values = self.scaler_.transform(values)

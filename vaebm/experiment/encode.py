@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.data import modality_of
+from vaebm.data import modality_of, to_uint8
 from vaebm.data.files.npz import stored_arrays
-from vaebm.data.samples import read_samples
+from vaebm.data.samples import Samples, read_samples
+from vaebm.data.settings import ImageSettings
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
 from vaebm.files import user_path, write_npz
@@ -99,11 +100,21 @@ def read_input(run: Run, given: str, shape: tuple[int, ...], progress: Progress)
         found = {name: getattr(split, name) for name in labels_and_factors}
         known = {name: value.numpy() for name, value in found.items() if value is not None}
         return Input(len(split), iter(split.chunks(ROWS_AT_ONCE)), known)
-    samples = read_samples(given, shape, skip_bad=None, progress=progress)
+    samples = samples_as_trained(run, given, shape, None, progress)
     if samples.said:
         warnings.warn(f"{given}: {samples.said}", stacklevel=2)
     known = _labels(path, samples.names)
     return Input(len(samples.x), iter(samples.x.split(ROWS_AT_ONCE)), known)
+
+
+def samples_as_trained(
+    run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool | None, progress: Progress
+) -> Samples:
+    """Samples at a path or of a data set, of as few bits as the run's data (data/samples.py)."""
+    samples, data = read_samples(given, shape, skip_bad, progress), run.recipe.data
+    if isinstance(data, ImageSettings) and data.dropped_bits:
+        return samples._replace(x=data.split(to_uint8(samples.x)).all())
+    return samples
 
 
 def _labels(path: Path, names: list[str]) -> dict[str, Array]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from vaebm.data import IMAGES, DataSet, Split, modality_of
+from vaebm.data import DataSet, Split, modality_of
 from vaebm.data.sets.folder import MIN_SIDE, FolderSettings
 from vaebm.errors import InputError
 from vaebm.experiment.inspect import briefly
@@ -109,11 +109,12 @@ def measured_rates(recipe: Recipe, shape: tuple[int, ...], device: str | None) -
     with tempfile.TemporaryDirectory() as folder, threads(recipe.threads):
         engine = Engine(device, recipe.seed, None, Path(folder))
         generator = torch.Generator().manual_seed(recipe.seed)
-        if modality_of(shape) is IMAGES:
-            split = Split(torch.randint(0, 256, (ROWS, *shape), generator=generator).to(torch.uint8), levels=255)
-        else:
-            split = Split(torch.randn(ROWS, *shape, generator=generator))
-        split = split.to(engine.device)
+        noise = torch.randn(ROWS, *shape, generator=generator)
+        splits = {
+            "image": lambda: Split((128 + 50 * noise).clamp(0, 255).to(torch.uint8), levels=255),
+            "points": lambda: Split(noise),
+        }
+        split = splits[modality_of(shape).name]().to(engine.device)
         model = recipe.model_settings().build(shape, generator).to(engine.device)
         training = Training(model, split, engine, silent(), recipe.seed)
         steps = {}

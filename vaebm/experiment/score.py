@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from vaebm.data import to_uint8
-from vaebm.data.samples import Samples, of_split, read_samples
-from vaebm.data.settings import ImageSettings
+from vaebm.data.samples import Samples, of_split
 from vaebm.errors import InputError, check_choice
+from vaebm.experiment.encode import samples_as_trained
 from vaebm.experiment.run_directory import Run
 from vaebm.files import write_atomically, write_npz
 from vaebm.models.score import ScoredModel, Scores
@@ -103,10 +102,7 @@ def _samples(run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool
         splits = run.data().splits
         check_choice("split", str(given), splits)
         return of_split(splits[str(given)], shape, skip_bad)
-    samples, data = read_samples(given, shape, skip_bad, progress), run.recipe.data
-    if isinstance(data, ImageSettings) and data.dropped_bits:
-        return samples._replace(x=data.split(to_uint8(samples.x)).all())
-    return samples
+    return samples_as_trained(run, given, shape, skip_bad, progress)
 
 
 def _columns(samples: Samples, scores: Scores, only: Sequence[str] | None) -> dict[str, np.ndarray[Any, Any]]:

@@ -59,7 +59,7 @@ class ScoreDensity:
         """Of samples by part, (n,) each.
 
         Raises:
-            InputError: fewer than MIN_SAMPLES.
+            InputError: fewer than MIN_SAMPLES, or all alike.
         """
         n = len(next(iter(parts.values())))
         if n < MIN_SAMPLES:
@@ -70,6 +70,8 @@ class ScoreDensity:
         names = [name for name in parts if name not in SUMS or not any(p.startswith(f"{name}_") for p in parts)]
         values = torch.stack([parts[name] for name in names], dim=1)
         varies = values.std(0) > 0
+        if not varies.any():
+            raise InputError(f"the {n} samples to calibrate a score on are all the same: give others")
         names, values = [name for name, there in zip(names, varies.tolist(), strict=True) if there], values[:, varies]
         fold = torch.arange(n) % FOLDS
         scores = torch.empty(n, dtype=torch.float64)
