@@ -45,7 +45,7 @@ class Library:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.failure: BaseException | None = None
-        self.run = SimpleNamespace(path=run)
+        self.run = SimpleNamespace(path=run, with_overrides=self.answer("with_overrides", None))
         self.measurements = [
             Measurement("frechet_distance", 19.9, 0.8, 360, {"features": "classifier"}, "vaebm"),
             Measurement("frechet_distance", 12.2, 0.5, 360, {"features": "classifier"}, "held_out"),
