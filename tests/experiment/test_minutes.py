@@ -85,7 +85,7 @@ def test_the_time_is_kept_by_iterations_then_by_size(
     images: Path, rates: Callable[[float], list[tuple[int, ...]]]
 ) -> None:
     recipe, data = folder_recipe(images, [], silent())
-    for step, sizes in ((0.5, 1), (5.0, None)):
+    for step, sizes in ((0.4, 1), (5.0, None)):
         asked = rates(step)
         chosen, there = fitted(recipe, data, 30, "cpu", silent())
         assert sizes in (None, len(asked))
@@ -102,6 +102,8 @@ def test_a_time_that_is_too_short_says_which_would_do(
     rates(100.0)
     recipe, data = folder_recipe(images, [], silent())
     with pytest.raises(InputError, match="too short: give about"):
+        fitted(recipe, data, 2, "cpu", silent())
+    with pytest.raises(InputError, match="at least 2"):
         fitted(recipe, data, 1, "cpu", silent())
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive"):
@@ -109,7 +111,7 @@ def test_a_time_that_is_too_short_says_which_would_do(
 
 
 def test_arrays_keep_their_size(tmp_path: Path, rates: Callable[[float], list[tuple[int, ...]]]) -> None:
-    asked = rates(2.0)
+    asked = rates(1.0)
     path = tmp_path / "a.npz"
     np.savez(path, images=np.random.default_rng(0).integers(0, 256, (40, 40, 32, 1), dtype=np.uint8))
     recipe, data = folder_recipe(path, [], silent())

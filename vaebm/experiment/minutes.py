@@ -4,8 +4,8 @@
               + gradients of what is measured x gradient
 
 A few steps of every stage and of a chain are run on this machine, on noise of the data's shape, so no count of
-operations stands between the estimate and the truth. Three quarters of the time are for training, the rest measures
-and reports. Iterations of every stage, or its rounds, are multiplied by one factor; where less than `FEWEST` of the
+operations stands between the estimate and the truth. Two thirds of the time are for training, the rest measures and
+reports. Iterations of every stage, or its rounds, are multiplied by one factor; where less than `FEWEST` of the
 recipe's would be left, images of a folder are made smaller instead, by steps of a quarter. Nothing is multiplied by
 more than `MOST`: a recipe's iterations are about what its data can use.
 """
@@ -38,7 +38,8 @@ from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
 from vaebm.training.loop import Training
 from vaebm.wording import duration
 
-OF_TRAINING = 0.75  # of the minutes
+OF_TRAINING = 0.65  # of the minutes, less what is reserved
+RESERVED = 60.0  # seconds: starting, trying sizes, a classifier, the report
 MARGIN = 1.1  # begins and ends of stages, the mixture, checkpoints
 FEWEST, MOST = 0.4, 2.0
 SMALLER = 0.75  # a side, from one size to the next
@@ -75,7 +76,9 @@ def fitted(
         raise InputError("--minutes measures one process: leave it away where several train")
     if not hasattr(recipe, "vae_stage"):
         raise InputError(f"--minutes fits recipes of a VAE and an energy, and {recipe.name} is none: leave it away")
-    available, whole = 60 * minutes, data.shape
+    available, whole = 60 * minutes - RESERVED, data.shape
+    if available <= 0:
+        raise InputError(f"--minutes {minutes:g} is too short: give at least {math.ceil(RESERVED / 60) + 1}")
     shape, said = whole, ""
     while True:
         rates = measured_rates(recipe, shape, device)
@@ -87,7 +90,7 @@ def fitted(
             break
         shape = smaller
     if share < FEWEST / 4:
-        needed = duration(available * FEWEST / share)
+        needed = duration(available * FEWEST / share + RESERVED)
         raise InputError(f"--minutes {minutes:g} is too short: give about {needed}, or a smaller recipe")
     chosen = _scaled(recipe, min(share, MOST), minutes, rates)
     if shape != whole:
