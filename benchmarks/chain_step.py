@@ -34,12 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chain_step_released import CHANNELS, ENERGY, EXPANSION, GROUPS, IMAGE, LATENTS, STEP_SIZE, Released
+from chain_step_released import CHANNELS, EXPANSION, GROUPS, HALVE, IMAGE, LATENTS, STEM, STEP_SIZE, WIDTHS, Released
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from results import hardware, version
+from vaebm.energy.residual import ResidualEnergy
 from vaebm.models import VAEBMSettings
 from vaebm.sampling.langevin import Langevin
 
@@ -63,7 +64,7 @@ class Ours:
                     "norm": "batch",
                     "likelihood": {"kind": "gaussian", "scale": "pixel"},
                 },
-                "energy": {"image": {"kind": "residual", **ENERGY}},
+                "energy": {"image": {"kind": "residual", "stem": STEM, "widths": WIDTHS, "halve": HALVE}},
                 "sampler": {"kind": "langevin", "step_size": STEP_SIZE},
                 "precision": precision,
                 "compile": compiled,
@@ -73,6 +74,7 @@ class Ours:
         self.model = settings.build(IMAGE, self.generator)
         self.model.vae.tower = nn.Identity()  # chains do not need the encoder
         on_data = self.model.energy_net.terms["image"]
+        assert isinstance(on_data, ResidualEnergy)
         nn.init.normal_(on_data.out.weight, generator=self.generator)
         if compiled:
             self.model.compile_nets()

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 IMAGE = (3, 32, 32)
 GROUPS, LATENTS, CHANNELS, EXPANSION = 30, 20, 256, 6
-ENERGY = {"stem": 128, "widths": [128, 128, 256, 256, 256, 256], "halve": [0, 2, 4]}
+STEM, WIDTHS, HALVE = 128, [128, 128, 256, 256, 256, 256], [0, 2, 4]  # of the energy
 STEP_SIZE = 8e-5
 
 
@@ -119,13 +119,12 @@ class Energy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = ENERGY["widths"]
-        inputs = [ENERGY["stem"], *widths[:-1]]
-        self.stem = NormalisedConv(IMAGE[0], ENERGY["stem"], 3)
+        inputs = [STEM, *WIDTHS[:-1]]
+        self.stem = NormalisedConv(IMAGE[0], STEM, 3)
         self.blocks = nn.Sequential(
-            *(EnergyBlock(a, b, i in ENERGY["halve"]) for i, (a, b) in enumerate(zip(inputs, widths, strict=True)))
+            *(EnergyBlock(a, b, i in HALVE) for i, (a, b) in enumerate(zip(inputs, WIDTHS, strict=True)))
         )
-        self.out = nn.Linear(widths[-1], 1)
+        self.out = nn.Linear(WIDTHS[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out((functional.silu(self.blocks(self.stem(x))) / 1.1).sum((2, 3))).squeeze(1)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from vaebm.data import Split
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.train import build_model, train
 from vaebm.metrics.measurement import Measurement
-from vaebm.models import Model
+from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.sampling import KERNELS, sample_chains
 from vaebm.training.checkpoint import Checkpoints
@@ -61,16 +62,19 @@ KEY = ("data", "objective", "seed", "energy", "short")
 ROWS, STEPS = 1000, 100
 
 
-def vae_of(data: str, objective: str, seed: int, short: bool) -> tuple[Model, list[str]]:
+def vae_of(data: str, objective: str, seed: int, short: bool) -> tuple[VAEBM, list[str]]:
     """The trained model without an energy, and the overrides that made it."""
     overrides = [f"seed={seed}", f"vae_stage.objective={OBJECTIVES[objective]}", *DATA[data]]
     overrides += ["vae_stage.iterations=300"] if short else []
     name = f"{data}-{objective}-{seed}{'-short' if short else ''}"
     path = ROOT / "runs" / "disentanglement" / name
-    return train(RECIPE, path, overrides=[*overrides, *ENERGIES["none"]], device="cpu").model(), overrides
+    run = train(RECIPE, path, overrides=[*overrides, *ENERGIES["none"]], device="cpu")
+    model = run.model()
+    assert isinstance(model, VAEBM)
+    return model, overrides
 
 
-def with_energy(base: Model, overrides: list[str], energy: str, short: bool, folder: Path) -> Model:
+def with_energy(base: VAEBM, overrides: list[str], energy: str, short: bool, folder: Path) -> VAEBM:
     """The same VAE with an energy trained on top."""
     iterations = 30 if short else 1000
     changes = [change.replace("ITERATIONS", str(iterations)) for change in ENERGIES[energy]]
@@ -78,17 +82,17 @@ def with_energy(base: Model, overrides: list[str], energy: str, short: bool, fol
     recipe = load_recipe(RECIPE, [*overrides, *changes])
     engine, data = Engine("cpu", recipe.seed, None, folder), recipe.data.load()
     training = Training(build_model(recipe, data, engine.device), data.train, engine, silent(), recipe.seed)
-    model = training.model
+    model: VAEBM = training.model
     model.vae.load_state_dict(base.vae.state_dict())
     model.set_mixture(base.mixture)
     stages = recipe.training_settings().stages(training)[1:]
     log = MetricsLog(folder / "metrics.jsonl", recipe.logging.every, True)
     monitor = DivergenceMonitor(recipe.divergence_monitor)
-    Loop(training, stages, Checkpoints(folder / "checkpoints", 1, engine), log, monitor, 30.0).run()
+    Loop(training, stages, Checkpoints(folder / "checkpoints", 1, engine), log, monitor, recipe.checkpoint).run()
     return model
 
 
-def refined(model: Model, x: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
+def refined(model: VAEBM, x: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
     """Means of z given x under the model, (B, latent_dim), by chains from z."""
 
     def target(codes: Tensor) -> Tensor:
@@ -101,9 +105,15 @@ def refined(model: Model, x: Tensor, z: Tensor, generator: torch.Generator) -> T
 
 def scores(codes: Tensor, test: Split, seed: int, short: bool) -> dict[str, list[float]]:
     """Value and standard error by name."""
-    single = [metrics.mig, metrics.factor_vae_score, *([] if short else [metrics.sap])]
+    assert test.factors is not None
+    single: list[Callable[..., Measurement]] = [
+        metrics.mig,
+        metrics.factor_vae_score,
+        *([] if short else [metrics.sap]),
+    ]
     found: list[Measurement] = [score(codes, test.factors, seed=seed) for score in single]
-    for several in [] if short else [metrics.dci, metrics.infomec]:
+    more: list[Callable[..., dict[str, Measurement]]] = [] if short else [metrics.dci, metrics.infomec]
+    for several in more:
         found += several(codes, test.factors, seed=seed).values()
     return {m.name: [m.value, m.stderr] for m in found}
 

@@ -26,6 +26,7 @@ import torch
 from estimators import train_energy
 from torch import Tensor
 
+from vaebm.distributions.likelihood import GaussianLikelihood
 from vaebm.evaluation.energy_law import by_weights
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
@@ -72,7 +73,9 @@ def plane_log_likelihood(model: VAEBM, points: Tensor, seed: int) -> tuple[float
     """Mean log h of points (N, 2), its standard error over points, and the error of log Z."""
     axis = torch.linspace(-LATENT_REACH, LATENT_REACH, LATENT_POINTS)
     z, cell = torch.cartesian_prod(axis, axis), 2 * math.log(float(axis[1] - axis[0]))
-    likelihood = model.vae.decode(z).gaussian
+    decoded = model.vae.decode(z)
+    assert isinstance(decoded, GaussianLikelihood)
+    likelihood = decoded.gaussian
     log_prior = model.vae.log_prior(z)
     logs = []
     with model.frozen():

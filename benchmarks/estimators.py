@@ -137,7 +137,10 @@ def train_energy(
     shutil.rmtree(folder, ignore_errors=True)
     run = Run.create(folder, recipe)
     engine = Engine("cpu", seed, None, folder)
-    training = Training(build_model(recipe, run.data(), engine.device), run.data().train, engine, silent(), seed)
+    data = run.data()
+    model = build_model(recipe, data, engine.device)
+    assert isinstance(model, VAEBM)
+    training = Training(model, data.train, engine, silent(), seed, data.validation)
     stages = recipe.training_settings().stages(training)
 
     def go(part: list[Stage], name: str) -> None:
@@ -148,10 +151,9 @@ def train_energy(
             Checkpoints(folder / name, 1, engine),
             log,
             DivergenceMonitor(recipe.divergence_monitor),
-            1e9,
+            recipe.checkpoint.model_copy(update={"every_seconds": 1e9}),
         ).run()
 
-    model = training.model
     if not vae:
         go(stages[:1], "vae")
         vae.update(model=model.vae.state_dict(), mixture=model.mixture)

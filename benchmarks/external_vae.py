@@ -83,7 +83,8 @@ def main() -> None:
     if weights.is_file():
         load_weights(both, weights)
     else:
-        train(encoder, decoder, KINDS["mnist"].model_validate({}).load().train.values)
+        images = KINDS["mnist"].model_validate({}).load().train
+        train(encoder, decoder, images.values[torch.arange(len(images))])
         from safetensors.torch import save_file
 
         out.parent.mkdir(parents=True, exist_ok=True)

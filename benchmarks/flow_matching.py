@@ -26,7 +26,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -37,9 +37,11 @@ from results import hardware, version
 from vaebm import metrics
 from vaebm.data import KINDS, DataSet
 from vaebm.evaluation.feature_space import INCEPTION_SAMPLES, FeatureSpace
+from vaebm.evaluation.held_out import HeldOut
 from vaebm.evaluation.metric import Given, on_features
-from vaebm.evaluation.settings import FeatureSettings
+from vaebm.evaluation.settings import FeatureSettings, FeaturesName
 from vaebm.metrics.measurement import Measurement
+from vaebm.models import Model
 from vaebm.nn.bfloat16 import has_bfloat16
 from vaebm.progress import on_terminal
 
@@ -107,7 +109,8 @@ class Training:
     def __init__(self, data: DataSet, seed: int, folder: Path) -> None:
         torch.manual_seed(seed)
         self.data, self.path = data, folder / "training.safetensors"
-        self.net = UNet(data.shape[0]).to(memory_format=torch.channels_last)
+        self.net = UNet(data.shape[0])
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.net.named_parameters()}
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=RATE)
         self.generator = torch.Generator().manual_seed(seed)
@@ -185,7 +188,8 @@ class Training:
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """(n, *shape) in [-1, 1], with the averaged weights."""
-        net = UNet(self.data.shape[0]).to(memory_format=torch.channels_last).eval()
+        net = UNet(self.data.shape[0]).eval()
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         net.load_state_dict(self.average)
         generator = torch.Generator().manual_seed(0)
         found = []
@@ -215,28 +219,30 @@ def snapped(x: Tensor) -> Tensor:
 def measure(data: DataSet, x: Tensor, precision: str) -> list[dict[str, Any]]:
     """Distances of the samples as they come, and snapped."""
     of_inception = min(len(x), INCEPTION_SAMPLES)
-    settings: dict[str, FeatureSettings] = {
+    settings: dict[FeaturesName, FeatureSettings] = {
         "inception-768": FeatureSettings(n=of_inception, reference_n=REFERENCES, precision=precision)
     }
     if data.class_names is not None:
         settings["classifier"] = FeatureSettings(n=len(x))
+    held_out, device = HeldOut.of(data), torch.device("cpu")
     spaces = [
-        FeatureSpace(name, chosen, len(x), data, lambda: classifier(data), torch.device("cpu"), on_terminal())
+        FeatureSpace(name, chosen, len(x), held_out, lambda: classifier(data), device, on_terminal())
         for name, chosen in settings.items()
     ]
     return [
         m.with_subject("flow_matching").with_settings(show=show).to_json()
         for show, images in (("sample", x), ("snapped", snapped(x)))
         for chosen in spaces
-        for m in on_space(chosen, images)
+        for m in on_space(data, chosen, images)
     ]
 
 
-def on_space(space: FeatureSpace, images: Tensor) -> list[Measurement]:
+def on_space(data: DataSet, space: FeatureSpace, images: Tensor) -> list[Measurement]:
     """All that can be measured of samples that no model of ours made."""
-    given = Given("flow_matching", space.data, None, 0, [images[: space.n]], space)
+    no_model = cast(Model, None)  # metrics on features look at samples alone
+    given = Given("flow_matching", data, no_model, 0, [images[: space.n]], space)
     return [
-        m.with_settings(**space.protocol(metric.balls), **space.features.settings, split="train")
+        m.with_settings(**space.protocol(metric.balls), **space.features.settings)
         for metric in on_features(space)
         for m in metric.measure(given)
     ]

@@ -38,14 +38,14 @@ def main() -> None:
 def compare(name: str) -> None:
     few = ["code_mixture.codes=1000", "energy_stage.latent.codes=2000"]
     recipe = load_recipe(name, few)
-    estimated = inspect_recipe(recipe, "cpu").to_json()
+    estimated = inspect_recipe(recipe, "cpu")
     engine = Engine("cpu", 0, None, Path(tempfile.mkdtemp()))
     recipe = recipe.for_device(engine.device)
     data = recipe.data.stand_in() if isinstance(recipe.data, PublishedSettings) else recipe.data.load()
     model = build_model(recipe, data, engine.device)
     begun = copy.deepcopy(model.state_dict())
     stages = recipe.training_settings().stages(Training(model, data.train, engine, silent(), 0))
-    for stage, expected in zip(stages, estimated["stages"], strict=True):
+    for stage, expected in zip(stages, estimated.numbers["stages"], strict=True):
         if expected.get("pool_seconds"):
             continue  # a round of chains has to be over before its first step
         stage.begin()
@@ -63,7 +63,7 @@ def compare(name: str) -> None:
     row(
         name,
         "1,000 samples",
-        estimated["seconds_per_thousand_samples"],
+        estimated.numbers["seconds_per_thousand_samples"],
         (time.thread_time() - started) * 1000 / SAMPLES,
     )
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from results import hardware, version
 from tests.densities import Banana, GaussianGrid
 from vaebm.experiment.recipe import load_recipe
-from vaebm.models import VAEBM
+from vaebm.models import in_noise_space
 from vaebm.sampling import KERNELS, LogDensity, sample_chains
 from vaebm.sampling.hmc import HMC
 from vaebm.sampling.kernel import Kernel
@@ -47,9 +47,9 @@ def kernels(dim: int) -> dict[str, Kernel]:
         "langevin": Langevin(1e-4, inverse_mass=mass),
         "underdamped": Underdamped(1e-2, inverse_mass=mass),
         "mala": MALA(1e-4, inverse_mass=mass),
-        "hmc": HMC(1e-2, 5, jitter=0, inverse_mass=mass),
+        "hmc": HMC(1e-2, num_leapfrog_steps=5, jitter=0, inverse_mass=mass),
         "mclmc": MCLMC(1e-2, inverse_mass=mass),
-        "adjusted_mclmc": AdjustedMCLMC(1e-2, 5, jitter=0, inverse_mass=mass),
+        "adjusted_mclmc": AdjustedMCLMC(1e-2, num_leapfrog_steps=5, jitter=0, inverse_mass=mass),
         "tempering": Tempering(MALA(1e-4, inverse_mass=mass), betas=(1.0, 0.5, 0.25, 0.12)),
     }
     assert set(made) == set(KERNELS)
@@ -61,7 +61,7 @@ def model_target(recipe_name: str) -> tuple[LogDensity, int]:
     recipe = load_recipe(recipe_name)
     shape = {"digits": (1, 8, 8), "gaussians25": (2,)}[recipe_name]
     generator = torch.Generator().manual_seed(0)
-    model = VAEBM(recipe.model_settings(), shape, generator)
+    model = in_noise_space(recipe.model_settings().build(shape, generator))
     with torch.no_grad():
         for weights in model.energy_net.parameters():
             if not weights.any():  # the layers that start at zero

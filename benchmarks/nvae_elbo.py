@@ -120,7 +120,9 @@ class Side:
         stage = VAEStage(training, recipe.vae_stage)
         log = MetricsLog(self.folder / "metrics.jsonl", recipe.logging.every, True)
         checkpoints = Checkpoints(self.folder / "checkpoints", 2, training.engine)
-        loop = Loop(training, [stage], checkpoints, log, DivergenceMonitor(recipe.divergence_monitor), 60.0)
+        loop = Loop(
+            training, [stage], checkpoints, log, DivergenceMonitor(recipe.divergence_monitor), recipe.checkpoint
+        )
         loop.run()
         return training.model, loop.seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from sampler_peers import hmc_grid
@@ -48,12 +49,12 @@ def ours(make: Callable[[Problem], Kernel], warmup: int, draws: int, problem: Pr
 
 
 def described(kernel: Kernel, acceptance: float) -> str:
-    inner = getattr(kernel, "kernel", kernel)
+    inner: Any = getattr(kernel, "kernel", kernel)
     numbers = {name: getattr(inner, name, None) for name in ("num_leapfrog_steps", "decoherence", "target_acceptance")}
-    if inner is kernel:
-        numbers["step_size"] = kernel.step_size
-    else:
+    if isinstance(kernel, Tempering):
         numbers["rungs"] = float(len(kernel.betas))
+    else:
+        numbers["step_size"] = inner.step_size
     known = [f"{name} {value:.3g}" for name, value in numbers.items() if isinstance(value, float)]
     return ", ".join([*known, f"acceptance {acceptance:.2f}"])
 

@@ -70,7 +70,8 @@ def own_step_size(model: VAEBM, kind: str, seed: int) -> float:
             chains = sample_chains(
                 model.noise_log_density, eps, kernel, steps=0, warmup=19, generator=generator, keep_history=False
             )
-            kernel, eps = replace(chains.kernel, inverse_mass=1.0), chains.position
+            warm: Any = chains.kernel
+            kernel, eps = replace(warm, inverse_mass=1.0), chains.position
     return float(kernel.step_size)
 
 
