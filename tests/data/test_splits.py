@@ -64,6 +64,18 @@ def test_dequantised_batches_round_to_what_was_stored() -> None:
     assert torch.equal(again, split.batch(rows, torch.Generator().manual_seed(0)).x)
 
 
+def test_flipped_batches_hold_images_and_mirror_images() -> None:
+    values = torch.arange(12, dtype=torch.uint8).reshape(1, 1, 3, 4).expand(400, 1, 3, 4).contiguous()
+    split, rows, generator = Split(values, levels=255, flip=True), torch.arange(400), torch.Generator()
+    x, plain = split.batch(rows, generator.manual_seed(0)).x, split.batch(rows).x
+    mirrored = (x == plain.flip(3)).flatten(1).all(1)
+    assert bool((mirrored | (x == plain).flatten(1).all(1)).all())
+    assert 150 < int(mirrored.sum()) < 250
+    assert torch.equal(plain, split.all())
+    assert torch.equal(x, split.batch(rows, generator.manual_seed(0)).x)
+    assert FolderSettings(root="x", flip=True).split(values).flip
+
+
 def test_counts_and_chunks() -> None:
     values = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     split = Split(values, levels=255)

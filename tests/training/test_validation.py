@@ -18,6 +18,8 @@ from vaebm.training.estimators.base import Estimator
 from vaebm.training.estimators.validation import Validation
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import ExponentialAverage
+from vaebm.training.vae import VAEStage, VAEStageSettings
+from vaebm.vae.objectives.elbo import elbo
 
 VARIANCE = 0.5  # of validation data about 0, in each of two coordinates
 
@@ -85,11 +87,11 @@ def test_the_best_weights_are_kept(engine: Engine) -> None:
         term.a.data.fill_(a)  # type: ignore[union-attr,operator]
         validation.measure(average)
     resumed = Validation(training, energy)
-    resumed.load_state_dict(validation.state_dict())
+    resumed.best.load_state_dict(validation.best.state_dict())
     resumed.measure(average)
     for kept in (validation, resumed):
         term.a.data.fill_(9.0)  # type: ignore[union-attr,operator]
-        kept.restore()
+        kept.best.restore()
         assert float(term.a) == pytest.approx(best)  # type: ignore[arg-type]
 
 
@@ -126,6 +128,60 @@ def test_without_a_validation_split_it_says_so_once_and_runs(engine: Engine, mon
     stage.end()
     assert len(said) == 1
     assert "validation" in said[0]
+
+
+def vae_stage(training: Training, **settings: object) -> VAEStage:
+    return VAEStage(training, VAEStageSettings(iterations=40, batch_size=50, learning_rate=1e-2, **settings))
+
+
+def bound(training: Training, split: Split) -> float:
+    """As the stage measures it."""
+    x, generator = split.all(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        return float(elbo(training.model.vae, x, generator).value.mean())
+
+
+def test_the_vae_keeps_the_weights_with_the_best_bound(engine: Engine) -> None:
+    validation = recipe().data.load().validation
+    training = work(engine, validation)
+    stage = vae_stage(training, validate_every=3, kl_warmup_iterations=0, ema_decay=0.0)
+    stage.begin()
+    measured = {}
+    for iteration in range(40):
+        if iteration == 30:  # from here on it is worse, and a checkpoint lies between
+            for parameter in training.model.vae.parameters():
+                parameter.data.add_(1.0)
+            stage.load_state_dict(stage.state_dict())
+        if "validation_elbo" in (figures := stage.step(iteration)):
+            measured[iteration + 1] = figures["validation_elbo"]
+    stage.end()
+    assert list(measured) == [*range(3, 40, 3), 40]
+    assert max(measured.values()) == measured[30] > measured[40] + 0.1
+    assert bound(training, validation) == pytest.approx(measured[30], rel=1e-5)
+
+
+def test_measuring_the_bound_changes_no_draw(engine: Engine) -> None:
+    ends = []
+    for every in (0, 2):
+        engine.generator.manual_seed(0)
+        training = work(engine, recipe().data.load().validation)
+        stage = vae_stage(training, validate_every=every)
+        stage.begin()
+        for iteration in range(5):
+            stage.step(iteration)
+        ends.append([p.clone() for p in training.model.vae.parameters()])
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_vae_without_a_validation_split_says_so(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, said = work(engine, None), []
+    monkeypatch.setattr(training.progress, "say", said.append, raising=False)
+    stage = vae_stage(training, validate_every=2)
+    stage.begin()
+    assert "validation_elbo" not in stage.step(1)
+    assert len(said) == 1
+    assert "no validation split" in said[0]
 
 
 def test_the_digits_choose_by_validation() -> None:

@@ -29,9 +29,11 @@ from vaebm.progress import Progress
 from vaebm.wording import counted
 
 HELD_OUT_FRACTION = 0.1
-VALIDATION_FRACTION = 0.05
-MIN_FOR_VALIDATION = 1000
+VALIDATION_FRACTION, VALIDATION_FRACTION_OF_FEW = 0.05, 0.1
+MIN_FOR_VALIDATION = 100
 """Of fewer images than these, every one is needed for training."""
+FEW = 1000
+"""Images below which a larger part is for validation, as a twentieth would be too noisy."""
 MIN_IMAGES = 20
 MAX_IN_MEMORY = 2**31
 """Bytes of pixels beyond which a set has to be prepared."""
@@ -129,11 +131,15 @@ def held_out(names: Sequence[str], fraction: float = HELD_OUT_FRACTION) -> set[s
 
 
 def parts_by_name(names: Sequence[str]) -> dict[str, set[str]]:
-    """The names by split: a tenth is held out, and of 1,000 or more the next twentieth by hash is for validation."""
+    """The names by split: a tenth is held out, and the next ones by hash are for validation.
+
+    These are a twentieth of 1,000 or more names, a tenth of 100 or more, and none of fewer.
+    """
     test = held_out(names)
     if len(names) < MIN_FOR_VALIDATION:
         return {"train": set(names) - test, "test": test}
-    validation = held_out(names, HELD_OUT_FRACTION + VALIDATION_FRACTION) - test
+    fraction = VALIDATION_FRACTION if len(names) >= FEW else VALIDATION_FRACTION_OF_FEW
+    validation = held_out(names, HELD_OUT_FRACTION + fraction) - test
     return {"train": set(names) - test - validation, "test": test, "validation": validation}
 
 

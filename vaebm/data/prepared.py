@@ -136,4 +136,4 @@ def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Sp
             if damage := _damage(path, digest):
                 raise InputError(f"{path} is {damage}: {AGAIN}")
             known[what] = torch.from_numpy(np.load(path, allow_pickle=False))
-    return Split(images, levels=settings.levels, dequantise=settings.dequantise, **known)
+    return Split(images, levels=settings.levels, dequantise=settings.dequantise, flip=settings.flip, **known)

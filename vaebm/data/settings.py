@@ -33,6 +33,9 @@ class ImageSettings(DataSettings):
     dequantise: bool = Field(
         False, description="Whether training batches carry uniform noise of one stored value's width."
     )
+    flip: bool = Field(
+        False, description="Whether each image of a training batch is mirrored left to right by a coin's toss."
+    )
 
     @property
     def levels(self) -> int:
@@ -47,4 +50,4 @@ class ImageSettings(DataSettings):
     def split(self, values: Tensor, labels: Tensor | None = None, factors: Tensor | None = None) -> Split:
         """A split of 8-bit images (N, C, H, W), brought to the recipe's bit depth."""
         values = values >> self.dropped_bits if self.dropped_bits else values
-        return Split(values, labels, self.levels, self.dequantise, factors)
+        return Split(values, labels, self.levels, self.dequantise, factors, self.flip)

@@ -6,6 +6,7 @@ batch asks for it (`data/prepared.py`).
 
     dequantise    x + u, u uniform over the width of one stored value: what a density without point masses is fitted to.
                   Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
+    flip          x or its mirror image, with equal probability, in the same batches: the law becomes symmetric
 """
 
 import hashlib
@@ -72,6 +73,7 @@ class Split:
     levels: int | None = None  # the stored value of white; None for points
     dequantise: bool = False  # whether batches drawn with a generator carry uniform noise of one stored value's width
     factors: Tensor | None = None  # (N, K) int64, what an image was rendered from, where it is known
+    flip: bool = False  # whether images of batches drawn with a generator are mirrored left to right at random
 
     def __post_init__(self) -> None:
         image = self.values.dtype == torch.uint8 and self.values.ndim == 4 and self.levels is not None
@@ -92,14 +94,20 @@ class Split:
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The values at `indices` (B,) int64 as models see them, (B, C, H, W) in [-1, 1] or (B, dim), and their labels.
 
-        They come out on the device of `indices`. With a generator, and where the split says `dequantise`, with noise.
+        They come out on the device of `indices`. With a generator, and where the split says so, images are mirrored or
+        carry noise.
         """
         rows = indices if isinstance(self.values, Tensor) else indices.cpu()
         x = self._to_model(self.values[rows].to(indices.device))
         y = None if self.labels is None else self.labels[rows].to(indices.device)
-        if not self.dequantise or self.levels is None or generator is None:
+        if self.levels is None or generator is None:
             return Batch(x, y)
-        return Batch(x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels), y)
+        if self.flip:
+            heads = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+            x = torch.where(heads, x.flip(3), x)
+        if self.dequantise:
+            x = x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2.0 / self.levels)
+        return Batch(x, y)
 
     def subset(self, indices: Tensor) -> "Split":
         """The values at `indices` (n,) int64, in memory, with all that is known of them."""

@@ -10,7 +10,14 @@ from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_s
 from vaebm.evaluation.quantity import Quantity
 from vaebm.evaluation.run import Evaluation
 from vaebm.evaluation.settings import EvaluationSettings
-from vaebm.evaluation.statistics import ClassGap, DrawingTime, Modes, PixelsBetweenEnds, StackModes
+from vaebm.evaluation.statistics import (
+    ClassGap,
+    DrawingTime,
+    Memorisation,
+    Modes,
+    PixelsBetweenEnds,
+    StackModes,
+)
 from vaebm.evaluation.stored_draws import StoredDraws
 
 __all__ = [
@@ -29,7 +36,8 @@ __all__ = [
 ]
 
 for _metric in (
-    *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
+    *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds()),
+    *(Memorisation(), ClassGap()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
     *(EnergyGain(), EnergyShift(), FewLabelAccuracy(), DrawingTime()),
     *SCORES,

@@ -2,6 +2,8 @@
 
     modes_covered, ...     of points whose truth is a known mixture, against its modes (metrics/modes.py)
     pixels_between_ends    share of values that are neither black nor white (metrics/saturation.py)
+    memorised_fraction     of fewer than 1,000 training images: the fraction of samples that repeats one of them
+                           (metrics/memorisation.py)
     class_gap              where there are labels: largest difference of class shares from the training data's
     modes_covered          of stacked digits, in its place: classes that occur among the thousand,
     mode_kl                and the divergence of their shares from the training data's (metrics/modes.py)
@@ -16,7 +18,10 @@ import torch
 
 from vaebm import metrics
 from vaebm.data import DataSet, ModesTruth
+from vaebm.data.collection import FEW
+from vaebm.evaluation.drawn import RECONSTRUCTION
 from vaebm.evaluation.feature_metrics import mean_over_draws
+from vaebm.evaluation.held_out import HeldOut
 from vaebm.evaluation.metric import Given, Metric, Need
 from vaebm.evaluation.quantity import Quantity
 from vaebm.metrics.classifier import is_stacked
@@ -76,6 +81,32 @@ class PixelsBetweenEnds(Metric):
         levels = given.data.test.levels
         assert levels is not None
         found = [metrics.pixels_between_ends(draw, levels) for draw in given.draws]
+        return [Measurement.mean_of(found)]
+
+
+class Memorisation(Metric):
+    """Of few images, which a model may learn by heart."""
+
+    quantities = (
+        Quantity(
+            "memorised_fraction",
+            "repeats of training images",
+            "the fraction of samples that repeats a training image",
+            "%",
+            "lower",
+            100.0,
+        ),
+    )
+    needs = SAMPLES
+
+    def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        reference, floor = HeldOut.of(data)
+        others = floor is not reference if subject == "held_out" else subject != RECONSTRUCTION
+        return data.modality.pictured and len(data.train) < FEW and len(reference) >= 3 and others
+
+    def measure(self, given: Given) -> list[Measurement]:
+        train, held_out = given.data.train.all().flatten(1), HeldOut.of(given.data).reference.all().flatten(1)
+        found = [metrics.memorised_fraction(draw.clamp(-1, 1).flatten(1), train, held_out) for draw in given.draws]
         return [Measurement.mean_of(found)]
 
 

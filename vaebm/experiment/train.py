@@ -5,6 +5,7 @@ the last word:
 
     likelihood    censored where at least SATURATED of the pixels are exactly black or white, else Gaussian; per pixel
     size          as the images are, up to 64 x 64 (data/sets/folder.py)
+    FEW images    a VAE and a ratio that keep the weights which are best on validation images, half as wide an energy
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from vaebm.data import DataSet
+from vaebm.data.collection import FEW
 from vaebm.data.files.archives import ARCHIVES
 from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
@@ -33,6 +35,11 @@ from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
 
 FOLDER_MINUTES = 30.0
+OF_FEW: Tree = {
+    "vae_stage": {"validate_every": 50},
+    "energy": {"image": {"stem": 16, "widths": [16, 32, 64]}},
+    "energy_stage": {"phases": {"ratio": {"validate_every": 25}}},
+}
 SIZED = ("data.size", "vae", "energy", "code_mixture", "sampler")  # overrides that say how large or how long
 
 
@@ -234,10 +241,18 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
     data = load_recipe("folder", overrides, own).data.load(progress)
     kind = "censored" if data.saturated_fraction >= SATURATED else "gaussian"
     own["vae"] = {"likelihood": {"kind": kind, "scale": "pixel"}}
+    if len(data.train) < FEW:
+        own |= OF_FEW
     recipe = load_recipe("folder", overrides, own)
     progress.say(
         f"Preset `folder`: {data.saturated_fraction:.0%} of the pixels are exactly black or white, so the decoder is"
         f" {recipe.vae.likelihood.kind}; {' x '.join(map(str, data.shape[1:]))} pixels,"
         f" vae.kind={recipe.vae.kind}."
     )
+    if len(data.train) < FEW:
+        progress.say(
+            f"{len(data.train)} training images are few: VAE and ratio keep the weights that are best on validation"
+            " images, and the energy is half as wide. Where a mirror image is as good as an image, data.flip=true"
+            " doubles them."
+        )
     return recipe, data

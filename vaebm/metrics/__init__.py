@@ -18,6 +18,7 @@ from vaebm.metrics.frechet import Moments, frechet_distance, frechet_from_moment
 from vaebm.metrics.kernel_distance import kernel_distance
 from vaebm.metrics.manifold import Manifold, density_coverage, precision_recall
 from vaebm.metrics.measurement import Measurement
+from vaebm.metrics.memorisation import memorised_fraction
 from vaebm.metrics.modes import class_gap, class_modes, mode_measurements
 from vaebm.metrics.quadrature import PlaneQuadrature
 from vaebm.metrics.saturation import pixels_between_ends
@@ -43,6 +44,7 @@ __all__ = [
     "inception_layer",
     "infomec",
     "kernel_distance",
+    "memorised_fraction",
     "mig",
     "mode_measurements",
     "pixel_features",

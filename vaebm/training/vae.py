@@ -10,6 +10,10 @@ weights at the end.
 
 A VAE whose KL weight is 1 from the start can collapse: it becomes the best single Gaussian and never uses its codes.
 
+A few hundred images are learned by heart: the bound of held-out ones falls while that of the training images still
+rises. With `validate_every` the bound is measured on the validation split, each time with the same draws, and the
+averaged weights at which it was highest are the VAE.
+
 Of a VAE trained elsewhere (vae/external.py) its likelihood is fitted to data instead:
 
     maximise  mean log p(x | z),   z ~ q(z | x),   over the scale and the adapter alone
@@ -21,17 +25,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vaebm.data import Split
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.registry import Settings
+from vaebm.training.best_weights import BestWeights
 from vaebm.training.checkpoint import Tree
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind, ramp, rise_and_fall
 from vaebm.vae import fit_code_mixture
 from vaebm.vae.external import ExternalVAE
 from vaebm.vae.objectives import OBJECTIVES, ELBOSettings, ObjectiveSettings
+from vaebm.vae.objectives.elbo import elbo
 
 ROWS_AT_ONCE = 512
+VALIDATED = 2000  # points of the validation split, at most
 
 
 def set_code_mixture(training: Training) -> None:
@@ -75,6 +83,12 @@ class VAEStageSettings(Settings):
     spectral: float = Field(0.0, ge=0, description="weight of the sum of the layers' largest singular values, in nats")
     clip_norm: float = Field(5.0, gt=0, description="gradients of a larger norm are scaled down to it")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
+    validate_every: int = Field(
+        0,
+        ge=0,
+        description="iterations between two measurements of the bound on the validation split, whose best weights are"
+        " kept; 0: none",
+    )
 
 
 class VAEStage(LearningStage):
@@ -90,6 +104,11 @@ class VAEStage(LearningStage):
 
     def begin(self) -> None:
         t, vae = self.training, self.training.model.vae
+        if self.settings.validate_every and t.validation is None:
+            t.progress.say(
+                f"The data have no validation split, so the VAE trains for {self.iterations:,} iterations and keeps the"
+                " last weights."
+            )
         if weight_norm_layers(vae):
             with initialising_from_data(vae):
                 self._reconstruct()
@@ -101,6 +120,7 @@ class VAEStage(LearningStage):
         vae = self.training.model.vae.train()
         self.optimizer = Optimizer(vae, engine, s.learning_rate, (0.9, 0.999), s.clip_norm, s.ema_decay, s.optimizer)
         self.objective = s.objective.build(vae, self.generator())
+        self.best = BestWeights(vae)
         self.spectral = self.spectral_norms(vae) if s.spectral else None
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -113,10 +133,29 @@ class VAEStage(LearningStage):
         if self.spectral is not None:
             loss = loss + s.spectral / self._values * self.spectral()
         norm = self.optimizer.step(loss, rise_and_fall(iteration, s.iterations, s.warmup_iterations))
-        return {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+        figures = {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+        last = iteration + 1 == self.iterations
+        if s.validate_every and t.validation is not None and (last or (iteration + 1) % s.validate_every == 0):
+            figures["validation_elbo"] = self._validate(t.validation)
+        return figures
+
+    @torch.no_grad()
+    def _validate(self, split: Split) -> float:
+        """Mean bound of the averaged weights on the split, in nats; they are kept if it is the highest."""
+        model, device = self.training.model, self.training.engine.device
+        generator = torch.Generator(device).manual_seed(self.training.seed)
+        parts = torch.arange(min(len(split), VALIDATED), device=device).split(ROWS_AT_ONCE)
+        with self.optimizer.ema.in_place(), model.autocast():
+            model.vae.eval()
+            bounds = [elbo(model.vae, split.batch(rows, generator).x, generator).value for rows in parts]
+            model.vae.train()
+            bound = float(torch.cat(bounds).mean())
+            self.best.offer(bound)
+        return bound
 
     def end(self) -> None:
         super().end()
+        self.best.restore()
         t = self.training
         with t.model.autocast():
             recalibrate(t.model.vae, self._reconstruct, RECALIBRATION_BATCHES)
@@ -125,11 +164,12 @@ class VAEStage(LearningStage):
         set_code_mixture(t)
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "objective": self.objective.state_dict()}
+        return {**super().state_dict(), "objective": self.objective.state_dict(), "best": self.best.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
         self.objective.load_state_dict(state["objective"])
+        self.best.load_state_dict(state["best"])
 
     def _reconstruct(self) -> object:
         t = self.training

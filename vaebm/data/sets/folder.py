@@ -10,7 +10,7 @@ counted and named, not fatal.
     splits      folders at the top that are called train, test, val; else by name (data/collection.py)
     classes     first-level subfolders (of the splits), if every image lies in one of them and there are at least two
     held out    the tenth whose names have the smallest SHA-256; copies of a file stay together
-    validation  the next twentieth, if there are 1,000 images or more
+    validation  the next twentieth, or of 100 to 999 images the next tenth; none of fewer
     16-bit grey white is the largest value of 8, 9, ... or 16 bits that the set reaches
 
 A prepared folder (`vaebm data prepare`) is read from disk as training goes on, so it may be larger than the memory.

@@ -4,10 +4,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from vaebm.data.collection import FEW
+from vaebm.evaluation.metric import quantity
+from vaebm.metrics.arrays import nearest
+from vaebm.metrics.measurement import Measurement
 from vaebm.report.figures import sheet
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Figure, Row, Section
 from vaebm.report.subjects import FLOORS, RECONSTRUCTION, SHOWN, STARTS, subject, with_energy
+from vaebm.report.verdict import SURE
 from vaebm.wording import counted
 
 PAIRS_ACROSS, PAIRS_DOWN = 8, 3
@@ -22,8 +27,40 @@ def samples_section(report: ReportData) -> Section | None:
     if chains is not None and not chains.run.refusal:
         sentences[0] += f" The chains of {with_energy(report.subjects).name} start from {STARTS[chains.run.start]}."
     sentences += refusals(report)
-    rows = [_models(report), _pairs(report), _other_show(report)]
+    rows = [_models(report), _pairs(report), _repeats(report), _other_show(report)]
     return Section("samples", "What the models make of noise", sentences, [row for row in rows if row is not None])
+
+
+def _repeats(report: ReportData) -> Row | None:
+    """Of few training images: samples beside what they may repeat."""
+    own = with_energy(report.subjects)
+    x, train = report.samples(own.key, PAIRS_ACROSS * PAIRS_DOWN), report.data.train
+    if x is None or len(train) >= FEW:
+        return None
+    x = x[: max(1, sheet.images_that_fit(report.data.shape, sheet.BUDGET) // 2)]
+    rows = nearest(x.clamp(-1, 1).flatten(1), train.all().flatten(1))[1]
+    pairs = sheet.interleaved(sheet.tiles(x), sheet.tiles(train.batch(rows).x))
+    across = min(PAIRS_ACROSS, len(x))
+    paper = sheet.wide_sheet(pairs, 2 * across, wide_gaps=range(1, 2 * across, 2))
+    caption = (
+        f"Each pair shows a sample on the left and, on the right, the one of the {len(train):,} training images whose"
+        " pixels are closest to it. Few images are easily learned by heart: a sample that is the same picture is no"
+        " new one."
+    )
+    measured = [m for m in report.measurements if (m.name, m.subject) == ("memorised_fraction", own.key)]
+    caption += "".join(f" {_beyond_chance(m)}" for m in measured[:1])
+    return Row([Figure(sheet.png(paper), caption, "Samples and the closest training images", own.colour)], 300, 1080)
+
+
+def _beyond_chance(found: Measurement) -> str:
+    """What the measurement of repeats says."""
+    said = quantity(found.name).said(found)
+    if found.value > SURE * found.stderr:
+        return (
+            f"Of all samples, {said} repeat one: train for fewer iterations, with fewer latents (`vae.latent_dim`) or a"
+            " smaller energy, or give more images."
+        )
+    return f"No more of them lie close to a training image than chance explains ({said} of all samples repeat one)."
 
 
 def refusals(report: ReportData) -> list[str]:

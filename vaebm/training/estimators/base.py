@@ -153,15 +153,15 @@ class Estimator(LearningStage):
     def end(self) -> None:
         super().end()
         if self.validation is not None:
-            self.validation.restore()
+            self.validation.best.restore()
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "validation": self.validation and self.validation.state_dict()}
+        return {**super().state_dict(), "validation": self.validation and self.validation.best.state_dict()}
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
         if self.validation is not None:
-            self.validation.load_state_dict(state["validation"])
+            self.validation.best.load_state_dict(state["validation"])
 
     def rate(self, iteration: int) -> float:
         """The learning rate at an iteration, as a fraction of the highest."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from vaebm.energy import TotalEnergy
 from vaebm.models import CHAINS_AT_ONCE
 from vaebm.sampling.resampling import effective_sample_size
-from vaebm.training.checkpoint import Tree
+from vaebm.training.best_weights import BestWeights
 from vaebm.training.estimators.negatives import Pair, decoded
 from vaebm.training.loop import Training
 from vaebm.training.optimizer import ExponentialAverage
@@ -39,9 +39,7 @@ class Validation:
         if training.validation is None:
             raise ValueError("there is no validation split")
         self.training, self.energy = training, energy
-        self.weights = [p for p in energy.parameters() if p.requires_grad]
-        self.best = -math.inf
-        self.kept: list[Tensor] = []
+        self.best = BestWeights(energy)
         generator = torch.Generator(training.engine.device).manual_seed(training.seed)
         self.data, self.draws = self._data(generator), self._draws(generator)
 
@@ -52,23 +50,9 @@ class Validation:
             log_weights = -self._energies(self.draws).double()
             log_z = float(torch.logsumexp(log_weights, 0)) - math.log(len(log_weights))
             gain = -float(self._energies(self.data).double().mean()) - log_z
-            if gain > self.best:
-                self.best, self.kept = gain, [p.detach().clone() for p in self.weights]
+            self.best.offer(gain)
         share = float(effective_sample_size(log_weights)) / len(log_weights)
         return {"validation_gain": gain, "validation_share": share}
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Gives the energy the best weights; without a measurement, it keeps its own."""
-        for weight, kept in zip(self.weights, self.kept, strict=False):
-            weight.copy_(kept)
-
-    def state_dict(self) -> Tree:
-        return {"best": self.best, "kept": self.kept}
-
-    def load_state_dict(self, state: Tree) -> None:
-        self.best = state["best"]
-        self.kept = [value.to(self.training.engine.device) for value in state["kept"]]
 
     def _energies(self, pairs: list[Pair]) -> Tensor:
         with self.training.model.autocast():
