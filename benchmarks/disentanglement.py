@@ -49,6 +49,7 @@ OBJECTIVES = {
     "beta": "{kind: beta, beta: 4}",
     "factor": "{kind: factor, gamma: 20}",
     "total_correlation": "{kind: total_correlation, beta: 6}",
+    "covariance": "{kind: covariance, off_diagonal: 10, diagonal: 10}",
 }
 RATIO = "energy_stage.phases={ratio: {kind: density_ratio, iterations: ITERATIONS, learning_rate: 5.0e-4}}"
 IMAGE = "energy={image: {kind: residual, stem: 16, widths: [16, 32], halve: [0, 1]}, input: mean, latent: LATENT}"

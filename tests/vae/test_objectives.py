@@ -12,7 +12,15 @@ from vaebm.data import Batch
 from vaebm.distributions.gaussian import DiagonalGaussian
 from vaebm.distributions.likelihood import GaussianSettings
 from vaebm.vae import VAE, MLPSettings, elbo
-from vaebm.vae.objectives import OBJECTIVES, BetaSettings, FactorSettings, ObjectiveSettings, TotalCorrelationSettings
+from vaebm.vae.objectives import (
+    OBJECTIVES,
+    BetaSettings,
+    CovarianceSettings,
+    FactorSettings,
+    ObjectiveSettings,
+    TotalCorrelationSettings,
+)
+from vaebm.vae.objectives.covariance import aggregated_covariance
 from vaebm.vae.objectives.factor import FactorObjective, permuted
 from vaebm.vae.objectives.total_correlation import TotalCorrelationObjective, total_correlation
 
@@ -31,7 +39,14 @@ def loss(settings: ObjectiveSettings, model: VAE, warmup: float = 1.0) -> Tensor
 
 
 @pytest.mark.parametrize(
-    "settings", [BetaSettings(beta=1), TotalCorrelationSettings(beta=1), FactorSettings(gamma=0)], ids=lambda s: s.kind
+    "settings",
+    [
+        BetaSettings(beta=1),
+        TotalCorrelationSettings(beta=1),
+        FactorSettings(gamma=0),
+        CovarianceSettings(off_diagonal=0, diagonal=0),
+    ],
+    ids=lambda s: s.kind,
 )
 @pytest.mark.parametrize("warmup", [0.3, 1.0])
 def test_without_a_price_they_are_the_elbo(settings: ObjectiveSettings, warmup: float) -> None:
@@ -87,6 +102,24 @@ def test_its_gradient_is_that_of_the_closed_form() -> None:
     assert found == pytest.approx(float(expected), rel=0.1)
 
 
+def test_the_covariance_of_the_aggregated_posterior() -> None:
+    z, posterior = posteriors(200_000, RHO, seed=0)
+    expected = torch.tensor([[1.0, RHO], [RHO, 1.0]], dtype=torch.float64) + STD**2 * torch.eye(2, dtype=torch.float64)
+    torch.testing.assert_close(aggregated_covariance(posterior), expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(aggregated_covariance(posterior), torch.cov(z.T), atol=0.02, rtol=0)
+    one = DiagonalGaussian(posterior.mean[:, :1], posterior.log_scale[:, :1])
+    assert aggregated_covariance(one).shape == (1, 1)
+
+
+def test_the_price_of_covariance_is_that_of_the_paper() -> None:
+    bound = elbo(vae(), X, torch.Generator().manual_seed(3))
+    c = aggregated_covariance(bound.inference.posterior)
+    price = 2 * sum(c[i, j] ** 2 for i in range(3) for j in range(3) if i != j)
+    price = price + 7 * sum((c[i, i] - 1) ** 2 for i in range(3))
+    settings = CovarianceSettings(off_diagonal=2, diagonal=7)
+    torch.testing.assert_close(loss(settings, vae()), -bound.value + price)
+
+
 def test_a_classifier_learns_the_total_correlation() -> None:
     model = MLPSettings(latent_dim=2, hidden=[4]).build((6,), torch.Generator().manual_seed(0))
     settings = FactorSettings(hidden=[32, 32], learning_rate=1e-2)
@@ -127,6 +160,6 @@ def test_the_classifier_and_the_vae_learn_apart() -> None:
 
 def test_their_default_prices_are_not_zero() -> None:
     plain = -elbo(vae(), X, torch.Generator().manual_seed(3)).value
-    for settings in (BetaSettings(), TotalCorrelationSettings(), FactorSettings()):
+    for settings in (BetaSettings(), TotalCorrelationSettings(), FactorSettings(), CovarianceSettings()):
         assert not torch.allclose(loss(settings, vae()), plain)
     assert TotalCorrelationObjective(2.0).beta == 2.0
