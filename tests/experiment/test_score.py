@@ -67,6 +67,27 @@ def test_points_and_photographs_are_scored(points_run: Run, photos_run: Run, tmp
         assert arrays["name"].tolist() == [f"{k:02d}.png" for k in range(40)]
 
 
+def test_a_page_shows_the_strangest_samples_and_why(
+    digits_run: Run, points_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = digits_run.data().test.all()[:40]
+    np.savez(tmp_path / "x.npz", images=torch.cat([digits, -digits[:1]]).numpy())
+    out = ["--out", str(tmp_path / "s.csv"), "--quiet"]
+    page = tmp_path / "deep" / "s.html"
+    main(["score", str(digits_run.path), "--input", str(tmp_path / "x.npz"), *out, "--page", str(page)])
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text()
+    strangest, ordinary = text.split("The most ordinary</h2>")
+    assert text.count("<figure>") == 1 + 12 + 12
+    assert "<h4>40</h4>" in strangest.split("The strangest</h2>")[1]
+    assert "<h4>40</h4>" not in ordinary
+    assert "p = 0.005" in text
+    main(["score", str(points_run.path), "--input", "test", *out, "--page", str(page)])
+    assert "x = (" in page.read_text()
+    assert main(["score", str(points_run.path), "--input", "test", *out, "--page", "s.pdf"]) == 2
+    assert "--page s.html" in capsys.readouterr().err
+
+
 def test_wrong_input_is_one_line_and_leaves_nothing(
     digits_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

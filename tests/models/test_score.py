@@ -44,6 +44,29 @@ def data(model: VAEBM, n: int = 40, seed: int = 2) -> Tensor:
 
 
 @every_vae
+def test_shares_make_the_score_and_the_gradient_its_map(kind: str) -> None:
+    model = build(kind)
+    x, held_out = data(model), data(model, 300, seed=3)
+    with pytest.raises(InputError, match="not calibrated"):
+        model.explain(x)
+    model.calibrate(held_out)
+    density, scores, explained = model.score_density, model.score(x), model.explain(x)
+    assert density is not None
+    assert set(explained.shares) == set(density.names)
+    twice = torch.stack(list(explained.shares.values())).sum(0)
+    constant = len(density.names) * math.log(2 * math.pi) - 2 * density.whitening.diagonal().log().sum()
+    torch.testing.assert_close(twice + constant, 2 * scores.score)
+    usual = [float(share.mean()) for share in density.shares(model.score(held_out).parts).values()]
+    assert all(-0.05 < mean < 1.05 for mean in usual)  # less than 1 where a part nearly follows from the others
+    assert sum(usual) > 0.5 * len(usual)
+    norms = explained.gradient.flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, scores.parts["log_density_gradient"].float(), rtol=1e-4, atol=1e-4)
+    assert explained.reconstruction.shape == x.shape
+    errors = (x - explained.reconstruction).flatten(1).square().sum(1)
+    torch.testing.assert_close(errors, scores.parts["reconstruction_error"].float(), rtol=1e-4, atol=1e-4)
+
+
+@every_vae
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_neither_batch_nor_order_changes_a_bit(kind: str, precision: str) -> None:
     model = build(kind, precision=precision)

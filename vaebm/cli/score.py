@@ -7,6 +7,7 @@ import typer
 
 from vaebm.cli.failures import writing_to
 from vaebm.cli.options import Device, Overrides, Quiet, RunName, data_root_alone, listed, option
+from vaebm.errors import InputError
 
 
 def score(
@@ -26,6 +27,10 @@ def score(
         str | None, option("PATH|NAME", "Calibrate on these samples; the run's held-out data unless given.")
     ] = None,
     only: Annotated[str | None, option("NAME,...", "Write these parts alone; all unless given.")] = None,
+    page: Annotated[
+        Path | None,
+        option("FILE.html", "Also write a page with the strangest and the most ordinary samples, and why they are."),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Score the others where some samples cannot be scored.")
     ] = False,
@@ -40,6 +45,8 @@ def score(
 
     opened = Run.open(name)
     opened.with_overrides(values)
+    if page is not None and page.suffix.lower() != ".html":
+        raise InputError(f"--page {page}: a page is written as .html, as in --page {page.with_suffix('.html')}")
     with writing_to(out):
         written = write_scores(
             opened,
@@ -51,4 +58,10 @@ def score(
             device=device,
             progress=on_terminal(quiet),
         )
-    typer.echo("\n".join([str(written.path), *written.said]))
+    lines = [str(written.path), *written.said]
+    if page is not None:
+        from vaebm.report.score_page import write_scores_page
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        lines.insert(1, str(write_scores_page(written, page, given)))
+    typer.echo("\n".join(lines))

@@ -33,10 +33,14 @@ FALSE_DISCOVERIES = 0.05
 
 
 class ScoreFile(NamedTuple):
-    """What was written, and sentences on it."""
+    """What was written, sentences on it, and what a page about it shows."""
 
     path: Path
     said: list[str]
+    run: Path
+    model: ScoredModel  # calibrated as for these scores
+    samples: Samples
+    scores: Scores
 
 
 def write_scores(
@@ -83,7 +87,8 @@ def write_scores(
         if reference is None:
             _keep(model, run.path / "model", progress)
     _write(out, _columns(samples, scores, only))
-    return ScoreFile(out, [*filter(None, [samples.said]), *_said(model, scores, reference)])
+    said = [*filter(None, [samples.said]), *_said(model, scores, reference)]
+    return ScoreFile(out, said, run.path, model, samples, scores)
 
 
 def _keep(model: ScoredModel, folder: Path, progress: Progress) -> None:

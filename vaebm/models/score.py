@@ -20,7 +20,7 @@ from vaebm.errors import InputError
 from vaebm.models.draws import NoiseSpaceModel
 from vaebm.models.inputs import data_tensor
 from vaebm.models.score_density import ScoreDensity
-from vaebm.models.score_parts import score_parts
+from vaebm.models.score_parts import ROWS_AT_ONCE, density_gradient, score_parts
 from vaebm.progress import Progress, silent
 
 
@@ -30,6 +30,14 @@ class Scores(NamedTuple):
     p_value: Tensor  # in (0, 1]; small is strange
     score: Tensor  # in nats; high is strange
     parts: dict[str, Tensor]  # by name
+
+
+class Explanation(NamedTuple):
+    """Why samples are as strange as they are; all on the CPU, in their order."""
+
+    shares: dict[str, Tensor]  # of the score by part, (n,) each (models/score_density.py)
+    reconstruction: Tensor  # (n, *data_shape), the center of p(x | m), m the mean of q(z | x)
+    gradient: Tensor  # (n, *data_shape), which values make a sample unlikely, and which way they would have to go
 
 
 class ScoredModel(NoiseSpaceModel, ABC):
@@ -73,6 +81,22 @@ class ScoredModel(NoiseSpaceModel, ABC):
             InputError: a wrong shape, type or range, or too few of them.
         """
         self.score_density = ScoreDensity.fit(self._parts(self._samples(x), progress))
+
+    @torch.no_grad()
+    def explain(self, x: Tensor) -> Explanation:
+        """Which parts, and which values of x (B, *data_shape), make the score of each.
+
+        Raises:
+            InputError: as `score`, or the model is not calibrated yet: `score` does that.
+        """
+        x = self._samples(x)
+        if self.score_density is None:
+            raise InputError("this model is not calibrated: call model.score(x) or model.calibrate(x) first")
+        with self.frozen():
+            batches = x.split(ROWS_AT_ONCE)
+            centers = [self.vae.decode(self.encode(rows.to(self.device, self.dtype))).center.cpu() for rows in batches]
+        gradient = density_gradient(self, x, self.noise_std)
+        return Explanation(self.score_density.shares(self._parts(x, None)), torch.cat(centers), gradient)
 
     def part_names(self) -> list[str]:
         """Names of the parts of a score."""

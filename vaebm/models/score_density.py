@@ -2,11 +2,15 @@
 
     score(x)    -log N(u; m, S),   u the parts of x (models/score_parts.py)
     p_value(x)  (1 + #{i: score_i >= score(x)}) / (n + 1)
+    share_j(x)  (u - m)_j (S^{-1} (u - m))_j, what part j adds to twice the score, up to a constant
 
 The likelihood of a VAE alone says little of whether a sample is of the kind of its data: what is simple is likely. Its
 parts move together on such data, and apart on others (LPath, https://arxiv.org/abs/2401.04933, does this with four of
 them; DoSE, Morningstar et al., AISTATS 2021, https://arxiv.org/abs/2006.09273, with densities of statistics). The score
 sees all parts but those that are sums of others.
+
+Shares say why a sample is strange. They sum to (u - m)^T S^{-1} (u - m), and over ordinary data each is 1 on average,
+or less where a part nearly follows from the others. Of one sample a share may be negative.
 
 The Gaussian is fitted to all n samples, and calibrated to scores that each of them got from a Gaussian fitted to the
 other nine tenths (Vovk, Cross-conformal predictors, 2015, https://arxiv.org/abs/1208.0806). For new data of the same
@@ -82,6 +86,12 @@ class ScoreDensity:
     def score(self, parts: Mapping[str, Tensor]) -> Tensor:
         """-log density, (n,), in nats."""
         return _score(torch.stack([parts[name] for name in self.names], dim=1), self.center, self.whitening)
+
+    def shares(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each of `names` adds, (n,)."""
+        centred = torch.stack([parts[name] for name in self.names], dim=1) - self.center
+        shares = centred * (centred @ self.whitening.mT @ self.whitening)
+        return dict(zip(self.names, shares.unbind(1), strict=True))
 
     def p_value(self, score: Tensor) -> Tensor:
         """Of scores (n,): (n,) in (0, 1]."""

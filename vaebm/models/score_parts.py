@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,63 +54,100 @@ def score_parts(
         noise_std: of the noise that the model adds where its energy looks.
         advance: told of rows as they are done.
     """
-    batches = []
-    with model.frozen(), torch.autocast(model.device.type, enabled=False):
+    with model.frozen(), torch.autocast(model.device.type, enabled=False), torch.no_grad():
+        found = []
         for rows in x.split(ROWS_AT_ONCE):
-            batches.append(_of_batch(model, rows.to(model.device, model.dtype), noise_std))
+            batch = _Batch.of(model, rows, noise_std)
+            parts = _parts_at_mean(batch) | _parts_over_draws(batch)
+            found.append({name: value.detach().double().cpu()[: len(rows)] for name, value in parts.items()})
             if advance is not None:
                 advance(len(rows))
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
 
-def _of_batch(model: NoiseSpaceModel, x: Tensor, noise_std: float) -> dict[str, Tensor]:
-    n, generator = len(x), torch.Generator(model.device).manual_seed(SEED)
-    x = torch.cat([x, x.new_zeros(ROWS_AT_ONCE - n, *x.shape[1:])])
-    x = x + model.add_noise(torch.zeros_like(x[:1]), generator)
-    terms = {
-        name: term
-        for name, term in model.energy_net.terms.items()
-        if not (isinstance(term, LatentEnergy) and term.carries)
-    }
+def density_gradient(model: NoiseSpaceModel, x: Tensor, noise_std: float = 0.0) -> Tensor:
+    """d/dx [log p(x | m) - E(x, m)], m held, of x (n, *data_shape), float32 on the CPU; arguments as of `score_parts`.
 
-    def decode(z: Tensor) -> Likelihood:
-        return model.vae.decode(z).with_noise(noise_std)
-
-    with torch.no_grad():
-        found = _at_mean(model, decode, x, terms) | _over_draws(model, decode, x, terms, generator)
-    return {name: value.detach().double().cpu()[:n] for name, value in found.items()}
+    It says which values make a sample unlikely, and which way they would have to go. The part `log_density_gradient` is
+    its norm.
+    """
+    with model.frozen(), torch.autocast(model.device.type, enabled=False), torch.no_grad():
+        found = []
+        for rows in x.split(ROWS_AT_ONCE):
+            at = _at_mean(_Batch.of(model, rows, noise_std))
+            found.append((at.of_likelihood - at.of_energy).float().cpu()[: len(rows)])
+    return torch.cat(found)
 
 
-def _at_mean(model: NoiseSpaceModel, decode: Decode, x: Tensor, terms: dict[str, Energy]) -> dict[str, Tensor]:
-    z = model.vae.encode(x)
-    likelihood = decode(z)
+class _Batch(NamedTuple):
+    """`ROWS_AT_ONCE` samples x with the model's noise, the last ones zeros, and what they are looked at with."""
+
+    model: NoiseSpaceModel
+    x: Tensor
+    decode: Decode
+    terms: dict[str, Energy]
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, model: NoiseSpaceModel, rows: Tensor, noise_std: float) -> _Batch:
+        generator = torch.Generator(model.device).manual_seed(SEED)
+        rows = rows.to(model.device, model.dtype)
+        x = torch.cat([rows, rows.new_zeros(ROWS_AT_ONCE - len(rows), *rows.shape[1:])])
+        x = x + model.add_noise(torch.zeros_like(x[:1]), generator)
+        terms = {
+            name: term
+            for name, term in model.energy_net.terms.items()
+            if not (isinstance(term, LatentEnergy) and term.carries)
+        }
+        return cls(model, x, lambda z: model.vae.decode(z).with_noise(noise_std), terms, generator)
+
+
+class _AtMean(NamedTuple):
+    """At m: the likelihood, the energies by term, and gradients in x of log p(x | m) and of their sum."""
+
+    z: Tensor
+    likelihood: Likelihood
+    log_likelihood: Tensor
+    energies: dict[str, Tensor]
+    energy: Tensor
+    of_likelihood: Tensor
+    of_energy: Tensor
+
+
+def _at_mean(batch: _Batch) -> _AtMean:
+    z = batch.model.vae.encode(batch.x)
+    likelihood = batch.decode(z)
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        log_likelihood, energies = likelihood.log_prob(x), {name: term(x, z) for name, term in terms.items()}
+        x = batch.x.detach().requires_grad_()
+        log_likelihood, energies = likelihood.log_prob(x), {name: term(x, z) for name, term in batch.terms.items()}
         energy = torch.stack([torch.zeros_like(log_likelihood), *energies.values()]).sum(0)
         of_likelihood, of_energy = _gradient(log_likelihood, x), _gradient(energy, x)
-    reads_x = any(term.reads_x for term in terms.values())
+    return _AtMean(z, likelihood, log_likelihood, energies, energy, of_likelihood, of_energy)
+
+
+def _parts_at_mean(batch: _Batch) -> dict[str, Tensor]:
+    at, model = _at_mean(batch), batch.model
+    reads_x = any(term.reads_x for term in batch.terms.values())
     return {
-        "energy": energy,
-        **{f"energy_{name}": value for name, value in energies.items()},
-        **({"energy_gradient": _norm(of_energy)} if reads_x else {}),
-        "log_density_gradient": _norm(of_likelihood - of_energy),
-        "log_likelihood": log_likelihood,
-        **{f"log_likelihood_{name}": value for name, value in likelihood.log_prob_parts(x).items()},
-        "reconstruction_error": sum_over_values((x - likelihood.center).square()),
-        "code_norm": sum_over_values(model.vae.latent_noise(z).square()),
-        "code_surprise": -model.mixture.log_prob(z[:, : model.mixture.means.shape[1]]),
+        "energy": at.energy,
+        **{f"energy_{name}": value for name, value in at.energies.items()},
+        **({"energy_gradient": _norm(at.of_energy)} if reads_x else {}),
+        "log_density_gradient": _norm(at.of_likelihood - at.of_energy),
+        "log_likelihood": at.log_likelihood,
+        **{f"log_likelihood_{name}": value for name, value in at.likelihood.log_prob_parts(batch.x).items()},
+        "reconstruction_error": sum_over_values((batch.x - at.likelihood.center).square()),
+        "code_norm": sum_over_values(model.vae.latent_noise(at.z).square()),
+        "code_surprise": -model.mixture.log_prob(at.z[:, : model.mixture.means.shape[1]]),
     }
 
 
-def _over_draws(
-    model: NoiseSpaceModel, decode: Decode, x: Tensor, terms: dict[str, Energy], generator: torch.Generator
-) -> dict[str, Tensor]:
-    once = sum((term(x).double() for term in terms.values() if not term.reads_z), x.new_zeros(len(x)).double())
-    z, log_ratio = model.vae.propose(x, generator, PROPOSALS)
+def _parts_over_draws(batch: _Batch) -> dict[str, Tensor]:
+    terms, x = batch.terms.values(), batch.x
+    once = sum((term(x).double() for term in terms if not term.reads_z), x.new_zeros(len(x)).double())
+    z, log_ratio = batch.model.vae.propose(x, batch.generator, PROPOSALS)
     x = x.repeat_interleave(PROPOSALS, 0)
-    log_prob = decode(z).log_prob(x)
-    each = sum((term(x, z).double() for term in terms.values() if term.reads_z), torch.zeros_like(log_ratio).double())
+    log_prob = batch.decode(z).log_prob(x)
+    each = sum((term(x, z).double() for term in terms if term.reads_z), torch.zeros_like(log_ratio).double())
     log_weights, each, log_ratio = (
         value.reshape(-1, PROPOSALS) for value in (log_prob.double() - log_ratio.double(), each, log_ratio)
     )
