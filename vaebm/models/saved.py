@@ -189,7 +189,9 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    """(C, H, W) or (dim,)."""
-    if not (isinstance(given, list) and len(given) in (1, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)):
+    """(C, H, W), (dim,) or (1, width)."""
+    if not (
+        isinstance(given, list) and len(given) in (1, 2, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)
+    ):
         raise ValueError("data_shape")
     return tuple(given)
