@@ -8,10 +8,11 @@ training values below v, half of those at v included,
 
     t(v_k) = Phi^{-1}(F(v_k)),     straight between knots in u = asinh((v - center) / scale), straight on beyond them
 
-u is about v near the center and about log |v| far out, so the tail of a power law stays one beyond the last knot, and t
-has an exact inverse. A column of few different numbers, each often, is made of these alone (`edges`): a value is then a
-bin of y, whose edges are Phi^{-1} of the fraction of values up to it, so that a standard normal gives every value as
-often as the data do. All of it is saved with the model.
+Knots are added where the line is farthest from the data until it lies within `SURE` standard errors of a quantile
+everywhere, or there are KNOTS. u is about v near the center and about log |v| far out, so beyond the last knot a tail
+goes on as that of a log-normal law; t has an exact inverse. A column of few different numbers, each often, is made of
+these alone (`edges`): a value is then a bin of y, whose edges are Phi^{-1} of the fraction of values up to it, so that
+a standard normal gives every value as often as the data do. All of it is saved with the model.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
+from vaebm.distributions.gaussian import HALF_LOG_TWO_PI
 from vaebm.errors import InputError
 from vaebm.registry import Settings
 from vaebm.wording import enumerated
@@ -39,8 +41,24 @@ Table = Mapping[str, Values]
 
 MAX_LEVELS, LEAST_OFTEN = 256, 5
 """A column of at most so many numbers, each so often on average, is made of these alone."""
-KNOTS, VALUES_A_KNOT, FEWEST_KNOTS = 33, 20, 7
+KNOTS, SURE, CLOSEST = 65, 2.0, 1e-9
 TAIL = 1.0  # standard scores before the last knot that decide how a column goes on beyond it
+
+
+def _knots(u: NDArray[np.float64], scores: NDArray[np.float64], n: int) -> NDArray[np.intp]:
+    """Which of the rising points (u, scores) of n values are the knots of a line through them."""
+    upto = ndtr(scores)
+    stderr = np.sqrt(upto * (1.0 - upto) / n) / np.exp(-0.5 * scores**2 - HALF_LOG_TWO_PI)
+    places = [0, len(u) - 1]
+    while len(places) < KNOTS:
+        error = np.abs(np.interp(u, u[places], scores[places]) - scores) / stderr
+        for place in places:  # closer ones are no steps of a line
+            error[np.abs(u - u[place]) < CLOSEST] = 0.0
+        worst = int(error.argmax())
+        if error[worst] < SURE:
+            break
+        places = sorted([*places, worst])
+    return np.array(places)
 
 
 class NumberColumn(Settings):
@@ -81,11 +99,7 @@ class NumberColumn(Settings):
         if len(distinct) <= MAX_LEVELS and len(values) >= LEAST_OFTEN * len(distinct):
             edges = ndtri(upto[:-1]).tolist()
             return cls(**about, values=distinct.tolist(), scores=scores.tolist(), edges=edges)
-        knots = min(KNOTS, max(FEWEST_KNOTS, len(values) // VALUES_A_KNOT))
-        places = np.unique(np.searchsorted(scores, np.linspace(scores[0], scores[-1], knots)))
-        u = np.arcsinh((distinct[places] - center) / spread)
-        rising = np.concatenate([[True], np.diff(u) > 1e-9])  # closer ones are no steps of a line
-        places = places[rising]
+        places = _knots(np.arcsinh((distinct - center) / spread), scores, len(values))
         return cls(**about, values=distinct[places].tolist(), scores=scores[places].tolist())
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,8 +158,8 @@ class CategoryColumn(Settings):
     def encode(self, values: Values) -> NDArray[np.float64]:
         """(n,) objects, known names or None, to (n, width)."""
         places = {name: place for place, name in enumerate(self.categories)}
-        vectors: NDArray[np.float64] = np.eye(self.width)
-        return vectors[[places.get(value, len(self.categories)) for value in values]]
+        chosen = np.array([places.get(value, self.width - 1) for value in values], int)
+        return (chosen[:, None] == np.arange(self.width)).astype(np.float64)
 
     def decode(self, x: NDArray[np.float64]) -> Values:
         """(n, width) to (n,) objects: the name with the largest value, None where missing."""

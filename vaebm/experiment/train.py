@@ -9,8 +9,7 @@ the last word:
 A table is trained by the recipe `table`, with the likelihood of its columns and sizes that its rows and columns decide:
 
     latents       as many as columns, from 2 to 32
-    widths        128, and 256 from 60 numbers a row on
-    iterations    of each stage 3,000 for 20,000 rows, 1,000 for fewer than 2,000, between these by the logarithm
+    iterations    of each stage 3,000 from 20,000 rows on, 1,000 for 2,000, 300 up to 200; between by the logarithm
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +41,7 @@ from vaebm.training.monitor import DivergenceMonitor
 from vaebm.wording import counted
 
 FOLDER_MINUTES = 30.0
-ROWS, ITERATIONS = (2_000, 20_000), (1_000, 3_000)  # of a table, and of each stage
-WIDE = 60  # numbers a row of a table, from which layers are wider
+ROWS, ITERATIONS = (200, 2_000, 20_000), (300, 1_000, 3_000)  # of a table, and of each stage
 SIZED = ("data.size", "vae", "energy", "code_mixture", "sampler")  # overrides that say how large or how long
 
 
@@ -273,19 +271,16 @@ def table_recipe(path: Path, overrides: Sequence[str], progress: Progress) -> tu
     data = load_recipe("table", overrides, own).data.load(progress)
     assert data.columns is not None
     columns, rows = data.columns.columns, len(data.train)
-    width = 256 if data.columns.width >= WIDE else 128
     iterations = round(np.interp(np.log(rows), np.log(ROWS), ITERATIONS))
     own["vae"] = {
         "latent_dim": min(max(len(columns), 2), 32),
-        "hidden": [width, width],
         "likelihood": {"columns": [column.model_dump(mode="json") for column in columns]},
     }
-    own["energy"] = {"image": {"hidden": [width, width]}}
     own["vae_stage"] = {"iterations": iterations}
     own["energy_stage"] = {"phases": {"ratio": {"iterations": iterations}}}
     recipe = load_recipe("table", overrides, own)
     progress.say(
-        f"Preset `table`: {counted(recipe.vae.latent_dim, 'latent')}, layers of {width},"
-        f" {recipe.vae_stage.iterations:,} iterations of the VAE."
+        f"Preset `table`: {counted(recipe.vae.latent_dim, 'latent')}, {recipe.vae_stage.iterations:,} iterations of the"
+        " VAE and as many of the energy."
     )
     return recipe, data

@@ -3,7 +3,7 @@
     numbers     columns all of whose values are numbers
     categories  other columns, and those that `categorical` names
     held out    the tenth of the rows whose numbers have the smallest SHA-256, 20 at least; of 1,000 or more the next
-                twentieth for validation
+                tenth for validation, so that it can be measured like samples against the first
 
 How a column is encoded (distributions/columns.py) is found in training rows; which categories there are, and whether
 any value is missing, in all of them. Refused in words are a column that is constant, text or an identifier.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
-from vaebm.data.collection import HELD_OUT_FRACTION, MIN_FOR_VALIDATION, VALIDATION_FRACTION, held_out
+from vaebm.data.collection import HELD_OUT_FRACTION, MIN_FOR_VALIDATION, held_out
 from vaebm.data.files.table import read_table
 from vaebm.data.settings import DataSettings
 from vaebm.data.splits import DataSet, Split
@@ -152,7 +152,7 @@ def _parts(count: int) -> dict[str, np.ndarray]:
     names = [f"{row:08d}" for row in range(count)]
     fraction = max(HELD_OUT_FRACTION, MIN_TEST / count)
     test = held_out(names, fraction)
-    validation = held_out(names, fraction + VALIDATION_FRACTION) - test if count >= MIN_FOR_VALIDATION else set()
+    validation = held_out(names, 2 * fraction) - test if count >= MIN_FOR_VALIDATION else set()
     rows = {"test": test, "validation": validation, "train": set(names) - test - validation}
     return {part: np.array(sorted(map(int, some)), int) for part, some in rows.items() if some}
 
