@@ -63,7 +63,7 @@ MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAG
 def modality_of(data_shape: Sequence[int]) -> Modality:
     """The modality of values of a shape. InputError: no modality has values of that shape."""
     found = next((modality for modality in MODALITIES.values() if modality.axes == len(data_shape)), None)
-    if found is None:
+    if found is None or (found.has_columns and data_shape[0] != 1):
         raise InputError(
             f"values of data_shape {tuple(data_shape)} are neither images (C, H, W), points (dim,) nor rows of a table"
             " (1, width)"

@@ -8,11 +8,12 @@ training values below v, half of those at v included,
 
     t(v_k) = Phi^{-1}(F(v_k)),     straight between knots in u = asinh((v - center) / scale), straight on beyond them
 
-Knots are added where the line is farthest from the data until it lies within `SURE` standard errors of a quantile
-everywhere, or there are KNOTS. u is about v near the center and about log |v| far out, so beyond the last knot a tail
-goes on as that of a log-normal law; t has an exact inverse. A column of few different numbers, each often, is made of
-these alone (`edges`): a value is then a bin of y, whose edges are Phi^{-1} of the fraction of values up to it, so that
-a standard normal gives every value as often as the data do. All of it is saved with the model.
+Knots are added where the line is farthest from the data until it lies within a standard error of every quantile, or
+there are KNOTS; a gap wider than `GAP` of the range has one at either end. u is about v near the center and about
+log |v| far out, so beyond the last knot a tail goes on as that of a log-normal law; t has an exact inverse. A column of
+few different numbers, each often, is made of these alone (`edges`): a value is then a bin of y, whose edges are
+Phi^{-1} of the fraction of values up to it, so that a standard normal gives every value as often as the data do. All of
+it is saved with the model.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Table = Mapping[str, Values]
 
 MAX_LEVELS, LEAST_OFTEN = 256, 5
 """A column of at most so many numbers, each so often on average, is made of these alone."""
-KNOTS, SURE, CLOSEST = 65, 2.0, 1e-9
+KNOTS, SURE, CLOSEST, GAP = 65, 1.0, 1e-9, 0.05
 TAIL = 1.0  # standard scores before the last knot that decide how a column goes on beyond it
 
 
@@ -49,7 +50,8 @@ def _knots(u: NDArray[np.float64], scores: NDArray[np.float64], n: int) -> NDArr
     """Which of the rising points (u, scores) of n values are the knots of a line through them."""
     upto = ndtr(scores)
     stderr = np.sqrt(upto * (1.0 - upto) / n) / np.exp(-0.5 * scores**2 - HALF_LOG_TWO_PI)
-    places = [0, len(u) - 1]
+    wide = np.flatnonzero(np.diff(u) > GAP * (u[-1] - u[0]))
+    places = sorted({0, len(u) - 1, *wide.tolist(), *(wide + 1).tolist()})
     while len(places) < KNOTS:
         error = np.abs(np.interp(u, u[places], scores[places]) - scores) / stderr
         for place in places:  # closer ones are no steps of a line
@@ -62,13 +64,13 @@ def _knots(u: NDArray[np.float64], scores: NDArray[np.float64], n: int) -> NDArr
 
 
 class NumberColumn(Settings):
-    """Numbers."""
+    """A column of numbers."""
 
-    kind: Literal["number"] = Field("number", description="numbers")
-    name: str = Field(description="of the column")
+    kind: Literal["number"] = Field("number", description="a column of numbers")
+    name: str = Field(description="name of the column")
     whole: bool = Field(False, description="whether all of them are whole")
     missing: bool = Field(False, description="whether any are missing")
-    center: float = Field(0.0, description="the median")
+    center: float = Field(0.0, description="the median of the values")
     scale: float = Field(1.0, gt=0, description="half the distance of the quartiles")
     values: list[float] = Field(min_length=2, description="the knots, rising")
     scores: list[float] = Field(min_length=2, description="their standard scores, rising")
@@ -143,10 +145,10 @@ class NumberColumn(Settings):
 
 
 class CategoryColumn(Settings):
-    """Names without an order."""
+    """A column of names without an order."""
 
-    kind: Literal["category"] = Field("category", description="names without an order")
-    name: str = Field(description="of the column")
+    kind: Literal["category"] = Field("category", description="a column of names")
+    name: str = Field(description="name of the column")
     categories: list[str] = Field(min_length=1, description="all that there are")
     missing: bool = Field(False, description="whether any are missing")
 
@@ -159,11 +161,13 @@ class CategoryColumn(Settings):
         """(n,) objects, known names or None, to (n, width)."""
         places = {name: place for place, name in enumerate(self.categories)}
         chosen = np.array([places.get(value, self.width - 1) for value in values], int)
-        return (chosen[:, None] == np.arange(self.width)).astype(np.float64)
+        vectors: NDArray[np.float64] = (chosen[:, None] == np.arange(self.width)).astype(np.float64)
+        return vectors
 
     def decode(self, x: NDArray[np.float64]) -> Values:
         """(n, width) to (n,) objects: the name with the largest value, None where missing."""
-        return np.array([*self.categories, None], object)[x.argmax(1)]
+        names: Values = np.array([*self.categories, None], object)[x.argmax(1)]
+        return names
 
 
 ColumnSettings = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vaebm.data.modality import modality_of
 from vaebm.errors import InputError
 from vaebm.files import drafted, user_path, write_atomically
 from vaebm.models.score_density import FILE as DETECTOR
@@ -194,4 +195,5 @@ def _shape(given: Any) -> tuple[int, ...]:
         isinstance(given, list) and len(given) in (1, 2, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)
     ):
         raise ValueError("data_shape")
+    modality_of(given)
     return tuple(given)
