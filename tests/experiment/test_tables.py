@@ -27,7 +27,7 @@ SMALL = [
     *("code_mixture.codes=200", "vae_stage.iterations=60", "energy_stage.phases.ratio.iterations=20"),
     *("sampler.steps=3", "sampler.warmup=2"),
 ]
-ROWS = 400
+ROWS = 1000
 
 
 def rows(n: int = ROWS, seed: int = 0) -> list[dict[str, object]]:
@@ -77,6 +77,8 @@ def test_sizes_follow_from_the_table(tmp_path: Path) -> None:
     recipe = planned(str(write(tmp_path / "people.csv", rows())), [], None, "cpu", silent())
     assert recipe.vae.latent_dim == 6
     assert 300 < recipe.vae_stage.iterations == recipe.energy_stage.phases["ratio"].iterations < 1000
+    few = planned(str(write(tmp_path / "few.csv", rows(60))), [], None, "cpu", silent())
+    assert few.vae_stage.iterations == 300
     assert [column.name for column in recipe.vae.likelihood.columns] == list(rows(1)[0])
     assert any("6 columns" in sentence for sentence in inspect_recipe(recipe).sentences)
 
@@ -190,6 +192,16 @@ def test_minutes_are_kept(tmp_path: Path) -> None:
     recipe = planned(str(write(tmp_path / "people.csv", rows())), SMALL, 2.0, "cpu", silent())
     assert recipe.minutes == 2.0
     assert recipe.vae_stage.iterations > 60
+
+
+def test_a_table_of_names_alone_is_a_table(tmp_path: Path) -> None:
+    table: list[dict[str, object]] = [{"town": row["town"], "label": f"l{row['label']}"} for row in rows(60)]
+    run = train(write(tmp_path / "names.csv", table), tmp_path / "run", device="cpu", overrides=SMALL)
+    measured = {m.name for m in evaluate(run, n=20, subjects=["vaebm"])}
+    assert "columns_passed" in measured
+    assert not measured & {"correlation_gap", "tail_gap", "two_sample_auroc"}  # no numbers, and too few rows
+    assert {row["label"] for row in read(write_samples(run, 30, tmp_path / "rows.csv"))} <= {"l0", "l1"}
+    assert write_report(run).is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Rows of tables: their columns, correlations and tails against those of held-out rows (metrics/two_samples.py).
 
-two_sample_auroc    how well trees tell rows of a subject from test rows: .5 where they cannot
+two_sample_auroc    how well trees tell rows of a subject from test rows: .5 where they cannot; with at least FEWEST
 columns_passed      share of the columns whose test does not tell them from those of the test rows at 1 %
 column_gap          the largest distance of a column's law from that of the test rows
 correlation_gap     the largest difference of a rank correlation
@@ -21,7 +21,7 @@ from vaebm.metrics.two_samples import LEVEL, classifier_auroc, column_tests, cor
 from vaebm.models import Model
 
 WORST = 3  # columns that are named
-MOST = 10_000  # test rows
+FEWEST, MOST = 100, 10_000  # test rows: on fewer, trees learn nothing
 
 
 class ToldApart(Metric):
@@ -31,10 +31,9 @@ class ToldApart(Metric):
         Quantity("two_sample_auroc", "told apart by trees", "the AUROC of trees against held-out rows", "", "lower"),
     )
     needs = frozenset({"samples"})
-    fewest = 20
 
     def applies(self, subject: str, data: DataSet, model: Model) -> bool:
-        return data.columns is not None
+        return data.columns is not None and len(data.test) >= FEWEST
 
     def measure(self, given: Given) -> list[Measurement]:
         ours, theirs = given.draws[0].flatten(1).numpy(), _reference(given)
