@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaebm.distributions.columns import CategoryColumn, Columns, NumberColumn, as_numbers
+from vaebm.distributions.columns import CategoryColumn, Columns, NumberColumn, as_names, as_numbers
 from vaebm.errors import InputError
 
 N = 4000
@@ -48,6 +48,10 @@ def test_a_standard_normal_gives_the_law_of_the_data(kind: str) -> None:
     assert stats.ks_2samp(made, values).statistic < 0.025
 
 
+def test_numbers_that_are_names_keep_their_digits() -> None:
+    assert as_names(np.array([1234567.0, 0.5, np.nan])).tolist() == ["1234567", "0.5", None]
+
+
 def test_knots_are_as_many_as_the_law_needs_and_follow_gaps() -> None:
     assert len(NumberColumn.fit("x", draws("normal"), missing=False).values) < 40
     column = NumberColumn.fit("x", draws("two modes"), missing=False)
@@ -62,6 +66,14 @@ def test_the_map_goes_on_beyond_all_data_and_is_as_heavy_tailed_there() -> None:
     y = column.encode(beyond)[:, 0]
     assert y[0] < y[1] < y[2] < 100
     np.testing.assert_allclose(column.decode(y[:, None]), beyond, rtol=1e-6)
+
+
+def test_a_column_without_negative_numbers_has_none() -> None:
+    column = NumberColumn.fit("x", np.random.default_rng(0).lognormal(0.0, 0.2, N), missing=False)
+    low = column.decode(np.array([[-4.0], [-8.0], [-60.0]]))
+    assert (low > 0).all()
+    signed = NumberColumn.fit("x", draws("both signs"), missing=False)
+    assert (signed.decode(np.array([[-4.0]])) < 0).all()
 
 
 def test_missing_values_are_marked_and_come_back() -> None:

@@ -43,6 +43,7 @@ Table = Mapping[str, Values]
 MAX_LEVELS, LEAST_OFTEN = 256, 5
 """A column of at most so many numbers, each so often on average, is made of these alone."""
 KNOTS, SURE, CLOSEST, GAP = 65, 1.0, 1e-9, 0.05
+DIGITS = 7  # of a number with a fraction that is made: models compute in float32
 TAIL = 1.0  # standard scores before the last knot that decide how a column goes on beyond it
 
 
@@ -114,7 +115,7 @@ class NumberColumn(Settings):
         return np.stack([np.where(gone, 0.0, y), gone][: self.width], axis=1)
 
     def decode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, width) to (n,), NaN where missing."""
+        """(n, width) to (n,), NaN where missing; a column without negative numbers has none."""
         y = x[:, 0]
         if self.edges is not None:
             values = np.array(self.values)[np.searchsorted(self.edges, y)]
@@ -125,7 +126,8 @@ class NumberColumn(Settings):
             v += np.minimum(y - scores[0], 0.0) * low + np.maximum(y - scores[-1], 0.0) * high
             with np.errstate(over="ignore"):
                 values = self.center + self.scale * np.sinh(v)
-            values = np.rint(values) if self.whole else values
+            values = np.where(values < 0 <= self.values[0], self.values[0], values)
+            values = np.rint(values) if self.whole else np.array([float(f"{v:.{DIGITS}g}") for v in values.tolist()])
         return np.where(x[:, 1] > 0.5, np.nan, values) if self.missing else values
 
     def _u(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -256,10 +258,14 @@ def as_numbers(values: Values) -> tuple[NDArray[np.float64], list[int]]:
     return numbers, unread
 
 
+def _name(value: float) -> str:
+    return str(int(value)) if value == math.floor(value) else repr(value)
+
+
 def as_names(values: Values) -> Values:
     """A column as objects, text or None: whole numbers without a point."""
     if values.dtype.kind == "b":
         return np.array([str(value) for value in values.tolist()], object)
     if values.dtype.kind in "fiu":
-        return np.array([None if math.isnan(value) else f"{value:g}" for value in values.tolist()], object)
+        return np.array([None if math.isnan(value) else _name(value) for value in values.tolist()], object)
     return values

@@ -29,7 +29,6 @@ MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"}
 SEPARATORS = ",;\t|"
 TEXT = (".csv", ".tsv")
 ENDINGS = (*TEXT, ".parquet", ".npy", ".npz")
-DIGITS = 7  # of a number with a fraction: models compute in float32
 PARQUET = "parquet needs pyarrow: pip install vaebm[tables], or save the table as .csv"
 
 
@@ -58,8 +57,8 @@ def read_table(path: Path) -> dict[str, Values]:
 def write_table(path: Path, table: Table) -> None:
     """Writes columns into a .csv, .parquet or .npz.
 
-    Whole numbers are written without a point, others with seven digits; what is missing is empty in a .csv, null in a
-    .parquet, and NaN or "" in an .npz.
+    Whole numbers are written without a point; what is missing is empty in a .csv, null in a .parquet, and NaN or "" in
+    an .npz.
 
     Raises:
         InputError: a .parquet is asked for, and pyarrow is not there.
@@ -202,7 +201,7 @@ def _typed(values: Values) -> NDArray[Any]:
     if values.dtype.kind == "f":
         known = values[~np.isnan(values)]
         whole = bool((known == np.rint(known)).all())
-        plain = [int(value) if whole else float(f"{value:.{DIGITS}g}") for value in known.tolist()]
+        plain = [int(value) if whole else value for value in known.tolist()]
         typed = np.full(len(values), None, object)
         typed[~np.isnan(values)] = plain
         return typed
