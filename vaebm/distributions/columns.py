@@ -126,7 +126,8 @@ class NumberColumn(Settings):
             v += np.minimum(y - scores[0], 0.0) * low + np.maximum(y - scores[-1], 0.0) * high
             with np.errstate(over="ignore"):
                 values = self.center + self.scale * np.sinh(v)
-            values = np.where(values < 0 <= self.values[0], self.values[0], values)
+            if self.values[0] >= 0:
+                values = np.where(values < 0, self.values[0], values)
             values = np.rint(values) if self.whole else np.array([float(f"{v:.{DIGITS}g}") for v in values.tolist()])
         return np.where(x[:, 1] > 0.5, np.nan, values) if self.missing else values
 
