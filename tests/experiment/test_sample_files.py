@@ -142,8 +142,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder.npz").mkdir()
     refused = [
-        (points_run, "x.png", "points go into an .npz file, as in --out .*x.npz"),
-        (points_run, "folder", "points go into an .npz file"),
+        (points_run, "x.png", "points go into a file that ends in .npz, as in --out .*x.npz"),
+        (points_run, "folder", "points go into a file that ends in .npz"),
         (digits_run, "full", "folder .*full is not empty: give a new or empty one"),
         (digits_run, "file", "file is a file: give the name of a folder, or one that ends in .npz or .png"),
         (digits_run, "folder.npz", "is a directory: give a file name"),

@@ -20,7 +20,7 @@ from vaebm.experiment.catalogue import FOLDER, list_recipes, names, read_recipe
 from vaebm.experiment.inspect import inspect_recipe
 from vaebm.experiment.recipe import Recipe, load_recipe, validate
 from vaebm.experiment.recipe import recipe_of as recipe_of_kind
-from vaebm.experiment.train import build_model, train
+from vaebm.experiment.train import build_model, table_recipe, train
 from vaebm.models import MODELS
 from vaebm.progress import silent
 from vaebm.registry import Registry
@@ -44,8 +44,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def recipe_of(photos: Path) -> Callable[[str], Recipe]:
-    return lambda name: load_recipe(name, [f"data.root={photos}"] if name == "folder" else [])
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "rows.csv"
+    generator = np.random.default_rng(0)
+    lines = [f"{generator.normal():.3f},{generator.poisson(2.0)},{'ab'[i % 2]}" for i in range(60)]
+    path.write_text("\n".join(["size,count,kind", *lines]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def recipe_of(photos: Path, rows: Path) -> Callable[[str], Recipe]:
+    def recipe(name: str) -> Recipe:
+        if name == "table":
+            return table_recipe(rows, [], silent())[0].model_copy(update={"name": name})
+        return load_recipe(name, [f"data.root={photos}"] if name == "folder" else [])
+
+    return recipe
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +237,7 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_it_is_read_and_written_without_loss(name: str) -> None:
-    recipe = load_recipe(name, ["data.root=photos"] if name == "folder" else [])
+    recipe = load_recipe(name, ["data.root=photos"] if name in ("folder", "table") else [])
     again = validate(yaml.safe_load(recipe.to_yaml()), name)
     assert again == recipe
     assert again.to_yaml() == recipe.to_yaml()

@@ -12,7 +12,7 @@ from vaebm.cli.options import Json, Quiet, argument, number, option
 
 data = typer.Typer(no_args_is_help=True, help="Look at a data set, or prepare a large one.")
 
-Subject = Annotated[str, argument("NAME|PATH", "A data set by name, or a folder, zip, tar or npz of images.")]
+Subject = Annotated[str, argument("NAME|PATH", "A data set by name, a folder, zip, tar or npz of images, or a table.")]
 
 
 @data.command()

@@ -11,7 +11,8 @@ from vaebm.cli.options import Device, Json, Overrides, argument, name_and_overri
 
 def inspect(
     subject: Annotated[
-        str, argument("RECIPE|FOLDER|RUN", "A recipe by name or as a file, a folder of images, or a run.")
+        str,
+        argument("RECIPE|FOLDER|TABLE|RUN", "A recipe by name or as a file, a folder of images, a table, or a run."),
     ],
     overrides: Overrides = None,
     minutes: Annotated[

@@ -138,7 +138,7 @@ def _opened(
         raise InputError(f"a {type(model).__name__} decodes no latents: name a run of kind vaebm")
     check_file(out, model.data_shape)
     model.update_settings(found.with_overrides(values).model_settings())
-    inputs = read_input(found, given, model.data_shape, on_terminal(quiet))
+    inputs = read_input(found, given, model, on_terminal(quiet))
     if inputs.rows < (at_least or n):
         raise InputError(f"--input {given} holds {inputs.rows}, and {at_least or n} were asked for")
     x = inputs.first(n).to(model.device)

@@ -12,7 +12,13 @@ from vaebm.cli.options import Device, Overrides, Quiet, RunName, Seed, name_and_
 def sample(
     run: RunName,
     n: Annotated[int, number("--n", "N", 1, "How many.")],
-    out: Annotated[Path, option("PATH", "FILE.npz for arrays, FILE.png for one grid, or a folder for single PNGs.")],
+    out: Annotated[
+        Path,
+        option(
+            "PATH",
+            "FILE.npz for arrays, FILE.png for one grid, or a folder for single PNGs; of a table FILE.csv or .parquet.",
+        ),
+    ],
     overrides: Overrides = None,
     subject: Annotated[
         str | None,

@@ -16,8 +16,8 @@ def score(
         str,
         option(
             "PATH|NAME",
-            "A folder, zip or tar of images, an .npz or .npy of images or points, a data set, or a split of the run's"
-            " data: train, validation or test.",
+            "A folder, zip or tar of images, an .npz or .npy of images or points, a table, a data set, or a split of"
+            " the run's data: train, validation or test.",
             "--input",
         ),
     ],

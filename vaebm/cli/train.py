@@ -14,7 +14,11 @@ from vaebm.errors import InputError
 
 def train(
     subject: Annotated[
-        str, argument("RECIPE|FOLDER|RUN", "A recipe by name or as a file, a folder of images, or a run to resume.")
+        str,
+        argument(
+            "RECIPE|FOLDER|TABLE|RUN",
+            "A recipe by name or as a file, a folder of images, a table (.csv, .parquet, .npy, .npz), or a run.",
+        ),
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, option("RUN", "The run to make; runs/NAME unless given.")] = None,

@@ -1,6 +1,6 @@
 """Data sets: what is modelled? Each family has its settings, whose `load` gives a `DataSet` of its splits."""
 
-from vaebm.data.modality import IMAGES, POINTS, Modality, modality_of
+from vaebm.data.modality import IMAGES, POINTS, ROWS, Modality, modality_of
 from vaebm.data.sets import KINDS, Data
 from vaebm.data.sets.digits import DigitsSettings
 from vaebm.data.sets.folder import FolderSettings
@@ -14,6 +14,7 @@ __all__ = [
     "IMAGES",
     "KINDS",
     "POINTS",
+    "ROWS",
     "Batch",
     "CheckerboardSettings",
     "Data",

@@ -24,10 +24,12 @@ from PIL import Image
 
 from vaebm.data.files.archives import ARCHIVES, UnreadableImage, open_source
 from vaebm.data.files.image import Header, read_picture
+from vaebm.data.files.table import is_table, read_table
 from vaebm.data.modality import IMAGES
 from vaebm.data.prepared import broken_files, is_prepared, read_index
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.folder import FolderSettings, name_of, survey
+from vaebm.data.sets.table import TableSettings, described
 from vaebm.data.splits import IMAGES_AT_ONCE, SATURATED, DataSet
 from vaebm.errors import InputError
 from vaebm.files import user_path, write_atomically
@@ -37,14 +39,17 @@ from vaebm.wording import counted, did_you_mean, enumerated
 COLUMNS, ROWS = 10, 6
 MAX_SHOWN = COLUMNS * ROWS
 TILE, GAP, PAPER = 96, 4, (255, 255, 255)
-USERS_OWN = {"folder", "given"}  # kinds that are no data set by themselves
+USERS_OWN = {"folder", "given", "table"}  # kinds that are no data set by themselves
 Stored = tuple[str, NDArray[np.uint8], Header]
 """A split, one of its images (H, W, C), and what is known of it."""
 
 
 @dataclass
 class Summary:
-    """What a set is like; `splits`, `sizes`, `formats`, `kinds` and `classes` are counts by name."""
+    """What a set is like; `splits`, `sizes`, `formats`, `kinds` and `classes` are counts by name.
+
+    `columns` says of each column of a table its kind, its values, and how many are missing.
+    """
 
     name: str
     count: int = 0
@@ -53,6 +58,7 @@ class Summary:
     formats: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
     lowest: float = 0.0
     highest: float = 0.0
     saturated_fraction: float = 0.0
@@ -76,7 +82,10 @@ class Summary:
             ("duplicates", f"{self.duplicates:,}{held_out}"),
             ("broken", f"{len(broken):,}: {enumerated(broken)}" if broken else "none"),
         ]
-        return [self.name, *(f"  {name:<12}{said}" for name, said in rows if said)]
+        if self.columns:
+            rows = [*rows[:1], *self.columns.items()]
+        longest = max(12, *(len(name) + 2 for name, _ in rows))
+        return [self.name, *(f"  {name:<{longest}}{said}" for name, said in rows if said)]
 
 
 def inspect_set(subject: str | Path, picture: Path | None = None, progress: Progress | None = None) -> Summary:
@@ -92,6 +101,14 @@ def inspect_set(subject: str | Path, picture: Path | None = None, progress: Prog
         raise InputError(f"--out {picture} is no .png: name the picture with that suffix")
     if (path.is_dir() and not is_prepared(path)) or (path.is_file() and path.suffix.lower() in ARCHIVES[:2]):
         return _of_files(path, picture, progress)
+    if is_table(path):
+        if picture is not None:
+            raise InputError(f"{path} is a table and has no images to show: leave --out away")
+        data = TableSettings(root=str(path)).load(progress)
+        summary = _of_splits(data, None, progress)
+        assert data.columns is not None
+        summary.columns = described(read_table(path), data.columns)
+        return summary
     if path.exists():
         summary = _of_splits(FolderSettings(root=str(path)).load(progress), picture, progress)
         if path.is_dir():

@@ -2,6 +2,7 @@
 
     images    data_shape (C, H, W); models see [-1, 1], people [0, 1], files uint8
     points    data_shape (dim,); the same everywhere
+    rows      data_shape (1, width), of a table: models see encoded vectors (distributions/columns.py), files columns
 
 Whatever differs between them outside this package is a field here, or a dictionary keyed by `name`.
 """
@@ -27,6 +28,8 @@ class Modality:
     axes: int  # of one value
     limits: tuple[float, float] | None  # ends of the model's range, None where values lie anywhere
     pictured: bool  # whether values can be written as pictures: a PNG of many, or a folder of one each
+    has_columns: bool  # whether values are rows of a table
+    endings: tuple[str, ...]  # of the files that many of them can be written to
     to_user: Callable[[Tensor], Tensor]  # values (n, *data_shape) from the model's range to the one that users see
     arrays: Callable[[Tensor], dict[str, NDArray[Any]]]  # the same values as the named arrays of an .npz
 
@@ -46,14 +49,23 @@ def _points(x: Tensor) -> dict[str, NDArray[Any]]:
     return {"points": x.cpu().numpy().astype(np.float32, copy=False)}
 
 
-IMAGES = Modality("image", "image", 3, (-1.0, 1.0), True, to_display, _images)
-POINTS = Modality("points", "point", 1, None, False, lambda x: x, _points)
-MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGES, POINTS)}
+def _rows(x: Tensor) -> dict[str, NDArray[Any]]:
+    """`rows` (n, width) float32, encoded."""
+    return {"rows": x.flatten(1).cpu().numpy().astype(np.float32, copy=False)}
+
+
+IMAGES = Modality("image", "image", 3, (-1.0, 1.0), True, False, (".npz", ".png"), to_display, _images)
+POINTS = Modality("points", "point", 1, None, False, False, (".npz",), lambda x: x, _points)
+ROWS = Modality("rows", "row", 2, None, False, True, (".csv", ".parquet", ".npz"), lambda x: x, _rows)
+MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGES, POINTS, ROWS)}
 
 
 def modality_of(data_shape: Sequence[int]) -> Modality:
     """The modality of values of a shape. InputError: no modality has values of that shape."""
     found = next((modality for modality in MODALITIES.values() if modality.axes == len(data_shape)), None)
-    if found is None:
-        raise InputError(f"values of data_shape {tuple(data_shape)} are neither images (C, H, W) nor points (dim,)")
+    if found is None or (found.has_columns and data_shape[0] != 1):
+        raise InputError(
+            f"values of data_shape {tuple(data_shape)} are neither images (C, H, W), points (dim,) nor rows of a table"
+            " (1, width)"
+        )
     return found

@@ -5,6 +5,8 @@
     an image file               one image
     .npz, .npy                  `images` (n, H, W, C), (n, C, H, W) or (n, H, W), uint8 or floats in [0, 1] or [-1, 1],
                                 or `points` (n, dim); a single array may have any name; names are numbers of rows
+    a table                     of a model of rows: the columns of its training, by name, in any order; others are left
+                                out (data/files/table.py)
 
 Images of another size are cropped and resized as a folder is for training: the largest central rectangle of the model's
 shape, bicubic. Grey is repeated for a model of colours, colours are turned into grey by their luminance.
@@ -23,11 +25,13 @@ from torch import Tensor
 from vaebm.data.files.archives import FolderSource, UnreadableImage, open_source
 from vaebm.data.files.image import fitted, read_picture
 from vaebm.data.files.npz import stored_arrays
+from vaebm.data.files.table import ENDINGS, is_table, read_table
 from vaebm.data.modality import IMAGES, modality_of
 from vaebm.data.sets import KINDS
 from vaebm.data.sets.published import SUFFIXES
 from vaebm.data.splits import Split
 from vaebm.data.transforms import to_model, to_uint8
+from vaebm.distributions.columns import Columns
 from vaebm.errors import InputError, check_choice
 from vaebm.progress import Progress, silent
 from vaebm.wording import counted, did_you_mean, enumerated
@@ -53,7 +57,11 @@ class Samples(NamedTuple):
 
 
 def read_samples(
-    given: str | Path, data_shape: Sequence[int], skip_bad: bool | None = False, progress: Progress | None = None
+    given: str | Path,
+    data_shape: Sequence[int],
+    skip_bad: bool | None = False,
+    progress: Progress | None = None,
+    columns: Columns | None = None,
 ) -> Samples:
     """All samples at a path, or of a data set by its name.
 
@@ -63,11 +71,14 @@ def read_samples(
         skip_bad: leave out files that are no images and rows that are not finite, instead of refusing all; None: that
             is no choice of the user's.
         progress: told of what takes long.
+        columns: of a table's rows.
 
     Raises:
         InputError: nothing is there, or it does not suit the model; bad samples are named.
     """
     path, shape, progress = Path(given).expanduser(), tuple(data_shape), progress or silent()
+    if columns is not None:
+        return _of_table(path, columns, skip_bad)
     images = modality_of(shape) is IMAGES
     name, _, part = str(given).partition(":")
     if not path.exists() and name in KINDS:
@@ -96,6 +107,22 @@ def read_samples(
                 yield file, to_model(_of_shape(pixels, shape))
 
     return _collected(path, decoded(), skip_bad, lambda: _resized(sizes, shape))
+
+
+def _of_table(path: Path, columns: Columns, skip_bad: bool | None) -> Samples:
+    if not is_table(path):
+        raise InputError(f"{path} is no table: give a {enumerated(ENDINGS, len(ENDINGS))} with the model's columns")
+    table = read_table(path)
+    try:
+        x, bad = columns.encode(table)
+    except InputError as lacking:
+        raise InputError(f"{path}: {lacking}") from None
+    rows: Iterable[Decoded] = (
+        (str(row), bad.get(row, value)) for row, value in enumerate(torch.from_numpy(x)[:, None])
+    )
+    others = [name for name in table if name not in columns.names]
+    said = f"{counted(len(others), 'column')} that the model has not were left out: {enumerated(others)}"
+    return _collected(path, rows, skip_bad, lambda: said if others else "")
 
 
 def of_split(split: Split, shape: tuple[int, ...], skip_bad: bool | None = False) -> Samples:

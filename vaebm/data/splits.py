@@ -1,8 +1,8 @@
 """Data sets and their splits: all that the rest of the library knows of data.
 
 A `Split` keeps what was stored (uint8 for images: a quarter of the memory) and hands out what models see: float32,
-images in [-1, 1] (`data/transforms.py`), points as they are. What was stored lies in memory, or stays on disk until a
-batch asks for it (`data/prepared.py`).
+images in [-1, 1] (`data/transforms.py`), points and rows of tables as they are. What was stored lies in memory, or
+stays on disk until a batch asks for it (`data/prepared.py`).
 
     dequantise    x + u, u uniform over the width of one stored value: what a density without point masses is fitted to.
                   Only batches drawn with a generator carry it, so nothing that is measured is noisier for it.
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vaebm.data.modality import Modality, modality_of
 from vaebm.data.transforms import to_model
+from vaebm.distributions.columns import Columns
 from vaebm.errors import InputError
 
 IMAGES_AT_ONCE = 1024
@@ -68,7 +69,8 @@ class Batch(NamedTuple):
 class Split:
     """One part of a data set. InputError: dtypes, shapes and `levels` do not belong together."""
 
-    values: Tensor | LazyImages  # images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) float32
+    # images (N, C, H, W) uint8 from 0 to `levels`, or points (N, dim) or rows (N, 1, width) float32
+    values: Tensor | LazyImages
     labels: Tensor | None = None  # (N,) int64
     levels: int | None = None  # the stored value of white; None for points
     dequantise: bool = False  # whether batches drawn with a generator carry uniform noise of one stored value's width
@@ -77,11 +79,11 @@ class Split:
 
     def __post_init__(self) -> None:
         image = self.values.dtype == torch.uint8 and self.values.ndim == 4 and self.levels is not None
-        points = self.values.dtype == torch.float32 and self.values.ndim == 2 and self.levels is None
-        if not (image or points):
+        vectors = self.values.dtype == torch.float32 and self.values.ndim in (2, 3) and self.levels is None
+        if not (image or vectors):
             raise InputError(
                 f"values {tuple(self.values.shape)} {self.values.dtype} with levels={self.levels} are neither images "
-                "nor points: give (N, C, H, W) uint8 with levels, or (N, dim) float32 without"
+                "nor points: give (N, C, H, W) uint8 with levels, or (N, dim) or (N, 1, width) float32 without"
             )
         if self.labels is not None and (self.labels.shape != (len(self),) or self.labels.dtype != torch.int64):
             raise InputError(
@@ -124,8 +126,14 @@ class Split:
         return self._to_model(self.values if isinstance(self.values, Tensor) else self.values[torch.arange(len(self))])
 
     def fingerprint(self) -> dict[str, Any]:
-        """Count, shape and, of images, a hash: what tells other data. Points are drawn anew wherever they are used."""
+        """Count, shape and a hash: what tells other data. Points have none: they are drawn anew wherever they are used.
+
+        The hash of rows is of their values to three digits, since another version of a library may round otherwise.
+        """
         known: dict[str, Any] = {"count": len(self), "shape": list(self.values.shape[1:])}
+        if isinstance(self.values, Tensor) and self.values.ndim == 3:
+            rounded = (1000 * self.values.double()).round().cpu().numpy()
+            known["sha256"] = hashlib.sha256((rounded + 0.0).tobytes()).hexdigest()
         if isinstance(self.values, Tensor) and self.levels is not None:
             digest = hashlib.sha256(self.values.cpu().numpy().tobytes())
             if self.labels is not None:
@@ -163,6 +171,7 @@ class DataSet:
     class_names: tuple[str, ...] | None = None  # what the labels stand for, in order; None without labels
     factor_names: tuple[str, ...] | None = None  # what the columns of the splits' factors stand for
     truth: Truth | None = None  # the density that the data were drawn from, where it is known
+    columns: Columns | None = None  # of a table: what its rows' numbers stand for
 
     @property
     def train(self) -> Split:
@@ -178,7 +187,7 @@ class DataSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one value: (C, H, W) or (dim,)."""
+        """Of one value: (C, H, W), (dim,) or (1, width)."""
         return tuple(self.train.values.shape[1:])
 
     @property

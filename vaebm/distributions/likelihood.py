@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaebm.distributions.columns import Columns
 from vaebm.distributions.gaussian import DiagonalGaussian, at_least_float32, log_normal_cdf, sum_over_values
 from vaebm.errors import check_choice
 from vaebm.registry import Settings
@@ -238,6 +239,7 @@ class LikelihoodHead(nn.Module, ABC):
     outputs_per_value: int
     reparameterised: bool = False  # whether x is a differentiable function T_x(z, eps_x)
     takes_noise: bool = False  # whether x with Gaussian noise added has a density in closed form
+    columns: Columns | None = None  # of a table's rows
 
     @abstractmethod
     def forward(self, raw: Tensor) -> Likelihood:

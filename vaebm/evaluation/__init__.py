@@ -8,6 +8,7 @@ from vaebm.evaluation.importance import LogLikelihoodLower
 from vaebm.evaluation.likelihood import ELBO, LogLikelihood, LogNormaliser
 from vaebm.evaluation.metric import METRICS, Given, Metric, all_quantities, is_shown, quantity, register
 from vaebm.evaluation.quantity import Quantity
+from vaebm.evaluation.rows import ColumnsAlike, ToldApart
 from vaebm.evaluation.run import Evaluation
 from vaebm.evaluation.settings import EvaluationSettings
 from vaebm.evaluation.statistics import (
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 for _metric in (
+    *(ToldApart(), ColumnsAlike()),
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds()),
     *(Memorisation(), ClassGap()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),

@@ -72,7 +72,9 @@ class ChainRecord:
         return [(step, x) for step, x in zip(self.run.steps, self.x, strict=True) if step in wanted]
 
     def save(self, path: Path, model_sha256: str) -> None:
-        save_record(path, model_sha256, {"x": packed(self.x)}, {"run": asdict(self.run)})
+        steps = [packed(x) for x in self.x]
+        stored = torch.stack(steps) if steps else self.x
+        save_record(path, model_sha256, {"x": stored}, {"run": asdict(self.run)})
 
     @classmethod
     def load(cls, path: Path, model_sha256: str) -> "ChainRecord | None":

@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from vaebm.data.modality import modality_of
 from vaebm.data.transforms import to_model, to_uint8
 from vaebm.files import write_atomically
 from vaebm.models import CHAINS_AT_ONCE, Model, NoiseSpaceModel
@@ -50,8 +51,8 @@ def load_record(path: Path, model_sha256: str) -> tuple[dict[str, Tensor], dict[
 
 
 def packed(x: Tensor) -> Tensor:
-    """Data (..., *data_shape) in the model's range as files hold them: images uint8, points float32."""
-    return to_uint8(x) if x.ndim >= 4 else x.float()
+    """Data (n, *data_shape) in the model's range as files hold them: images uint8, all else float32."""
+    return to_uint8(x) if modality_of(x.shape[1:]).pictured else x.float()
 
 
 def unpacked(x: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ CHOICE_SEED = 0
 def stored_rows(count: int, data_shape: Sequence[int]) -> Tensor:
     """Which of `count` samples are kept, indices (k,) in the order of keeping."""
     most = MAX_POINTS
-    if len(data_shape) > 1:
+    if modality_of(data_shape).pictured:
         most = min(MAX_IMAGES, max(MIN_IMAGES, MAX_VALUES // math.prod(data_shape)))
     return torch.randperm(count, generator=torch.Generator().manual_seed(CHOICE_SEED))[:most]
 

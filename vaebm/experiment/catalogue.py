@@ -120,11 +120,11 @@ def _locate(name: str) -> Path:
     known = FOLDER / f"{name}.yaml"
     if user_path(name).is_file():
         raise InputError(
-            f"{name} is a file, but neither a recipe (.yaml) nor an archive of images (.zip, .tar, or .npz with"
-            " `images`): give one of these, or a folder"
+            f"{name} is a file, but neither a recipe (.yaml), an archive of images (.zip, .tar, or .npz with `images`)"
+            " nor a table (.csv, .parquet, .npy, .npz): give one of these, or a folder"
         )
     if not known.is_file():
-        raise InputError(f"there is no recipe, run or folder {name!r}: {did_you_mean(name, names())}")
+        raise InputError(f"there is no recipe, run, folder or table {name!r}: {did_you_mean(name, names())}")
     return known
 
 

@@ -78,7 +78,7 @@ def write_codes(
         raise InputError(f"{out}: codes are written as .npz, as in --out {out.with_suffix('.npz')}")
     with threads(run.recipe.threads):
         model = run.model(device)
-        found = read_input(run, given, model.data_shape, progress)
+        found = read_input(run, given, model, progress)
         codes = _encode(model, found, progress).numpy().astype(np.float32)
     out.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"codes": codes, **found.known}
@@ -86,8 +86,8 @@ def write_codes(
     return out
 
 
-def read_input(run: Run, given: str, shape: tuple[int, ...], progress: Progress) -> Input:
-    """The data at a path, of a split of the run's, or of a data set, as a model of `shape` takes them.
+def read_input(run: Run, given: str, model: Model, progress: Progress) -> Input:
+    """The data at a path, of a split of the run's, or of a data set, as a model takes them.
 
     Raises:
         InputError: there are none, or they do not suit the model.
@@ -100,18 +100,16 @@ def read_input(run: Run, given: str, shape: tuple[int, ...], progress: Progress)
         found = {name: getattr(split, name) for name in labels_and_factors}
         known = {name: value.numpy() for name, value in found.items() if value is not None}
         return Input(len(split), iter(split.chunks(ROWS_AT_ONCE)), known)
-    samples = samples_as_trained(run, given, shape, None, progress)
+    samples = samples_as_trained(run, given, model, None, progress)
     if samples.said:
         warnings.warn(f"{given}: {samples.said}", stacklevel=2)
-    known = _labels(path, samples.names)
+    known = {} if model.columns is not None else _labels(path, samples.names)
     return Input(len(samples.x), iter(samples.x.split(ROWS_AT_ONCE)), known)
 
 
-def samples_as_trained(
-    run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool | None, progress: Progress
-) -> Samples:
+def samples_as_trained(run: Run, given: str | Path, model: Model, skip_bad: bool | None, progress: Progress) -> Samples:
     """Samples at a path or of a data set, of as few bits as the run's data (data/samples.py)."""
-    samples, data = read_samples(given, shape, skip_bad, progress), run.recipe.data
+    samples, data = read_samples(given, model.data_shape, skip_bad, progress, model.columns), run.recipe.data
     if isinstance(data, ImageSettings) and data.dropped_bits:
         return samples._replace(x=data.split(to_uint8(samples.x)).all())
     return samples

@@ -68,7 +68,8 @@ def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
             chains = record_chains(model, progress)
             chains.save(path, draws.model_sha256)
         path = path.with_name("densities.safetensors")
-        if not data.modality.pictured and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
+        mapped = not data.modality.pictured and data.columns is None
+        if mapped and (densities := DensityMaps.load(path, draws.model_sha256)) is None:
             densities = map_densities(model, data)
             densities.save(path, draws.model_sha256)
     measurable = {w.name for subject in model.subjects for w in evaluation.wanted(subject)}

@@ -116,6 +116,7 @@ def measured_rates(recipe: Recipe, shape: tuple[int, ...], device: str | None) -
         splits = {
             "image": lambda: Split((128 + 50 * noise).clamp(0, 255).to(torch.uint8), levels=255),
             "points": lambda: Split(noise),
+            "rows": lambda: Split(noise),
         }
         split = splits[modality_of(shape).name]().to(engine.device)
         model = recipe.model_settings().build(shape, generator).to(engine.device)

@@ -4,6 +4,8 @@
     FILE.png     one grid; every image with the same fixed range, nothing is stretched
     FOLDER       00000.png, 00001.png, ...
 
+Rows of a table come as a table of the same columns, into FILE.csv, FILE.parquet or FILE.npz (data/files/table.py).
+
 A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not:
 batches of chains that have ended are kept beside the file that they are for,
 
@@ -28,6 +30,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vaebm.data import Modality, modality_of
+from vaebm.data.files.table import check_parquet, write_table
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
 from vaebm.files import locked, sha256, user_path, write_atomically, write_npz
@@ -130,7 +133,7 @@ def write_samples(
     Args:
         run: a run, or its directory.
         n: how many.
-        out: FILE.npz, FILE.png, or a folder.
+        out: FILE.npz, FILE.png, or a folder; of a table FILE.csv, FILE.parquet or FILE.npz.
         subject: whose samples; the model's own unless given.
         show: what of a sample is shown; what the recipe says unless given.
         seed: the same seed gives the same samples.
@@ -154,13 +157,13 @@ def write_samples(
     model.update_settings(settings)
     with locked(out.with_name(f".{out.name}.lock"), out):
         unfinished = Unfinished(out, request_of(run, model, n, seed))
-        arrays: dict[str, Any] = modality.arrays(
-            draw_samples(model, n, subject, show, seed, progress, unfinished).cpu()
-        )
-        if out.suffix.lower() == ".npz":
-            write_npz(out, arrays)
+        x = draw_samples(model, n, subject, show, seed, progress, unfinished).cpu()
+        if model.columns is not None:
+            write_table(out, model.columns.decode(x.numpy()))
+        elif out.suffix.lower() == ".npz":
+            write_npz(out, modality.arrays(x))
         else:
-            write_images(arrays["images"], out)
+            write_images(modality.arrays(x)["images"], out)
         unfinished.discard()
     return out
 
@@ -195,9 +198,12 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 def _check_target(out: Path, modality: Modality) -> None:
     ending = out.suffix.lower()
-    if not modality.pictured and ending != ".npz":
-        raise InputError(f"{out}: {modality.noun}s go into an .npz file, as in --out {out.with_suffix('.npz')}")
-    if ending in (".npz", ".png"):
+    if not modality.pictured and ending not in modality.endings:
+        endings, first = " or ".join(modality.endings), out.with_suffix(modality.endings[0])
+        raise InputError(f"{out}: {modality.noun}s go into a file that ends in {endings}, as in --out {first}")
+    if ending == ".parquet":
+        check_parquet()
+    if ending in modality.endings:
         if out.is_dir():
             raise InputError(f"{out} is a directory: give a file name, or a folder name without {out.suffix}")
     elif out.suffix:

@@ -78,11 +78,11 @@ def write_scores(
         model = run.model(device)
         if not isinstance(model, ScoredModel):
             raise InputError(f"{type(model).__name__} does not score samples: name a run of kind vaebm")
-        samples = _samples(run, given, model.data_shape, skip_bad, progress)
+        samples = _samples(run, given, model, skip_bad, progress)
         for name in only or ():
             check_choice("part", name, model.part_names())
         if reference is not None:
-            model.calibrate(_samples(run, reference, model.data_shape, skip_bad, progress).x, progress)
+            model.calibrate(_samples(run, reference, model, skip_bad, progress).x, progress)
         scores = model.score(samples.x, progress)
         if reference is None:
             _keep(model, run.path / "model", progress)
@@ -102,12 +102,12 @@ def _keep(model: ScoredModel, folder: Path, progress: Progress) -> None:
         progress.say(f"The calibration is not kept, since {folder} cannot be written to ({refusal.strerror}).")
 
 
-def _samples(run: Run, given: str | Path, shape: tuple[int, ...], skip_bad: bool, progress: Progress) -> Samples:
+def _samples(run: Run, given: str | Path, model: ScoredModel, skip_bad: bool, progress: Progress) -> Samples:
     if not Path(given).exists() and str(given) in ("train", "validation", "test"):
         splits = run.data().splits
         check_choice("split", str(given), splits)
-        return of_split(splits[str(given)], shape, skip_bad)
-    return samples_as_trained(run, given, shape, skip_bad, progress)
+        return of_split(splits[str(given)], model.data_shape, skip_bad)
+    return samples_as_trained(run, given, model, skip_bad, progress)
 
 
 def _columns(samples: Samples, scores: Scores, only: Sequence[str] | None) -> dict[str, np.ndarray[Any, Any]]:

@@ -6,18 +6,25 @@ the last word:
     likelihood    censored where at least SATURATED of the pixels are exactly black or white, else Gaussian; per pixel
     size          as the images are, up to 64 x 64 (data/sets/folder.py)
     FEW images    a VAE and a ratio that keep the weights which are best on validation images, half as wide an energy
+
+A table is trained by the recipe `table`, with the likelihood of its columns and sizes that its rows and columns decide:
+
+    latents       as many as columns, from 2 to 32
+    iterations    of each stage 3,000 from 20,000 rows on, 1,000 for 2,000, 300 up to 200; between by the logarithm
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from vaebm.data import DataSet
 from vaebm.data.collection import FEW
 from vaebm.data.files.archives import ARCHIVES
+from vaebm.data.files.table import is_table
 from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
@@ -33,6 +40,7 @@ from vaebm.training.engine import Engine, fastest_device, processes, threads
 from vaebm.training.log import MetricsLog
 from vaebm.training.loop import Loop, Stage, Training
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.wording import counted
 
 FOLDER_MINUTES = 30.0
 OF_FEW: Tree = {
@@ -40,6 +48,7 @@ OF_FEW: Tree = {
     "energy": {"image": {"stem": 16, "widths": [16, 32, 64]}},
     "energy_stage": {"phases": {"ratio": {"validate_every": 25}}},
 }
+ROWS, ITERATIONS = (200, 2_000, 20_000), (300, 1_000, 3_000)  # of a table, and of each stage
 SIZED = ("data.size", "vae", "energy", "code_mixture", "sampler")  # overrides that say how large or how long
 
 
@@ -55,7 +64,7 @@ def train(
     """Trains both stages, or goes on where an earlier call stopped.
 
     Args:
-        subject: a recipe's name, a recipe file, a folder of images or an archive of them, or a run.
+        subject: a recipe's name, a recipe file, a folder of images or an archive of them, a table, or a run.
         out: the run's directory; `runs/` and the recipe's name unless given.
         overrides: `key=value`, by path in the recipe.
         minutes: to train and measure in (experiment/minutes.py); a folder gets `FOLDER_MINUTES` unless an override
@@ -149,9 +158,8 @@ def planned(
         InputError: as for `train`.
     """
     path = user_path(subject)
-    if _holds_images(path, subject):
-        recipe, data = folder_recipe(path, overrides, progress)
-        minutes = default_minutes(overrides) if minutes is None else minutes
+    if _is_own(path, subject):
+        recipe, data, minutes = _own(path, overrides, minutes, progress)
     else:
         recipe = load_recipe(subject, overrides)
         if minutes is None:
@@ -185,16 +193,26 @@ def _read(
         return path, run.recipe, run.data() if overrides else None
     if path.exists() and subject in names():
         progress.say(f"{subject} is the recipe of this name; the folder is ./{subject}.")
-    if _holds_images(path, subject):
-        recipe, data = folder_recipe(path, overrides, progress)
-        minutes = default_minutes(overrides) if minutes is None else minutes
+    if _is_own(path, subject):
+        recipe, data, minutes = _own(path, overrides, minutes, progress)
         return _new(out, recipe, data, minutes, device, progress)
     recipe = load_recipe(subject, overrides)
     return _new(out, recipe, recipe.data.load(progress), minutes, device, progress)
 
 
-def _holds_images(path: Path, subject: str) -> bool:
-    return subject not in names() and (path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES))
+def _is_own(path: Path, subject: str) -> bool:
+    """Whether a subject is data of the user's own."""
+    images = path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES)
+    return subject not in names() and (images or is_table(path))
+
+
+def _own(
+    path: Path, overrides: Sequence[str], minutes: float | None, progress: Progress
+) -> tuple[Recipe, DataSet, float | None]:
+    """The recipe for the user's own data, these, and the minutes to fit it to."""
+    if is_table(path):
+        return *table_recipe(path, overrides, progress), minutes
+    return *folder_recipe(path, overrides, progress), default_minutes(overrides) if minutes is None else minutes
 
 
 def default_minutes(overrides: Sequence[str]) -> float | None:
@@ -255,4 +273,29 @@ def folder_recipe(folder: Path, overrides: Sequence[str], progress: Progress) ->
             " images, and the energy is half as wide. Where a mirror image is as good as an image, data.flip=true"
             " doubles them."
         )
+    return recipe, data
+
+
+def table_recipe(path: Path, overrides: Sequence[str], progress: Progress) -> tuple[Recipe, DataSet]:
+    """The recipe for a table, and its data, read once.
+
+    Raises:
+        InputError: the table cannot be used, or an override is wrong.
+    """
+    own: Tree = {"name": name_of(path), "data": {"root": str(path.resolve())}}
+    data = load_recipe("table", overrides, own).data.load(progress)
+    assert data.columns is not None
+    columns, rows = data.columns.columns, len(data.train)
+    iterations = round(np.interp(np.log(rows), np.log(ROWS), ITERATIONS))
+    own["vae"] = {
+        "latent_dim": min(max(len(columns), 2), 32),
+        "likelihood": {"columns": [column.model_dump(mode="json") for column in columns]},
+    }
+    own["vae_stage"] = {"iterations": iterations}
+    own["energy_stage"] = {"phases": {"ratio": {"iterations": iterations}}}
+    recipe = load_recipe("table", overrides, own)
+    progress.say(
+        f"Preset `table`: {counted(recipe.vae.latent_dim, 'latent')}, {recipe.vae_stage.iterations:,} iterations of the"
+        " VAE and as many of the energy."
+    )
     return recipe, data

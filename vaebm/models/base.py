@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vaebm.data.modality import modality_of
+from vaebm.distributions.columns import Columns
 from vaebm.errors import check_choice
 from vaebm.models.inputs import whole_number
 from vaebm.models.saved import Saved
@@ -51,7 +52,7 @@ class ModelSettings(Settings, ABC):
         """An untrained model for data of this shape, its weights drawn from `generator`.
 
         Args:
-            data_shape: (C, H, W) or (dim,).
+            data_shape: (C, H, W), (dim,) or (1, width).
             generator: source of the weights.
             **parts: modules by name that are taken instead of being built, such as a VAE trained elsewhere.
 
@@ -61,7 +62,7 @@ class ModelSettings(Settings, ABC):
 
 
 class Model(Saved, nn.Module, ABC):
-    """The contract. `data_shape` is (C, H, W) for images in [-1, 1], (dim,) for points.
+    """The contract. `data_shape` is (C, H, W) for images in [-1, 1], (dim,) for points, (1, width) for rows of a table.
 
     Attributes:
         settings: what it was built from.
@@ -126,7 +127,9 @@ class Model(Saved, nn.Module, ABC):
         show: Show | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """n samples: images (n, C, H, W) in [0, 1], or points (n, dim). The same seed gives the same samples.
+        """n samples: images (n, C, H, W) in [0, 1], points (n, dim), or rows (n, 1, width) that `columns` decode.
+
+        The same seed gives the same samples.
 
         Raises:
             InputError: n is below 1, or the subject or the show does not exist.
@@ -150,6 +153,11 @@ class Model(Saved, nn.Module, ABC):
             return self.subjects[0]
         check_choice("subject", subject, self.subjects)
         return subject
+
+    @property
+    def columns(self) -> Columns | None:
+        """Of a table: what the numbers of its rows stand for; None for other data."""
+        return None
 
     @property
     def device(self) -> torch.device:

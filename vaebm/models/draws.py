@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from vaebm import sampling
+from vaebm.distributions.columns import Columns
 from vaebm.distributions.gaussian import standard_log_prob
 from vaebm.distributions.likelihood import Likelihood
 from vaebm.distributions.mixture import GaussianMixture
@@ -61,6 +62,10 @@ class NoiseSpaceModel(Model):
     mixture: GaussianMixture
     noise: Noise
     moves: Moves
+
+    @property
+    def columns(self) -> Columns | None:
+        return self.vae.likelihood.columns
 
     # What the density gives
 

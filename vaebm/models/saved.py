@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vaebm.data.modality import modality_of
 from vaebm.errors import InputError
 from vaebm.files import drafted, user_path, write_atomically
 from vaebm.models.score_density import FILE as DETECTOR
@@ -189,7 +190,10 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    """(C, H, W) or (dim,)."""
-    if not (isinstance(given, list) and len(given) in (1, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)):
+    """(C, H, W), (dim,) or (1, width)."""
+    if not (
+        isinstance(given, list) and len(given) in (1, 2, 3) and all(type(n) is int and 0 < n < 2**31 for n in given)
+    ):
         raise ValueError("data_shape")
+    modality_of(given)
     return tuple(given)

@@ -1,7 +1,7 @@
 """The page of a run: what happened, how good are the samples, and what did the energy add?
 
 Beside it two pictures for a README or a slide are left in RUN/samples: `comparison.png` (data and models side by side)
-and `chains.png` (chains from start to end).
+and `chains.png` (chains from start to end), of data that are images or points.
 """
 
 from pathlib import Path
@@ -64,6 +64,8 @@ def write_report(run: Run, *, device: str | None = None, progress: Progress | No
 
 
 def _write_pictures(report: ReportData) -> None:
+    if report.data.columns is not None:
+        return
     folder, chains = report.run.path / SAMPLES, report.illustrations.chains
     folder.mkdir(exist_ok=True)
     if report.data.modality.pictured:

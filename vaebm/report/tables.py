@@ -140,6 +140,8 @@ def _settings_text(row: TableRow) -> list[str]:
     scales = {key: m.settings["noise_scale"] for key, m in row.measurements.items() if "noise_scale" in m.settings}
     if scales:
         words.append(", ".join(f"{subject(key).label} {scales[key]:.2g}" for key in in_order(set(scales))))
+    if worst := {key: m.settings["worst"] for key, m in row.measurements.items() if "worst" in m.settings}:
+        words += [_worst_columns(key, worst[key]) for key in in_order(set(worst) - {*NO_MODELS})[-1:]]
     if devices := {s["device"] for s in settings if "device" in s}:
         words.append(f"on {', '.join(sorted(devices))}")
         if threads := {s["threads"] for s in settings if "threads" in s and s["device"] == "cpu"}:
@@ -147,6 +149,12 @@ def _settings_text(row: TableRow) -> list[str]:
     if seeds := {s["seed"] for s in settings if "seed" in s}:
         words.append(f"seed {min(seeds)}")
     return words
+
+
+def _worst_columns(key: str, worst: Sequence[tuple[str, float, float]]) -> str:
+    """Columns that a test tells apart best, of one subject."""
+    listed = [f"{name} {distance:.3f} (p {p_value:.2g})" for name, distance, p_value in worst]
+    return f"worst of {subject(key).label}: {', '.join(listed)}"
 
 
 def _sizes(measurements: dict[str, Measurement]) -> list[str]:

@@ -1,10 +1,10 @@
 """The verdict: what the energy added, or that it did not, in a few sentences.
 
-The first measure that the model and the same model without its energy have both been measured by decides: Fréchet
-distance, then exact log-likelihood, kernel distance, the KL divergence of mode shares; on the features that stand
-first, and of samples at the noise scale that serves each subject best (evaluation/noise_scale.py) where these are
-measured, else as they are shown first. The rival is the start of the chains, which differs from the model by the chains
-alone; without it, the VAE with the code mixture, then the VAE.
+The first measure that the model and the same model without its energy have both been measured by decides: of tables
+how well trees tell rows apart, else Fréchet distance, then exact log-likelihood, kernel distance, the KL divergence of
+mode shares; on the features that stand first, and of samples at the noise scale that serves each subject best
+(evaluation/noise_scale.py) where these are measured, else as they are shown first. The rival is the start of the
+chains, which differs from the model by the chains alone; without it, the VAE with the code mixture, then the VAE.
 
 A difference d with standard error s counts if |d| > 2 s; numbers of the same real data are compared as pairs
 (metrics/measurement.py). Beside the samples stand what the energy is worth in nats of held-out data, and whether the
@@ -20,7 +20,7 @@ from vaebm.evaluation.quantity import Quantity, written
 from vaebm.metrics.measurement import Measurement, difference
 from vaebm.report.subjects import FLOORS, RECONSTRUCTION, subject, with_energy
 
-DECIDING = ("frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
+DECIDING = ("two_sample_auroc", "frechet_distance", "log_likelihood", "kernel_distance", "mode_kl")
 UNBIASED = ("kernel_distance", "log_likelihood")  # compare whatever the numbers of samples are
 RIVALS = ("start", "vae_mixture", "vae")  # the same model without its energy
 SCALED = "scaled"

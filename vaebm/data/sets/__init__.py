@@ -16,6 +16,7 @@ from vaebm.data.sets.mnist import FashionMNISTSettings, MNISTSettings, StackedMN
 from vaebm.data.sets.plane import CheckerboardSettings, EightModesSettings, GaussiansSettings
 from vaebm.data.sets.sprites import SpritesSettings
 from vaebm.data.sets.svhn import SVHNSettings
+from vaebm.data.sets.table import TableSettings
 from vaebm.data.settings import DataSettings
 
 Data = Annotated[
@@ -36,6 +37,7 @@ Data = Annotated[
     | CelebAHQ256Settings
     | LSUNChurch64Settings
     | FolderSettings
+    | TableSettings
     | GivenSettings,
     Field(discriminator="kind"),
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from vaebm.report.report_data import ReportData
 from vaebm.report.section import Section
 from vaebm.report.sections.chains import chains_section
+from vaebm.report.sections.columns import columns_section
 from vaebm.report.sections.data import data_section
 from vaebm.report.sections.density import density_section
 from vaebm.report.sections.energy import energy_section
@@ -18,6 +19,7 @@ SECTIONS: list[Callable[[ReportData], Section | None]] = [
     data_section,
     samples_section,  # of images
     density_section,  # of points
+    columns_section,  # of rows
     chains_section,
     energy_section,
     training_section,

@@ -25,6 +25,8 @@ def chains_section(report: ReportData) -> Section | None:
     title, chains = "From start to end, step by step", report.illustrations.chains
     if chains is None:
         return None
+    if report.data.columns is not None and not chains.run.refusal:
+        return Section("chains", title, _sentences(chains))
     if chains.run.refusal:
         return Section("chains", title, [f"The chains could not run: {chains.run.refusal}"])
     strip = Figure(chain_picture(report.data, chains, COLUMNS_OF_A_PAGE), _strip_caption(report.data, chains))

@@ -24,7 +24,7 @@ WHAT_IT_IS = {
 def density_section(report: ReportData) -> Section | None:
     """Samples of points, and densities where the family has them; None for other data."""
     densities = report.illustrations.densities
-    if report.data.modality.pictured:
+    if report.data.modality.pictured or report.data.columns is not None:
         return None
     rows, sentences = [_samples(report)], refusals(report)
     if densities is None:
