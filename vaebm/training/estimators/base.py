@@ -25,6 +25,7 @@ from vaebm.errors import Step
 from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.registry import Registry, Settings
 from vaebm.training.checkpoint import Tree
+from vaebm.training.estimators.drift import EVERY, Drift
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.estimators.validation import Validation
 from vaebm.training.loop import Training
@@ -128,6 +129,7 @@ class Estimator(LearningStage):
             weight_decay=s.weight_decay,
         )
         self.spectral = self.spectral_norms(self.energy) if s.spectral else None
+        self.drift = Drift(self.training, self.energy)
         if s.validate_every and self.training.validation is not None:
             self.validation = Validation(self.training, self.energy)
 
@@ -145,10 +147,13 @@ class Estimator(LearningStage):
         """One step on a loss and the spectral penalty; returns figures for the log."""
         if self.spectral is not None:
             loss = loss + self.settings.spectral * self.spectral()
+        before = None if iteration % EVERY else self.drift.energies()
         figures = {"loss": float(loss.detach()), "gradient_norm": self.optimizer.step(loss, self.rate(iteration))}
-        if self.validation is None or (iteration + 1) % self.settings.validate_every:
-            return figures
-        return {**figures, **self.validation.measure(self.optimizer.ema)}
+        if before is not None:
+            figures |= self.drift.since(before)
+        if self.validation is not None and (iteration + 1) % self.settings.validate_every == 0:
+            figures |= self.validation.measure(self.optimizer.ema)
+        return figures
 
     def end(self) -> None:
         super().end()
