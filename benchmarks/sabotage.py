@@ -3,20 +3,22 @@
     OMP_NUM_THREADS=1 python benchmarks/sabotage.py --seeds 0 1 2
     python benchmarks/sabotage.py --table
 
-The recipe is `digits` with a phase of contrastive divergence on persistent chains after its density ratio, so that
-there are a sampler and a replay buffer to damage. Each cell is one act at a random iteration of one stage of one seed:
+The recipe is `digits`. Its density ratio has neither a sampler nor a replay buffer to damage, so a phase of contrastive
+divergence on persistent chains follows where that is the stage. Each cell is one act at a random iteration of one
+stage of one seed:
 
     learning rate x 100, step size x 100    from that iteration on, in every try: a setting that is wrong
     NaN pixels, buffer, weights x 1e3       once: an accident
 
-It begins from the checkpoint at the start of the stage of an undisturbed run of the same seed, which it is held
-against: `energy_gain` of held-out data, and the Fréchet distance of all samples together. Each finished cell is a line
+It begins where an undisturbed run of the same seed began that stage, and is held against that run: `energy_gain` of
+held-out data, and the Fréchet distance of 1,440 samples together. Each finished cell is a line
 of results/sabotage.jsonl and is not run again; `--table` prints them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -34,7 +36,8 @@ from results import hardware, version
 from vaebm.data import Batch, Split
 from vaebm.errors import Diverged
 from vaebm.experiment.evaluate import evaluate
-from vaebm.experiment.run_directory import METRICS, Run
+from vaebm.experiment.recipe import Recipe, load_recipe
+from vaebm.experiment.run_directory import METRICS, RECIPE, Run
 from vaebm.experiment.train import train
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergence
 from vaebm.training.estimators.density_ratio import DensityRatio
@@ -44,12 +47,14 @@ from vaebm.training.vae import VAEStage
 ROOT = Path(__file__).parent.parent
 TARGET, RUNS = ROOT / "results" / "sabotage.jsonl", ROOT / "runs" / "sabotage"
 STAGES: dict[str, type[Any]] = {"vae": VAEStage, "ratio": DensityRatio, "divergence": ContrastiveDivergence}
-ITERATIONS = {"vae": 2000, "ratio": 600, "divergence": 300}
+ITERATIONS = {"vae": 2000, "ratio": 600, "divergence": 200}
 DIVERGENCE = (
-    "{kind: contrastive_divergence, iterations: 300, learning_rate: 1e-4, energy_square: 1e-2, buffer: 1024,"
-    " replay_prob: 0.95, replay_ramp_iterations: 50, sampler: {kind: mala, step_size: 0.17, steps: 20, warmup: 0}}"
+    "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 200, learning_rate: 1e-4,"
+    " energy_square: 1e-2, buffer: 1024, replay_prob: 0.95, replay_ramp_iterations: 50,"
+    " sampler: {kind: mala, step_size: 0.17, steps: 6, warmup: 0}}"
 )
-OVERRIDES = [f"energy_stage.phases.divergence={DIVERGENCE}", "checkpoint.keep=1000", "checkpoint.every_seconds=1000"]
+KEPT = ["checkpoint.keep=1000", "checkpoint.every_seconds=1000"]
+DRAWS = ["evaluation.draws=4"]
 EDGE = 60  # iterations of a stage before and after which nothing is done to it
 NOTICED, TOLERANCE = 50, 0.15  # iterations, and the part of the undisturbed figure that may be missing
 broken_batches: list[int] = []  # one entry for each batch whose pixels are to be broken
@@ -101,9 +106,10 @@ ONCE: dict[str, Act] = {
 }
 CELLS = {
     "vae": ["learning rate x 100", "NaN pixels", "weights x 1e3"],
-    "ratio": ["learning rate x 100", "NaN pixels", "weights x 1e3"],
-    "divergence": [*LASTING, *ONCE],
+    "ratio": ["none", "learning rate x 100", "NaN pixels", "weights x 1e3"],
+    "divergence": ["none", *LASTING, *ONCE],
 }
+HELD_AGAINST = {"vae": "ratio", "ratio": "ratio", "divergence": "divergence"}
 
 
 @contextmanager
@@ -133,7 +139,7 @@ def sabotaged(stage_type: type[Any], sabotage: str, at: int) -> Iterator[None]:
 
 def figures(run: Run) -> Row:
     """Of a run with a model: what it gained, how far its samples are, and whether it is of use."""
-    found = evaluate(run, only=["energy_gain", "frechet_distance"], subjects=["vaebm"], device="cpu")
+    found = evaluate(run, only=["energy_gain", "frechet_distance"], subjects=["vaebm"], overrides=DRAWS, device="cpu")
     model = run.model()
     finite = all(bool(value.isfinite().all()) for value in [*model.parameters(), model.sample(16)])
     gain = next(m.value for m in found if m.name == "energy_gain")
@@ -141,17 +147,29 @@ def figures(run: Run) -> Row:
     return {"gain": gain, "distance": distance, "usable": finite}
 
 
-def undisturbed(seed: int) -> Run:
-    """Trained once a seed."""
-    return train("digits", RUNS / f"undisturbed-{seed}", overrides=[f"seed={seed}", *OVERRIDES], device="cpu")
+def recipe_of(stage: str, seed: int) -> Recipe:
+    """With the phase of contrastive divergence where that is the stage."""
+    phase = [DIVERGENCE] if stage == "divergence" else []
+    return load_recipe("digits", [f"seed={seed}", *KEPT, *phase]).for_device(torch.device("cpu"))
 
 
-def begun(seed: int, stage: str) -> Path:
-    """A run of the seed that stands at the beginning of a stage."""
-    whole, path = undisturbed(seed), RUNS / "cell"
+def undisturbed(stage: str, seed: int) -> Run:
+    """The run that cells of a stage are held against, trained once a seed."""
+    path = RUNS / f"undisturbed-{seed}"
+    if stage != "divergence":
+        return train("digits", path, overrides=[f"seed={seed}", *KEPT], device="cpu")
+    longer = RUNS / f"undisturbed-divergence-{seed}"
+    if not longer.exists():
+        begin(longer, stage, seed)
+    return train(longer, device="cpu")
+
+
+def begin(path: Path, stage: str, seed: int) -> None:
+    """Makes a run that stands where an undisturbed one began a stage."""
+    whole = undisturbed("ratio", seed)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    for name in ("recipe.yaml", "data.json", METRICS):
+    for name in ("data.json", METRICS):
         shutil.copy2(whole.path / name, path / name)
     total = 0
     for name, iterations in ITERATIONS.items():
@@ -161,7 +179,7 @@ def begun(seed: int, stage: str) -> Path:
     for checkpoint in (whole.path / "checkpoints").iterdir():
         if checkpoint.name <= f"{total:08d}":
             shutil.copytree(checkpoint, path / "checkpoints" / checkpoint.name)
-    return path
+    (path / RECIPE).write_text(recipe_of(stage, seed).to_yaml())
 
 
 def cell(stage: str, sabotage: str, seed: int) -> Row:
@@ -169,7 +187,8 @@ def cell(stage: str, sabotage: str, seed: int) -> Row:
     key = sum(map(ord, stage + sabotage)) + 1000 * seed
     generator = torch.Generator().manual_seed(key)
     at = int(torch.randint(EDGE, ITERATIONS[stage] - EDGE, (), generator=generator))
-    path, ended, reason = begun(seed, stage), "complete", None
+    path, ended, reason = RUNS / "cell", "complete", None
+    begin(path, stage, seed)
     try:
         with sabotaged(STAGES[stage], sabotage, at):
             train(path, device="cpu")
@@ -199,16 +218,20 @@ def within(row: Row, whole: Row) -> bool:
 
 def table(rows: list[Row]) -> str:
     """A line for each stage and act; seeds beside each other."""
-    whole = {row["seed"]: row for row in rows if row["sabotage"] == "none"}
+    whole = {(row["stage"], row["seed"]): row for row in rows if row["sabotage"] == "none"}
     lines = [
         "| stage | act | noticed after (iterations) | returns | ended | gain (nats) | distance |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
 
+    def ended(row: Row) -> str:
+        as_well = within(row, whole[HELD_AGAINST[row["stage"]], row["seed"]])
+        return str(row["ended"]) if row["ended"] != "complete" or as_well else "worse"
+
     def side_by_side(found: list[Row], said: Callable[[Row], str]) -> str:
         return ", ".join(said(row) for row in found)
 
-    for stage, sabotage in [("all", "none"), *((stage, act) for stage, acts in CELLS.items() for act in acts)]:
+    for stage, sabotage in ((stage, act) for stage, acts in CELLS.items() for act in acts):
         found = sorted(
             (row for row in rows if (row["stage"], row["sabotage"]) == (stage, sabotage)), key=lambda row: row["seed"]
         )
@@ -217,7 +240,11 @@ def table(rows: list[Row]) -> str:
             side_by_side(found, lambda row: str(row["rollbacks"])),
             side_by_side(
                 found,
-                lambda row: row["ended"] if row["ended"] != "complete" or within(row, whole[row["seed"]]) else "worse",
+                lambda row: (
+                    row["ended"]
+                    if row["ended"] != "complete" or within(row, whole[HELD_AGAINST[row["stage"]], row["seed"]])
+                    else "worse"
+                ),
             ),
             side_by_side(found, lambda row: f"{row['gain']:.2f}"),
             side_by_side(found, lambda row: f"{row['distance']:.2f}"),
@@ -238,14 +265,13 @@ def main() -> None:
         sys.stdout.write(table(rows) + "\n")
         return
     done = {(row["stage"], row["sabotage"], row["seed"]) for row in rows}
-    for seed in arguments.seeds:
-        wanted = [("all", "none"), *((stage, act) for stage in arguments.stages for act in CELLS[stage])]
-        for stage, act in wanted:
+    for stage in arguments.stages:
+        for seed, act in itertools.product(arguments.seeds, CELLS[stage]):
             if (stage, act, seed) in done:
                 continue
             if act == "none":
                 nothing = {"act": None, "noticed_after": None, "rollbacks": 0, "ended": "complete", "reason": None}
-                row = {"stage": stage, "sabotage": act, "seed": seed, **nothing, **figures(undisturbed(seed))}
+                row = {"stage": stage, "sabotage": act, "seed": seed, **nothing, **figures(undisturbed(stage, seed))}
             else:
                 row = cell(stage, act, seed)
             line = json.dumps({**row, "hardware": hardware(), "version": version()})

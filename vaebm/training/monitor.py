@@ -10,8 +10,8 @@
 | a gradient norm beyond `gradient_growth` times its median over `window` iterations | the learning rate |
 | an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
-| a gap that drops twice in a row far below 0 and below what it was: E is lower at samples than at data | the learning rate |
-| steps that move E over held-out data by more than `drift` times its scale, in the mean of three looks | the learning rate |
+| a gap that drops twice in a row far below 0 and below what it was | the learning rate |
+| steps that move E over held-out data by `drift` times its scale, in the mean of three looks | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
 Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
