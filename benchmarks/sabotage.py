@@ -47,15 +47,15 @@ from vaebm.training.vae import VAEStage
 ROOT = Path(__file__).parent.parent
 TARGET, RUNS = ROOT / "results" / "sabotage.jsonl", ROOT / "runs" / "sabotage"
 STAGES: dict[str, type[Any]] = {"vae": VAEStage, "ratio": DensityRatio, "divergence": ContrastiveDivergence}
-ITERATIONS = {"vae": 2000, "ratio": 600, "divergence": 200}
+ITERATIONS = {"vae": 2000, "ratio": 600, "divergence": 150}
 DIVERGENCE = (
-    "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 200, learning_rate: 1e-4,"
-    " energy_square: 1e-2, buffer: 1024, replay_prob: 0.95, replay_ramp_iterations: 50,"
+    "energy_stage.phases.divergence={kind: contrastive_divergence, iterations: 150, learning_rate: 1e-4,"
+    " validate_every: 50, energy_square: 1e-2, buffer: 1024, replay_prob: 0.95, replay_ramp_iterations: 50,"
     " sampler: {kind: mala, step_size: 0.17, steps: 6, warmup: 0}}"
 )
 KEPT = ["checkpoint.keep=1000", "checkpoint.every_seconds=1000"]
 DRAWS = ["evaluation.draws=4"]
-EDGE = 60  # iterations of a stage before and after which nothing is done to it
+EDGE = 50  # iterations of a stage before and after which nothing is done to it
 NOTICED, TOLERANCE = 50, 0.15  # iterations, and the part of the undisturbed figure that may be missing
 broken_batches: list[int] = []  # one entry for each batch whose pixels are to be broken
 Row = dict[str, Any]
