@@ -148,3 +148,15 @@ def test_advancing_is_cheap() -> None:
             task.advance(loss=1.0)
     # 0.3 microseconds on an idle machine; 20 leave room for a busy one and still cost a fast loop only 2 %.
     assert (time.perf_counter() - start) / 20_000 < 20e-6
+
+
+def test_words_stand_for_figures_and_are_repeated_once_a_minute(clock: Clock) -> None:
+    stream = io.StringIO()
+    with on_terminal(stream=stream).task("ratio", 200, "iterations") as task:
+        for i in range(200):
+            clock.now += 1.0
+            task.advance(words=f"gap {i / 100:.1f} nats, {'steady' if i < 125 else 'rising'}", gap=1.0)
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines[:-1]] == ["10", "70", "130", "190"]
+    assert "gap 0.1 nats, steady" in lines[0]
+    assert lines[-1].endswith("gap 2.0 nats, rising")

@@ -8,7 +8,8 @@
 Work sees the protocols `Progress` and `Task`; whoever starts it chooses what becomes of them:
 
 - `silent()`: nothing is shown.
-- `on_terminal()`: bars on a terminal; in a file or a pipe one plain line every ten seconds at most. A finished
+- `on_terminal()`: bars on a terminal; in a file or a pipe one plain line every ten seconds at most, and one a minute
+  of work that describes itself in words, where they say the same but for their numbers. A finished
   outermost task leaves one sentence with its duration and its rate; among plain lines so does a nested one that took
   longer than ten seconds. After an exception there is none.
 
@@ -19,7 +20,9 @@ figures become numbers only when they are shown, so a detached tensor costs no s
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     import rich.progress
 
 LINE_SECONDS = 10.0  # at least between two plain lines of one task
+SAME_SECONDS = 60.0  # at least between two that say the same, but for their numbers
+NUMBER = re.compile(r"[-+]?[\d.,]+")
 BAR_SECONDS = 0.2  # at least between two drawings of the bars
 SHORTEST_TIMED = 0.1  # seconds below which a task's rate says nothing
 
@@ -39,8 +44,8 @@ SHORTEST_TIMED = 0.1  # seconds below which a task's rate says nothing
 class Task(Protocol):
     """Work that is under way, counted in some unit."""
 
-    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
-        """Count `n` more units as done; `figures` (a loss, a gap, ...) are shown beside the count."""
+    def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
+        """Count `n` more units as done; `figures` (a loss, a gap, ...) are shown beside the count, or else `words`."""
 
 
 class Progress(Protocol):
@@ -82,7 +87,7 @@ class _Silent:
     def say(self, line: str) -> None:
         pass
 
-    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+    def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
         pass
 
 
@@ -121,13 +126,15 @@ class _TaskRow:
         self.display, self.name, self.total, self.unit, self.depth = display, name, total, unit, depth
         self.done, self.done_before = done, done
         self.figures: dict[str, SupportsFloat] = {}
+        self.words, self.said, self.said_at = "", "", -math.inf  # in a line last, and when
         self.start = time.perf_counter()
         self.due = self.start + due
         self.shown = False  # in a line
         self.bar: rich.progress.TaskID | None = None
 
-    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+    def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
         self.done += n
+        self.words = words
         if figures:
             self.figures.update(figures)
         now = time.perf_counter()
@@ -158,6 +165,8 @@ class _TaskRow:
         return (self.done - self.done_before) / max(now - self.start, 1e-9)
 
     def _figures(self) -> list[str]:
+        if self.words:
+            return [self.words]
         return [f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in self.figures.items()]
 
 
@@ -191,8 +200,11 @@ class _Lines:
     def show(self, row: _TaskRow, now: float) -> float:
         """Show where the row is, and return the seconds until it is to be shown again."""
         row.shown = True
-        if row.done < row.total:  # at its end the summary follows at once
+        said = NUMBER.sub("", row.words)
+        repeated = said and said == row.said and now - row.said_at < SAME_SECONDS
+        if row.done < row.total and not repeated:  # at its end the summary follows at once
             self.say(f"{row.name}: {row.state(now)}")
+            row.said, row.said_at = said, now
         return LINE_SECONDS
 
     def close(self, row: _TaskRow) -> None:

@@ -50,7 +50,7 @@ class StopAfter:
     def say(self, line: str) -> None:
         pass
 
-    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+    def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
         self.left -= bool(figures)
         if figures and self.left == 0:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -84,3 +84,18 @@ def test_refusals(generator: torch.Generator) -> None:
         buffer.put(torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="dimension 3"):
         buffer.put(torch.zeros(1, 3), torch.tensor([0]))
+
+
+def test_the_age_of_chains_is_the_number_of_their_moves(generator: torch.Generator) -> None:
+    buffer = ReplayBuffer(8)
+    assert buffer.age == 0.0
+    for moves in (1, 2, 3):
+        draw = buffer.draw(8, 1.0, fresh, generator)
+        buffer.put(draw.position, draw.slots)
+        assert buffer.age == moves
+    draw = buffer.draw(4, 0.0, fresh, generator)  # four begin anew
+    buffer.put(draw.position, draw.slots)
+    assert buffer.age == (4 * 3 + 4 * 1) / 8
+    other = ReplayBuffer(8)
+    other.load_state_dict(buffer.state_dict())
+    assert other.age == buffer.age

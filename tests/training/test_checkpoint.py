@@ -342,3 +342,13 @@ def test_an_optimiser_goes_on_as_it_was(layout: torch.memory_format, checkpoints
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
     for weight, moments in after.state.items():
         assert moments["exp_avg"].stride() == weight.stride()
+
+
+def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    Checkpoints(tmp_path / "checkpoints", 3, engine).save(7, {"iteration": 7})
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"format 1, .* reads format 2: .* --out"):
+        Checkpoints(tmp_path / "checkpoints", 3, engine).load_newest()

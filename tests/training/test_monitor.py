@@ -136,3 +136,31 @@ def test_a_stage_forgets_the_one_before() -> None:
         monitor.check("ratio", {"ratio_excess": -1.38})  # told apart perfectly
     monitor.begin_stage()
     assert stopped_after(monitor, 1.0) == stopped_after(DivergenceMonitor(DivergenceMonitorSettings()), 1.0)
+
+
+def test_a_gap_that_drops_twice_in_a_row() -> None:
+    """As at a learning rate that overshoots: E is lower at samples than at data, far beyond the noise of the gap."""
+    monitor = DivergenceMonitor(DivergenceMonitorSettings())
+    for iteration in range(50):
+        monitor.check("divergence", {"gap": 0.3 + 0.2 * (-1) ** iteration})
+    for gap in (-6.0, 0.3, -6.0, -1.5):  # once is chance, and a small one harms nothing
+        monitor.check("divergence", {"gap": gap})
+    monitor.check("divergence", {"gap": -6.0})
+    resumed = DivergenceMonitor(DivergenceMonitorSettings())
+    resumed.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
+    with pytest.raises(Diverged, match=r"dropped to -4 nats, from 0\.\d") as alarm:
+        resumed.check("divergence", {"gap": -4.0})
+    assert alarm.value.step == "learning_rate"
+
+
+def test_steps_that_throw_the_energy_about() -> None:
+    monitor = DivergenceMonitor(DivergenceMonitorSettings())
+    for drift in (0.1, 1.5, 0.3, 0.4, 0.3):  # of a scale of 2: a single one harms nothing
+        monitor.check("divergence", {"drift": drift, "drift_scale": 2.0})
+        monitor.check("divergence", {"loss": 1.0})
+    monitor.check("divergence", {"drift": 0.02, "drift_scale": 0.01})  # nor do small ones
+    monitor.check("divergence", {"drift": 0.9, "drift_scale": 2.0})
+    monitor.check("divergence", {"drift": 1.4, "drift_scale": 2.0})
+    with pytest.raises(Diverged, match=r"moves E .* 1\.2 nats, where it varies by 2 ") as alarm:
+        monitor.check("divergence", {"drift": 1.2, "drift_scale": 2.0})
+    assert alarm.value.step == "learning_rate"

@@ -60,7 +60,7 @@ class SignalAt:
     def say(self, line: str) -> None:
         pass
 
-    def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+    def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
         if self.depth == 1 and not self.sent:  # of a stage, and not of the chains within
             self.sent = True
             os.kill(os.getpid(), self.number)

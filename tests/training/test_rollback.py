@@ -263,7 +263,7 @@ def test_what_an_alarm_can_return_to_stays_on_disk(recipe: Path, tmp_path: Path)
         def say(self, line: str) -> None:
             pass
 
-        def advance(self, n: int = 1, **figures: SupportsFloat) -> None:
+        def advance(self, n: int = 1, words: str = "", **figures: SupportsFloat) -> None:
             seen.append(sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()))
 
     overrides = ["checkpoint.every_seconds=0", "checkpoint.keep=2"]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.data import DataSet, PublishedSettings
+from vaebm.experiment.environment import described, environments
 from vaebm.experiment.machine import Machine
 from vaebm.experiment.recipe import Recipe
 from vaebm.experiment.run_directory import Run
@@ -103,6 +104,8 @@ def inspect_run(run: Run) -> Inspection:
     """What happened, from the run's own files."""
     events, history, measurements = run.events(), run.history(), run.measurements()
     sentences = [f"run {run.path}: recipe {run.recipe.name}, seed {run.recipe.seed}"]
+    trained_by = environments(run.path)
+    sentences += [f"{'trained by' if one is trained_by[0] else 'and then by'} {described(one)}" for one in trained_by]
     for event in events:
         if event["event"] == "stage":
             rows = [row for row in history if row["stage"] == event["stage"]]
@@ -119,6 +122,7 @@ def inspect_run(run: Run) -> Inspection:
         "recipe": run.recipe.name,
         "seed": run.recipe.seed,
         "complete": run.is_complete,
+        "environments": trained_by,
         "events": events,
         "last": {row["stage"]: row for row in history},
         "measurements": [m.to_json() for m in measurements],

@@ -8,6 +8,7 @@ samples/              pictures, stored draws, and what else the page shows of th
 measurements.json     a list of measurements
 report.html           the page about it
 data.json             what the data were like: {"train": {"count": .., "shape": [..], "sha256": ..}, ...}
+environment.json      what it was trained by: versions, hardware, threads and processes (environment.py)
 .lock                 who works in it, while somebody does
 """
 

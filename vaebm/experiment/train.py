@@ -29,6 +29,7 @@ from vaebm.data.sets.folder import name_of
 from vaebm.data.splits import SATURATED
 from vaebm.errors import Diverged, InputError
 from vaebm.experiment.catalogue import Tree, names
+from vaebm.experiment.environment import note_environment
 from vaebm.experiment.minutes import CHOSEN, fitted
 from vaebm.experiment.recipe import Recipe, load_recipe
 from vaebm.experiment.run_directory import METRICS, RECIPE, ROOT, Run
@@ -125,6 +126,8 @@ def _train(run: Run, training: Training, stages: list[Stage]) -> None:
     progress.say(run.data().description)
     if engine.is_main:
         run.note_data()
+        if changed := note_environment(run.path, engine):
+            progress.say(changed)
     engine.start_tracker(progress)
     log = MetricsLog(run.path / METRICS, recipe.logging.every, engine.is_main)
     checkpoints = Checkpoints(run.path / "checkpoints", recipe.checkpoint.keep, engine)

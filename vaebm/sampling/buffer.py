@@ -3,7 +3,7 @@ r"""Replay buffer: where persistent chains wait between two training steps.
 A draw of n takes each position from the buffer with the replay probability and starts it afresh otherwise; the caller
 moves them on and puts them back. A reused position returns to its own slot; a fresh one goes to a slot that is still
 empty, or, in a full buffer, replaces a waiting one at random. Only positions are kept: the energy has moved
-meanwhile, so its values would be stale.
+meanwhile, so its values would be stale. How often each has been moved is counted, for whoever watches.
 
 Reference: Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient, ICML 2008
 (persistent chains); Du and Mordatch, Implicit generation and modeling with energy-based models, NeurIPS 2019 (the
@@ -39,6 +39,7 @@ class ReplayBuffer:
             raise ValueError(f"the buffer's capacity is {capacity}; it has to be at least 1")
         self.capacity = capacity
         self._positions: Tensor | None = None
+        self._moves = torch.zeros(capacity, dtype=torch.int64)  # of each chain since it began, on the CPU
         self._filled = 0
 
     def __len__(self) -> int:
@@ -48,6 +49,11 @@ class ReplayBuffer:
     def positions(self) -> Tensor | None:
         """(stored, dim), or None while nothing is stored."""
         return None if self._positions is None else self._positions[: self._filled]
+
+    @property
+    def age(self) -> float:
+        """How often the waiting chains have been moved since they began, on average; 0 while nothing is stored."""
+        return float(self._moves[: self._filled].double().mean()) if self._filled else 0.0
 
     def draw(self, n: int, replay_prob: float, fresh: Callable[[int], Tensor], generator: torch.Generator) -> Draw:
         """Draws n positions to move on.
@@ -76,6 +82,7 @@ class ReplayBuffer:
             parts.append(self._positions[slots[:reused]])
         if reused < n:
             parts.append(fresh(n - reused).detach())
+            self._moves[slots[reused:].cpu()] = 0
         return Draw(torch.cat(parts), slots, torch.arange(n, device=device) < reused)
 
     def put(self, position: Tensor, slots: Tensor) -> None:
@@ -99,11 +106,15 @@ class ReplayBuffer:
             stored = self._positions.shape[1]
             raise ValueError(f"positions have dimension {position.shape[1]}, the stored ones {stored}")
         self._positions[slots] = position.detach()
+        self._moves[slots.cpu()] += 1
         self._filled = max(self._filled, int(slots.max()) + 1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The stored positions under "positions" (stored, dim); empty while nothing is stored."""
-        return {} if self._positions is None else {"positions": self._positions[: self._filled].clone()}
+        """The stored "positions" (stored, dim) and their "moves" (stored,); empty while nothing is stored."""
+        if self._positions is None:
+            return {}
+        stored = slice(self._filled)
+        return {"positions": self._positions[stored].clone(), "moves": self._moves[stored].clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes the positions of a `state_dict`; raises a ValueError where there are more than the capacity."""
@@ -113,3 +124,5 @@ class ReplayBuffer:
             if len(stored) > self.capacity:
                 raise ValueError(f"{len(stored)} positions do not fit into a buffer with capacity {self.capacity}")
             self.put(stored, torch.arange(len(stored), device=stored.device))
+            if "moves" in state:
+                self._moves[: len(stored)] = state["moves"].cpu()

@@ -25,6 +25,7 @@ from vaebm.errors import InputError
 from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
+FORMAT = 2  # of a checkpoint: which keys a state has; higher whenever an older state could not be gone on from
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
 DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise
 
@@ -100,7 +101,9 @@ class Checkpoints:
         rest = _pack(state, "state", tensors)
         weights = draft / f"state-{self._engine.rank}.safetensors"
         content = save(tensors)
-        manifest = {"tensors": hashlib.sha256(content).hexdigest(), "processes": self._engine.world_size, "state": rest}
+        tensors_hash = hashlib.sha256(content).hexdigest()
+        of_run = {"format": FORMAT, "processes": self._engine.world_size}
+        manifest = {**of_run, "tensors": tensors_hash, "state": rest}
         _write_and_read_back(weights, content)
         text = json.dumps({"sha256": _digest(manifest), **manifest})
         _write_and_read_back(weights.with_suffix(".json"), text.encode())
@@ -169,6 +172,11 @@ class Checkpoints:
         weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
         processes = len(list(weights.parent.glob("state-*.json")))
         manifest = _read_manifest(weights.parent / "state-0.json")
+        if (written := manifest.get("format", 1)) != FORMAT:
+            raise InputError(
+                f"checkpoint {weights.parent} has format {written}, and this version of vaebm reads format {FORMAT}:"
+                " finish the run with the version that began it, or train anew into another --out"
+            )
         if manifest["processes"] != self._engine.world_size and processes == manifest["processes"]:
             raise InputError(
                 f"checkpoint {weights.parent} was written by {manifest['processes']} processes, this is "

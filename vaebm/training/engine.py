@@ -6,6 +6,7 @@ run on the plain nets. Start several processes with `torchrun --nproc_per_node 2
 --cpu --num_processes 2` quietly runs one where no MPI launcher is installed).
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,6 +136,12 @@ class Engine:
         if self.world_size > 1:
             for value in [*module.parameters(), *module.buffers()]:
                 torch.distributed.broadcast(value.data, 0)
+
+    def free_memory(self) -> None:
+        """Gives back what is not in use: of Python's, and of the accelerator's."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def wait(self) -> None:
         """Returns when every process has come here."""

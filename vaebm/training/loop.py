@@ -22,13 +22,15 @@ from typing import Any, get_args
 from pydantic import Field
 
 from vaebm.data import Batch, Split
-from vaebm.errors import Diverged, Preempted, Step
+from vaebm.errors import Diverged, InputError, Preempted, Step
 from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
 from vaebm.training.checkpoint import Checkpoints, Tree
 from vaebm.training.engine import Engine
+from vaebm.training.health import Health
 from vaebm.training.log import MetricsLog
+from vaebm.training.memory import is_out_of_memory
 from vaebm.training.monitor import DivergenceMonitor
 from vaebm.training.shuffled_sampler import ShuffledSampler
 
@@ -76,6 +78,8 @@ class Stage(ABC):
     name: str
     iterations: int
     path: str = ""  # of its settings in a recipe
+    batch_size: int = 1
+    parts: int = 1  # of a batch, that are learned from one after another (memory.py)
 
     def setting(self, step: Step) -> str:
         """The path of the setting of a step."""
@@ -83,6 +87,10 @@ class Stage(ABC):
 
     def set_pace(self, pace: float) -> None:  # noqa: B027  # a stage may have no learning rate
         """Multiplies the learning rate that the settings say."""
+
+    def halve(self) -> bool:
+        """Learns from half as much at a time from the next step on; False where it cannot."""
+        return False
 
     @abstractmethod
     def begin(self) -> None:
@@ -95,6 +103,9 @@ class Stage(ABC):
     @abstractmethod
     def end(self) -> None:
         """Leaves the model as the next stage finds it."""
+
+    def take_best(self, state: Tree) -> None:  # noqa: B027  # most stages measure nothing
+        """Gives the model the best weights that a state of the stage knows by a measure of validation data."""
 
     @abstractmethod
     def state_dict(self) -> Tree:
@@ -119,7 +130,7 @@ class Loop:
     ) -> None:
         self.training, self.stages = training, stages
         self.checkpoints, self.log, self.monitor = checkpoints, log, monitor
-        self.settings = settings
+        self.settings, self.health = settings, Health()
         self._stage, self._iteration, self._begun = 0, 0, False
         self._total, self.seconds = 0, 0.0  # iterations, and their time in all sessions together
         self._timed = 0.0  # until when it is counted
@@ -148,6 +159,7 @@ class Loop:
         if not self._begun:
             stage.begin()
             self.monitor.begin_stage()
+            self.health.begin_stage()
             self._begun = True
             engine.synchronise(self.training.model)
             self._check(stage, {})
@@ -159,18 +171,14 @@ class Loop:
         saved = time.perf_counter()
         with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
             while self._iteration < stage.iterations:
-                figures = stage.step(self._iteration)
+                figures = self._step(stage)
                 self._check(stage, figures)
                 self._iteration += 1
                 self._total += 1
                 self.log.add(figures)
-                task.advance(1, **figures)
+                task.advance(1, words=self.health.line, **figures)
                 if self._iteration % self.log.every == 0 or self._iteration == stage.iterations:
-                    row = engine.average(self.log.means())
-                    self._count_time()
-                    self.log.write(stage=stage.name, iteration=self._iteration, seconds=round(self.seconds, 2), **row)
-                    tracked = {f"{stage.name}/{name}": value for name, value in row.items()}
-                    engine.track(tracked, self._total, self.training.progress)
+                    self._write_line(stage)
                 if self._iteration % self.settings.every_iterations == 0 and self._iteration < stage.iterations:
                     self._save_healthy()
                 if engine.any(stop.reason is not None):
@@ -189,6 +197,50 @@ class Loop:
         if self._stage == len(self.stages):
             self._healthy = []
             self._save()
+
+    def _step(self, stage: Stage) -> dict[str, float]:
+        """One iteration of a stage; where memory runs out, anew from its beginning in smaller parts of the batch.
+
+        Raises:
+            InputError: the parts cannot be smaller.
+        """
+        engine, sampler = self.training.engine, self.training.shuffled_sampler
+        noise, rows = engine.generator.get_state(), sampler.position
+        while True:
+            try:
+                return stage.step(self._iteration)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                where = f"out of memory in {stage.name}, iteration {self._iteration}"
+                if engine.world_size > 1 or not stage.halve():
+                    raise InputError(
+                        f"{where}, with {max(1, stage.batch_size // stage.parts)} data at a time: lower"
+                        f" {stage.path}.batch_size, or take smaller nets or fewer chains; then train anew into another"
+                        " --out"
+                    ) from error
+            engine.generator.set_state(noise)
+            sampler.position = rows
+            engine.free_memory()
+            message = (
+                f"{where}: a batch of {stage.batch_size} is learned from in {stage.parts} parts from here on, whose"
+                " gradients are added up"
+            )
+            self.log.write(event="memory", stage=stage.name, iteration=self._iteration, message=message)
+            self.training.progress.say(f"{message[:1].upper()}{message[1:]}.")
+
+    def _write_line(self, stage: Stage) -> None:
+        """The figures since the last line, what they say of the stage's health, and what they warn of."""
+        engine, progress = self.training.engine, self.training.progress
+        row = engine.average(self.log.means())
+        self._count_time()
+        warnings = self.health.look(stage, self._iteration, row)
+        place = {"stage": stage.name, "iteration": self._iteration}
+        self.log.write(**place, seconds=round(self.seconds, 2), **row, health=self.health.line)
+        for warning in warnings:
+            self.log.write(event="warning", **place, message=warning)
+            progress.say(f"{warning[:1].upper()}{warning[1:]}.")
+        engine.track({f"{stage.name}/{name}": value for name, value in row.items()}, self._total, progress)
 
     def _check(self, stage: Stage, figures: dict[str, float]) -> None:
         """The divergence monitor, in all processes: what it finds in one is an alarm in all of them."""
@@ -240,6 +292,7 @@ class Loop:
                 "rows": self.training.shuffled_sampler.position,
                 "log": self.log.state_dict(),
                 "monitor": self.monitor.state_dict(),
+                "health": self.health.state_dict(),
                 "begun": self.stages[self._stage].state_dict() if self._begun else None,
             },
             self._healthy,
@@ -252,8 +305,14 @@ class Loop:
             self.log.begin()
             self._save_healthy()
             return
-        self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
-        self._restore(state)
+        try:
+            self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
+            self._restore(state)
+        except LookupError as lacking:
+            raise InputError(
+                f"the newest checkpoint in {self.checkpoints.folder} is no state of this run (it lacks {lacking}):"
+                " finish the run with the version of vaebm that began it, or train anew into another --out"
+            ) from lacking
         if self.checkpoints.damaged:
             message = (
                 f"checkpoint {' and '.join(self.checkpoints.damaged)} is damaged: training goes on from the one before"
@@ -269,6 +328,7 @@ class Loop:
         self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
         self.monitor.load_state_dict(state["monitor"])
+        self.health.load_state_dict(state["health"])
         self._begun = state["begun"] is not None
         if self._begun:
             self.stages[self._stage].load_state_dict(state["begun"])
@@ -284,6 +344,8 @@ class Loop:
             state = state or self.checkpoints.load_newest()
             if state is not None:
                 self.training.model.load_state_dict(state["model"])
+                if state["begun"] is not None and state["stage"] == self._stage:
+                    stage.take_best(state["begun"])
             tried = f" {len(self._rollbacks)} returns to a healthy checkpoint did not help." if self._rollbacks else ""
             message = f"{alarm}.{tried} The last good model is kept"
             self.log.write(event="diverged", message=message)

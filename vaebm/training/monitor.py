@@ -10,6 +10,8 @@
 | a gradient norm beyond `gradient_growth` times its median over `window` iterations | the learning rate |
 | an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
+| a gap that drops twice in a row far below 0 and below what it was | the learning rate |
+| steps that move E over held-out data by `drift` times its scale, in the mean of three looks | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
 Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
@@ -20,7 +22,7 @@ gap grows to 1e9 before the NaN. *It is the learning rate where E already varies
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from pydantic import Field
@@ -31,6 +33,10 @@ from vaebm.registry import Settings
 FAR = 100.0  # scale of a chain's coordinates, which is 1 under the base
 DEAD = 1e-6  # spread of E over data, as a fraction of the largest in the stage
 SMALL_NORM = 1.0  # a gradient that is shorter harms nothing, whatever it was before
+SMALL_SCALE = 1.0  # nats of energy that harm nothing, however fast they move
+DROP = 8.0  # of the gap, in standard deviations
+SMALL_DROP = 2.0  # nats of a gap that are no alarm, however quiet it was before
+LOOKS = 3  # at the drift of energies, whose mean counts
 
 
 class DivergenceMonitorSettings(Settings):
@@ -39,6 +45,9 @@ class DivergenceMonitorSettings(Settings):
     energy_gap: float = Field(200.0, gt=0, description="largest size of mean E(x-) - mean E(x+), in nats")
     loss_excess: float = Field(0.5, gt=0, description="largest excess of a logistic loss over log 4, in nats")
     gradient_growth: float = Field(1e3, gt=1, description="largest gradient norm, as a multiple of its median")
+    drift: float = Field(
+        0.4, gt=0, description="largest change of E over held-out data in one step, as a multiple of its scale there"
+    )
     window: int = Field(
         50, ge=1, description="iterations of averages and medians, and without an alarm after a healthy checkpoint"
     )
@@ -53,7 +62,7 @@ class DivergenceMonitor:
     """Checks each iteration's figures, where given.
 
     They are `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_fraction`, the scales `chain_start` and `chain_end`
-    of positions, and `energy_spread`, the standard deviation of E over data.
+    of positions, `energy_spread`, the standard deviation of E over data, and `drift` with `drift_scale`.
     """
 
     def __init__(self, settings: DivergenceMonitorSettings) -> None:
@@ -65,6 +74,9 @@ class DivergenceMonitor:
         self._excess = 0.0
         self._norms: list[float] = []
         self._spread = 0.0
+        self._gaps: list[float] = []
+        self._drops = 0  # how many iterations the gap has dropped in a row
+        self._drifts: list[float] = []
 
     def check(self, where: str, figures: Mapping[str, float], broken_rows: Sequence[int] = ()) -> None:
         """Raises `Diverged`, with what is wrong and the step that is the likely cause, where figures are not healthy.
@@ -111,6 +123,8 @@ class DivergenceMonitor:
         if abs(gap) > s.energy_gap:
             said = f"the energy gap between samples and data is {gap:.0f} nats (limit {s.energy_gap:.0f})"
             return said, "learning_rate"
+        if (alarm := self._dropped(figures) or self._thrown_about(figures)) is not None:
+            return alarm
         if len(self._norms) == s.window and norm > s.gradient_growth * max(SMALL_NORM, usual := median(self._norms)):
             return f"the gradient norm is {norm:.3g}, its median in {s.window} iterations {usual:.3g}", "learning_rate"
         self._norms = [*self._norms, norm][-s.window :]
@@ -128,8 +142,38 @@ class DivergenceMonitor:
                 return f"the logistic loss stayed {excess}, worse than no energy", "learning_rate"
         return None
 
+    def _dropped(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        """A gap far below 0: E rates samples better than data, as no training towards data would have it."""
+        gap, window = figures.get("gap", math.nan), self.settings.window
+        if not math.isfinite(gap):
+            return None
+        if len(self._gaps) == window:
+            middle = median(self._gaps)
+            noise = 1.48 * median(abs(one - middle) for one in self._gaps)
+            limit = min(0.0, middle) - max(SMALL_DROP, DROP * noise)
+            self._drops = self._drops + 1 if gap < limit else 0
+            if self._drops == 2:
+                said = f"the energy gap between samples and data dropped to {gap:.2g} nats, from {middle:.2g}"
+                return f"{said}: E is lower at samples than at data", "learning_rate"
+        if not self._drops:
+            self._gaps = [*self._gaps, gap][-window:]
+        return None
+
+    def _thrown_about(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        """An energy that each step changes by as much as it knows."""
+        if "drift" not in figures:
+            return None
+        drift, scale = figures["drift"], figures["drift_scale"]
+        self._drifts = [*self._drifts, drift / max(SMALL_SCALE, scale)][-LOOKS:]
+        if len(self._drifts) < LOOKS or (mean := fmean(self._drifts)) <= self.settings.drift:
+            return None
+        said = f"one step moves E over the same held-out data by {drift:.2g} nats, where it varies by {scale:.2g}"
+        return f"{said} (the mean of {LOOKS} looks is {mean:.2f} times, limit {self.settings.drift:g})", "learning_rate"
+
     def state_dict(self) -> dict[str, Any]:
-        return {"excess": self._excess, "norms": self._norms, "spread": self._spread}
+        seen = {"gaps": self._gaps, "drops": self._drops, "drifts": self._drifts}
+        return {"excess": self._excess, "norms": self._norms, "spread": self._spread, **seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._excess, self._norms, self._spread = state["excess"], list(state["norms"]), state["spread"]
+        self._gaps, self._drops, self._drifts = list(state["gaps"]), state["drops"], list(state["drifts"])

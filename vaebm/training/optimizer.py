@@ -10,7 +10,7 @@ https://doi.org/10.1137/0330046). Its decay d is capped at (1 + t) / (10 + t) at
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal
@@ -119,10 +119,14 @@ class Optimizer:
             return torch.optim.Adam(self.weights, lr=self._learning_rate, betas=self._betas, fused=True)
         return torch.optim.Adamax(self.weights, lr=self._learning_rate, betas=self._betas, foreach=True)
 
-    def step(self, loss: Tensor, rate: float) -> float:
-        """One step at `rate` times the learning rate; returns the gradient's norm before clipping."""
+    def step(self, loss: Tensor | Iterable[Tensor], rate: float) -> float:
+        """One step at `rate` times the learning rate; returns the gradient's norm before clipping.
+
+        A loss in parts is their sum: each is made when the one before has been differentiated.
+        """
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for part in [loss] if isinstance(loss, Tensor) else loss:
+            part.backward()
         self._engine.average_gradients(self.weights)
         norm = nn.utils.clip_grad_norm_(self.weights, self._clip_norm)
         for group in self._optimizer.param_groups:
@@ -159,11 +163,18 @@ class LearningStage(Stage):
     def set_pace(self, pace: float) -> None:
         self.optimizer.pace = pace
 
+    def halve(self) -> bool:
+        if 2 * self.parts > self.batch_size:
+            return False
+        self.parts *= 2
+        return True
+
     def state_dict(self) -> Tree:
         spectral = {} if self.spectral is None else self.spectral.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "spectral": spectral}
+        return {"optimizer": self.optimizer.state_dict(), "spectral": spectral, "parts": self.parts}
 
     def load_state_dict(self, state: Tree) -> None:
+        self.parts = state["parts"]
         self.prepare()
         self.optimizer.load_state_dict(state["optimizer"])
         if self.spectral is not None:

@@ -19,19 +19,21 @@ Of a VAE trained elsewhere (vae/external.py) its likelihood is fitted to data in
     maximise  mean log p(x | z),   z ~ q(z | x),   over the scale and the adapter alone
 """
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaebm.data import Split
+from vaebm.data import Batch, Split
 from vaebm.nn.batch_norm import recalibrate
 from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.registry import Settings
 from vaebm.training.best_weights import BestWeights
 from vaebm.training.checkpoint import Tree
 from vaebm.training.loop import Training
+from vaebm.training.memory import rows_of_parts
 from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind, ramp, rise_and_fall
 from vaebm.vae import fit_code_mixture
 from vaebm.vae.external import ExternalVAE
@@ -99,7 +101,7 @@ class VAEStage(LearningStage):
 
     def __init__(self, training: Training, settings: VAEStageSettings) -> None:
         self.training, self.settings = training, settings
-        self.iterations = settings.iterations
+        self.iterations, self.batch_size = settings.iterations, settings.batch_size
         self._values = torch.Size(training.model.data_shape).numel()
 
     def begin(self) -> None:
@@ -127,13 +129,22 @@ class VAEStage(LearningStage):
         s, t = self.settings, self.training
         warmup = ramp(iteration, s.kl_zero_iterations, s.kl_warmup_iterations)
         batch = t.batch(s.batch_size)
-        with t.model.autocast():
-            nats, figures = self.objective.loss(t.model.vae, batch, t.engine.generator, warmup)
-        loss = nats.mean() / self._values
-        if self.spectral is not None:
-            loss = loss + s.spectral / self._values * self.spectral()
-        norm = self.optimizer.step(loss, rise_and_fall(iteration, s.iterations, s.warmup_iterations))
-        figures = {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+        figures = {"loss": 0.0}
+
+        def losses() -> Iterator[Tensor]:
+            for rows, share in rows_of_parts(len(batch.x), self.parts):
+                part = Batch(batch.x[rows], None if batch.y is None else batch.y[rows])
+                with t.model.autocast():
+                    nats, said = self.objective.loss(t.model.vae, part, t.engine.generator, warmup)
+                loss = share * nats.mean() / self._values
+                if self.spectral is not None and rows.start == 0:
+                    loss = loss + s.spectral / self._values * self.spectral()
+                figures["loss"] += float(loss.detach())
+                figures.update({name: figures.get(name, 0.0) + share * value for name, value in said.items()})
+                yield loss
+
+        norm = self.optimizer.step(losses(), rise_and_fall(iteration, s.iterations, s.warmup_iterations))
+        figures["gradient_norm"] = norm
         last = iteration + 1 == self.iterations
         if s.validate_every and t.validation is not None and (last or (iteration + 1) % s.validate_every == 0):
             figures["validation_elbo"] = self._validate(t.validation)
@@ -153,6 +164,9 @@ class VAEStage(LearningStage):
             self.best.offer(bound)
         return bound
 
+    def halve(self) -> bool:
+        return self.objective.sums_rows and super().halve()
+
     def end(self) -> None:
         super().end()
         self.best.restore()
@@ -162,6 +176,10 @@ class VAEStage(LearningStage):
         t.model.vae.eval()
         t.engine.synchronise(t.model)  # the statistics too
         set_code_mixture(t)
+
+    def take_best(self, state: Tree) -> None:
+        self.best.load_state_dict(state["best"])
+        self.best.restore()
 
     def state_dict(self) -> Tree:
         return {**super().state_dict(), "objective": self.objective.state_dict(), "best": self.best.state_dict()}
@@ -184,7 +202,7 @@ class LikelihoodStage(LearningStage):
 
     def __init__(self, training: Training, settings: VAEStageSettings) -> None:
         self.training, self.settings = training, settings
-        self.iterations = settings.iterations
+        self.iterations, self.batch_size = settings.iterations, settings.batch_size
         self._values = torch.Size(training.model.data_shape).numel()
 
     def prepare(self) -> None:
@@ -193,15 +211,19 @@ class LikelihoodStage(LearningStage):
 
     def step(self, iteration: int) -> dict[str, float]:
         s, t = self.settings, self.training
-        x = t.batch(s.batch_size).x
-        with t.model.autocast():
-            with torch.no_grad():
-                image = self._vae.image(self._vae.infer(x, t.engine.generator).z)
-            log_likelihood = self._vae.likelihood_of(image).log_prob(x).mean()
-        rate = rise_and_fall(iteration, s.iterations, s.warmup_iterations)
-        norm = self.optimizer.step(-log_likelihood / self._values, rate)
-        figures = {"log_likelihood": float(log_likelihood.detach()), "gradient_norm": norm}
-        return {"loss": -figures["log_likelihood"] / self._values, **figures}
+        x, total = t.batch(s.batch_size).x, [0.0]
+
+        def losses() -> Iterator[Tensor]:
+            for rows, share in rows_of_parts(len(x), self.parts):
+                with t.model.autocast():
+                    with torch.no_grad():
+                        image = self._vae.image(self._vae.infer(x[rows], t.engine.generator).z)
+                    log_likelihood = share * self._vae.likelihood_of(image).log_prob(x[rows]).mean()
+                total[0] += float(log_likelihood.detach())
+                yield -log_likelihood / self._values
+
+        norm = self.optimizer.step(losses(), rise_and_fall(iteration, s.iterations, s.warmup_iterations))
+        return {"loss": -total[0] / self._values, "log_likelihood": total[0], "gradient_norm": norm}
 
     def end(self) -> None:
         super().end()

@@ -47,7 +47,15 @@ def training_section(report: ReportData) -> Section:
     sentences = ["Each point is the mean over the iterations since the one before it."]
     if not energy:
         sentences.append("There are no figures of an energy: the recipe trains none, or the run has not come so far.")
+    sentences += _health(history, run.events())
     return Section("training", title, sentences, rows)
+
+
+def _health(rows: Sequence[LogRow], events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How each stage ended, and what was warned of on the way."""
+    last = {str(row["stage"]): str(row["health"]) for row in rows if row.get("health")}
+    ended = [f"Stage {stage} ended so: {words}." for stage, words in last.items()]
+    return [*ended, *(f"A warning in {event['message']}." for event in events if event["event"] == "warning")]
 
 
 def _vae_figures(rows: Sequence[LogRow], kl_weight: float) -> list[Figure]:

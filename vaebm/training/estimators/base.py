@@ -14,6 +14,7 @@ The learning rate rises and falls to 0 within each phase.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -25,6 +26,7 @@ from vaebm.errors import Step
 from vaebm.nn.weight_norm import initialise_from_data
 from vaebm.registry import Registry, Settings
 from vaebm.training.checkpoint import Tree
+from vaebm.training.estimators.drift import EVERY, Drift
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.estimators.validation import Validation
 from vaebm.training.loop import Training
@@ -128,6 +130,7 @@ class Estimator(LearningStage):
             weight_decay=s.weight_decay,
         )
         self.spectral = self.spectral_norms(self.energy) if s.spectral else None
+        self.drift = Drift(self.training, self.energy)
         if s.validate_every and self.training.validation is not None:
             self.validation = Validation(self.training, self.energy)
 
@@ -141,18 +144,35 @@ class Estimator(LearningStage):
                 z = t.model.vae.infer(x, t.engine.generator).z
         return Pair(t.model.add_noise(x, t.engine.generator) if self.energy.reads_x else None, z)
 
-    def learn(self, loss: Tensor, iteration: int) -> dict[str, float]:
-        """One step on a loss and the spectral penalty; returns figures for the log."""
-        if self.spectral is not None:
-            loss = loss + self.settings.spectral * self.spectral()
-        figures = {"loss": float(loss.detach()), "gradient_norm": self.optimizer.step(loss, self.rate(iteration))}
-        if self.validation is None or (iteration + 1) % self.settings.validate_every:
-            return figures
-        return {**figures, **self.validation.measure(self.optimizer.ema)}
+    def learn(self, losses: Tensor | Iterable[Tensor], iteration: int) -> dict[str, float]:
+        """One step on a loss, or the sum of several, and the spectral penalty; returns figures for the log."""
+        before = None if iteration % EVERY else self.drift.energies()
+        figures = {"loss": 0.0}
+
+        def told() -> Iterator[Tensor]:
+            for loss in [losses] if isinstance(losses, Tensor) else losses:
+                figures["loss"] += float(loss.detach())
+                yield loss
+            if self.spectral is not None:
+                penalty = self.settings.spectral * self.spectral()
+                figures["loss"] += float(penalty.detach())
+                yield penalty
+
+        figures["gradient_norm"] = self.optimizer.step(told(), self.rate(iteration))
+        if before is not None:
+            figures |= self.drift.since(before)
+        if self.validation is not None and (iteration + 1) % self.settings.validate_every == 0:
+            figures |= self.validation.measure(self.optimizer.ema)
+        return figures
 
     def end(self) -> None:
         super().end()
         if self.validation is not None:
+            self.validation.best.restore()
+
+    def take_best(self, state: Tree) -> None:
+        if self.validation is not None:
+            self.validation.best.load_state_dict(state["validation"])
             self.validation.best.restore()
 
     def state_dict(self) -> Tree:

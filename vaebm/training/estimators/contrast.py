@@ -5,20 +5,24 @@ where samples of the model look like data. A *logistic* contrast is log 4 where 
 """
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from vaebm.energy.penalties import energy_square
 from vaebm.training.estimators.base import Estimator, EstimatorSettings
-from vaebm.training.estimators.denoising import batch_denoising_loss, check_noise
+from vaebm.training.estimators.denoising import batch_denoising_losses, check_noise
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.estimators.score_matching import (
     WeightedScoreMatching,
-    batch_score_matching_loss,
+    batch_score_matching_losses,
     check_scores,
 )
+from vaebm.training.memory import backward_in_parts, energies_in_parts, rows_of_parts
 
 INDISTINGUISHABLE = math.log(4.0)  # a logistic loss where data and samples cannot be told apart
 
@@ -61,6 +65,7 @@ class ContrastEstimator(Estimator):
 
     settings: ContrastSettings
     sums_rows: ClassVar[bool] = True  # whether the contrast is a sum over rows
+    to_weights: Callable[[], None]  # what the backward pass of a contrast leaves to do, of a batch in parts
 
     def check(self) -> None:
         if self.settings.denoising:
@@ -69,26 +74,47 @@ class ContrastEstimator(Estimator):
             check_scores(self)
 
     def energies(self, positive: Pair, negative: Pair, energy: nn.Module | None = None) -> tuple[Tensor, Tensor]:
-        """The energy, or another, of both in one pass."""
-        learned = self.energy.by_member if self.sums_rows else self.energy
-        with self.training.model.autocast():
-            both: Tensor = (energy or learned)(*positive.joined(negative))
-        first, second = both.split([positive.rows, negative.rows])
+        """The energy, or another that does not learn, of both; in one pass, or in the parts of a batch."""
+        both = positive.joined(negative)
+        net = energy or (self.energy.by_member if self.sums_rows else self.energy)
+
+        def of(rows: slice) -> Tensor:
+            with self.training.model.autocast():
+                values: Tensor = net(*both.rows_at(rows))
+            return values
+
+        if self.parts == 1:
+            energies = of(slice(None))
+        elif energy is not None:
+            energies = torch.cat([of(rows) for rows, _ in rows_of_parts(both.rows, self.parts)])
+        else:
+            energies = energies_in_parts(of, both.rows, self.parts)
+            self.to_weights = partial(backward_in_parts, of, energies, self.parts)
+        first, second = energies.split([positive.rows, negative.rows])
         return first, second
 
     def learn_from(self, contrast: Contrast, positive: Tensor, negative: Tensor, iteration: int) -> dict[str, float]:
         """One step on the contrast of these energies and on the penalties; returns figures."""
-        loss = contrast.loss
+        figures = {"contrast": float(contrast.loss.detach()), **contrast.figures()}
+        for name, energies in (("energy_spread", positive), ("negative_spread", negative)):
+            figures[name] = float(energies.detach().std(correction=0))
+        figures["energy_level"] = float(positive.detach().mean())
+        return {**self.learn(self._losses(contrast.loss, positive, negative, figures), iteration), **figures}
+
+    def _losses(self, loss: Tensor, positive: Tensor, negative: Tensor, figures: dict[str, float]) -> Iterator[Tensor]:
+        """The contrast, and what stands beside it; figures of that are added."""
         if self.settings.energy_square:
             loss = loss + self.settings.energy_square * energy_square(positive, negative)
-        figures = {"contrast": float(contrast.loss.detach()), **contrast.figures()}
-        figures["energy_spread"] = float(positive.detach().std(correction=0))
+        yield loss
+        if self.parts > 1:
+            self.to_weights()
         if self.settings.denoising:
-            denoising = batch_denoising_loss(self)
-            loss = loss + self.settings.denoising * math.prod(self.training.model.data_shape) * denoising
-            figures["denoising"] = float(denoising.detach())
+            figures["denoising"] = 0.0
+            for denoising in batch_denoising_losses(self):
+                figures["denoising"] += float(denoising.detach())
+                yield self.settings.denoising * math.prod(self.training.model.data_shape) * denoising
         if (term := self.settings.score_matching) is not None:
-            score = batch_score_matching_loss(self, term.noise_std)
-            loss = loss + term.weight * score
-            figures["score_matching"] = float(score.detach())
-        return {**self.learn(loss, iteration), **figures}
+            figures["score_matching"] = 0.0
+            for score in batch_score_matching_losses(self, term.noise_std):
+                figures["score_matching"] += float(score.detach())
+                yield term.weight * score

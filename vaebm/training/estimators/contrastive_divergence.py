@@ -76,7 +76,7 @@ class ContrastiveDivergence(ContrastEstimator):
         position, figures = moved(t, begun.position, s.sampler)
         if bool(position.isfinite().all()):  # else an alarm follows
             self.buffer.put(position, begun.slots)
-        return position, figures
+        return position, {**figures, "buffer_age": self.buffer.age}
 
     def state_dict(self) -> Tree:
         return {**super().state_dict(), "buffer": {} if self.buffer is None else self.buffer.state_dict()}

@@ -18,6 +18,7 @@ Vincent, A connection between score matching and denoising autoencoders, 2011, h
 Saremi & Hyvarinen, Neural empirical Bayes, JMLR 2019, https://arxiv.org/abs/1903.02334
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -28,6 +29,7 @@ from vaebm.distributions.likelihood import NoisyLikelihood
 from vaebm.energy import TotalEnergy
 from vaebm.errors import InputError
 from vaebm.training.estimators.base import Estimator, IteratedSettings
+from vaebm.training.memory import rows_of_parts
 
 
 def denoising_loss(energy: TotalEnergy, x: Tensor, noisy: Tensor, z: Tensor, likelihood: NoisyLikelihood) -> Tensor:
@@ -37,17 +39,19 @@ def denoising_loss(energy: TotalEnergy, x: Tensor, noisy: Tensor, z: Tensor, lik
     return ((likelihood.denoise(noisy.detach(), gradient) - x) / likelihood.noise).square().mean()
 
 
-def batch_denoising_loss(estimator: Estimator) -> Tensor:
-    """L of a batch that is drawn for it."""
+def batch_denoising_losses(estimator: Estimator) -> Iterator[Tensor]:
+    """L of a batch that is drawn for it, as the sum over its parts."""
     model, generator = estimator.training.model, estimator.training.engine.generator
     x = estimator.training.batch(estimator.batch_size).x
-    with torch.no_grad():
+    with torch.no_grad(), model.autocast():
+        z = model.vae.infer(x, generator).z
+    noisy = model.add_noise(x, generator)
+    for rows, share in rows_of_parts(len(x), estimator.parts):
+        with torch.no_grad():
+            likelihood = model.likelihood(z[rows])
+        assert isinstance(likelihood, NoisyLikelihood)  # `check_noise` passed
         with model.autocast():
-            z = model.vae.infer(x, generator).z
-        likelihood = model.likelihood(z)
-    assert isinstance(likelihood, NoisyLikelihood)  # `check_noise` passed
-    with model.autocast():
-        return denoising_loss(estimator.energy, x, model.add_noise(x, generator), z, likelihood)
+            yield share * denoising_loss(estimator.energy, x[rows], noisy[rows], z[rows], likelihood)
 
 
 def check_noise(estimator: Estimator) -> None:
@@ -75,4 +79,4 @@ class Denoising(Estimator):
         check_noise(self)
 
     def step(self, iteration: int) -> dict[str, float]:
-        return self.learn(batch_denoising_loss(self), iteration)
+        return self.learn(batch_denoising_losses(self), iteration)

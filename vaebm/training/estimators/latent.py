@@ -5,6 +5,7 @@ without weights has nothing to learn.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from vaebm.energy import LatentEnergy
 from vaebm.errors import InputError
 from vaebm.registry import Settings
 from vaebm.training.loop import Training
+from vaebm.training.memory import rows_of_parts
 from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
 from vaebm.training.vae import codes_of_data
 
@@ -40,7 +42,7 @@ class LatentEstimator(LearningStage):
 
     def __init__(self, training: Training, settings: LatentStageSettings, energy: LatentEnergy) -> None:
         self.training, self.settings, self.energy = training, settings, energy
-        self.iterations = settings.iterations
+        self.iterations, self.batch_size = settings.iterations, settings.batch_size
 
     def prepare(self) -> None:
         s, engine = self.settings, self.training.engine
@@ -55,10 +57,18 @@ class LatentEstimator(LearningStage):
         s, t = self.settings, self.training
         n, generator = t.engine.per_process(s.batch_size), t.engine.generator
         chosen = torch.randint(len(self.codes), (n,), generator=generator, device=self.codes.device)
-        with t.model.autocast():
-            loss, figures = self.loss(chosen, generator)
-        norm = self.optimizer.step(loss, rise_and_fall(iteration, s.iterations, s.warmup_iterations))
-        return {"loss": float(loss.detach()), **figures, "gradient_norm": norm}
+        figures = {"loss": 0.0}
+
+        def losses() -> Iterator[Tensor]:
+            for rows, share in rows_of_parts(n, self.parts):
+                with t.model.autocast():
+                    loss, said = self.loss(chosen[rows], generator)
+                for name, value in {"loss": float(loss.detach()), **said}.items():
+                    figures[name] = figures.get(name, 0.0) + share * value
+                yield share * loss
+
+        norm = self.optimizer.step(losses(), rise_and_fall(iteration, s.iterations, s.warmup_iterations))
+        return {**figures, "gradient_norm": norm}
 
     @abstractmethod
     def loss(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -18,6 +18,7 @@ from vaebm.sampling.resampling import effective_sample_size
 from vaebm.training.loop import Training
 
 STUCK = 0.01  # mean acceptance of a chain that does not move
+FAR = 2.0  # scale of a chain that has left the base, whose scale is 1
 
 
 class Pair(NamedTuple):
@@ -34,6 +35,10 @@ class Pair(NamedTuple):
     def joined(self, other: "Pair") -> "Pair":
         """The rows of both, this one's first."""
         return Pair(*(None if a is None or b is None else torch.cat([a, b]) for a, b in zip(self, other, strict=True)))
+
+    def rows_at(self, rows: slice) -> "Pair":
+        """Some of the rows, one after another."""
+        return Pair(*(None if value is None else value[rows] for value in self))
 
     def chosen(self, index: Tensor) -> "Pair":
         """The rows of these indices."""
@@ -92,6 +97,9 @@ def moved(
     stuck = torch.cat([run.diverged | (run.acceptance < STUCK if run.kernel.adjusted else False) for run in runs])
     ends = torch.cat([run.position for run in runs])
     figures = {"acceptance": float(acceptance.mean()), "stuck_fraction": float(stuck.float().mean())}
+    far = float((ends.square().mean(1) > FAR**2).float().mean())
+    diversity = float(ends.var(0, correction=0).mean().sqrt())  # 1 under the base; less where chains are alike
+    figures |= {"far_fraction": far, "chain_diversity": diversity}
     return ends, {**figures, "chain_start": begun, "chain_end": _scale(ends)}
 
 

@@ -25,6 +25,7 @@ Veach & Guibas 1995, https://doi.org/10.1145/218380.218498; both losses together
 BoltzNCE, NeurIPS 2025, https://arxiv.org/abs/2507.00846
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -38,6 +39,7 @@ from vaebm.errors import InputError
 from vaebm.models import NoiseSpaceModel
 from vaebm.registry import Settings
 from vaebm.training.estimators.base import Estimator, IteratedSettings
+from vaebm.training.memory import rows_of_parts
 
 
 class ScoreMatchingTerm(Settings):
@@ -84,15 +86,16 @@ def _log_densities(gaussians: DiagonalGaussian, points: Tensor) -> Tensor:
     return -0.5 * offset.square().sum(2) - scale.log().sum(1)[:, None]
 
 
-def batch_score_matching_loss(estimator: Estimator, noise_std: float) -> Tensor:
-    """L of a batch that is drawn for it."""
+def batch_score_matching_losses(estimator: Estimator, noise_std: float) -> Iterator[Tensor]:
+    """L of a batch that is drawn for it, as the sum over its parts."""
     model, generator = estimator.training.model, estimator.training.engine.generator
     x = model.add_noise(estimator.training.batch(estimator.batch_size).x, generator)
     noise = torch.randn(x.shape, generator=generator, device=x.device)
     noisy = x + noise_std * noise
     score = base_score(model, noisy, generator)
-    with model.autocast():
-        return score_matching_loss(estimator.energy, noisy, noise, score, noise_std)
+    for rows, share in rows_of_parts(len(x), estimator.parts):
+        with model.autocast():
+            yield share * score_matching_loss(estimator.energy, noisy[rows], noise[rows], score[rows], noise_std)
 
 
 def check_scores(estimator: Estimator) -> None:
@@ -121,4 +124,4 @@ class ScoreMatching(Estimator):
         check_scores(self)
 
     def step(self, iteration: int) -> dict[str, float]:
-        return self.learn(batch_score_matching_loss(self, self.settings.noise_std), iteration)
+        return self.learn(batch_score_matching_losses(self, self.settings.noise_std), iteration)

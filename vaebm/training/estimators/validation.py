@@ -41,7 +41,7 @@ class Validation:
         self.training, self.energy = training, energy
         self.best = BestWeights(energy)
         generator = torch.Generator(training.engine.device).manual_seed(training.seed)
-        self.data, self.draws = self._data(generator), self._draws(generator)
+        self.data, self.draws = fixed_data(training, energy, MAX_DATA, generator), self._draws(generator)
 
     @torch.no_grad()
     def measure(self, average: ExponentialAverage) -> dict[str, float]:
@@ -59,21 +59,22 @@ class Validation:
             return torch.cat([self.energy(*pair).float() for pair in pairs])
 
     @torch.no_grad()
-    def _data(self, generator: torch.Generator) -> list[Pair]:
-        model, split = self.training.model, self.training.validation
-        assert split is not None
-        pairs = []
-        for rows in torch.arange(min(len(split), MAX_DATA), device=generator.device).split(CHAINS_AT_ONCE):
-            x, z = split.batch(rows, generator).x, None
-            if self.energy.reads_z:
-                with model.autocast():
-                    z = model.vae.infer(x, generator).z
-            pairs.append(Pair(model.add_noise(x, generator) if self.energy.reads_x else None, z))
-        return pairs
-
-    @torch.no_grad()
     def _draws(self, generator: torch.Generator) -> list[Pair]:
         model = self.training.model
         position = model.sample_base(BASE_DRAWS, generator)
         with model.frozen(), model.autocast():
             return [decoded(model, part) for part in position.split(CHAINS_AT_ONCE)]
+
+
+@torch.no_grad()
+def fixed_data(training: Training, energy: TotalEnergy, n: int, generator: torch.Generator) -> list[Pair]:
+    """The first n validation data, or training data where there are none, as the energy sees them."""
+    model, split = training.model, training.validation or training.data
+    pairs = []
+    for rows in torch.arange(min(len(split), n), device=generator.device).split(CHAINS_AT_ONCE):
+        x, z = split.batch(rows, generator).x, None
+        if energy.reads_z:
+            with model.autocast():
+                z = model.vae.infer(x, generator).z
+        pairs.append(Pair(model.add_noise(x, generator) if energy.reads_x else None, z))
+    return pairs

@@ -11,7 +11,7 @@ Every objective is given w(t), which rises from 0 to 1 as the stage's schedule s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -24,6 +24,8 @@ from vaebm.vae.base import VAE
 
 class Objective(ABC):
     """The contract. It may have nets and optimizers of its own, which each process trains in `loss` on its batches."""
+
+    sums_rows: ClassVar[bool] = False  # whether the loss of a batch is the sum of those of its rows
 
     @abstractmethod
     def loss(

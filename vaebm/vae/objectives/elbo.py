@@ -80,6 +80,8 @@ class ELBOSettings(ObjectiveSettings):
 class ELBOObjective(Objective):
     """Minus the ELBO."""
 
+    sums_rows = True
+
     def __init__(self, settings: ELBOSettings) -> None:
         self.settings = settings
 
