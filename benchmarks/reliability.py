@@ -1,0 +1,271 @@
+"""Trials that a run cannot be lost: what docs/studies/reliability.md reports.
+
+    python benchmarks/reliability.py kills       # 50 SIGKILLs and 50 SIGTERMs or SIGUSR1s at random moments
+    python benchmarks/reliability.py latency     # how soon SIGTERM is answered on images of 64 x 64
+    python benchmarks/reliability.py damage      # 200 random damages to checkpoint files
+    python benchmarks/reliability.py disk        # a disk that is full at each place that writes; needs root
+    python benchmarks/reliability.py processes   # two processes against one; one of two killed
+    python benchmarks/reliability.py             # prints what is there
+
+A trial is a command that is disturbed and given again until it ends. What it leaves is compared with what the same
+command left undisturbed: weights, stored draws, pictures, samples and the checkpoints' number by their bytes, logs and
+measurements without their times. Each disturbance and each end is a line of results/reliability.jsonl, which is written
+at once; what stands there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vaebm.errors import InputError
+
+TARGET = Path(__file__).parent.parent / "results" / "reliability.jsonl"
+Row = dict[str, Any]
+
+SIGNALS = 50  # of each sort
+DAMAGES, RESUMED = 200, 20
+RECIPE = """\
+summary: every stage on digits, in seconds
+data: {kind: digits}
+vae: {kind: mlp, latent_dim: 8, hidden: [64], likelihood: {kind: censored, scale: global}}
+code_mixture: {components: 30}
+energy:
+  image: {kind: residual, stem: 8, widths: [8, 16], halve: [0]}
+  latent: {kind: correction, hidden: [32]}
+sampler: {kind: underdamped, step_size: 0.2, friction: 0.5, steps: 20}
+vae_stage: {iterations: 300}
+energy_stage:
+  batch_size: 32
+  latent: {iterations: 100}
+  phases:
+    ratio: {kind: density_ratio, iterations: 60, validate_every: 20}
+    rounds: {kind: ratio_rounds, rounds: 2, iterations_per_round: 10, chains: 128, restart_steps: 10}
+    divergence: {kind: contrastive_divergence, iterations: 15, buffer: 128}
+evaluation: {n: 200, annealing: false}
+logging: {every: 5}
+threads: 1
+"""
+EVERY = ("0", "0.5")  # seconds between checkpoints: one after each iteration, or two a second
+
+
+def append(**row: Any) -> None:
+    TARGET.parent.mkdir(exist_ok=True)
+    with TARGET.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def rows(trial: str) -> list[Row]:
+    told = TARGET.read_text(encoding="utf-8").splitlines() if TARGET.exists() else []
+    return [row for row in map(json.loads, told) if row["trial"] == trial]
+
+
+def vaebm(*words: str | Path, cwd: Path, **more: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vaebm", *map(str, words)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def done(*words: str | Path, cwd: Path) -> float:
+    """Runs a command to its end; the seconds that it took."""
+    started = time.perf_counter()
+    process = vaebm(*words, cwd=cwd)
+    _, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{words} ended with {process.returncode}: {said}")
+    return time.perf_counter() - started
+
+
+def told(run: Path) -> list[Row]:
+    """What metrics.jsonl says, but for times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = [row for row in lines if row.get("event") != "damaged_checkpoint"]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "message")} for row in kept]
+
+
+def measured(run: Path) -> list[Row]:
+    found = json.loads((run / "measurements.json").read_text(encoding="utf-8"))
+    return [one for one in found if "seconds" not in one["name"]]
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Sizes by name; a checkpoint by its place from the newest, since moments decide the names of some."""
+    names = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*"))
+    place = {f"checkpoints/{name}/": f"checkpoints/{len(names) - i}/" for i, name in enumerate(names)}
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            name = next((new + name.removeprefix(old) for old, new in place.items() if name.startswith(old)), name)
+            found[name] = path.stat().st_size
+    return found
+
+
+def differences(run: Path, whole: Path) -> list[str]:
+    """What is not as in the undisturbed run."""
+    found = [] if told(run) == told(whole) else ["metrics.jsonl"]
+    if (whole / "measurements.json").exists() and measured(run) != measured(whole):
+        found.append("measurements.json")
+    exact = [*whole.glob("model/*"), *whole.glob("samples/**/*.png"), *whole.glob("samples/draws/*")]
+    for path in (path for path in exact if path.is_file()):
+        other = run / path.relative_to(whole)
+        if not other.is_file() or other.read_bytes() != path.read_bytes():
+            found.append(str(path.relative_to(whole)))
+    return found
+
+
+def orphans(run: Path, whole: Path) -> Row:
+    """Files that an undisturbed run does not leave."""
+    more = {name: size for name, size in files(run).items() if name not in files(whole)}
+    return {"orphans": sorted(more), "orphan_bytes": sum(more.values())}
+
+
+def place(run: Path) -> str:
+    """What a process is doing, as the run's files tell."""
+    if not (run / "metrics.jsonl").exists():
+        return "start"
+    if any((run / "checkpoints").glob(".draft-*")):
+        return "writing a checkpoint"
+    if (run / ".model-draft").exists():
+        return "writing the model"
+    if (run / "model" / "model.safetensors").exists():
+        return "reporting" if (run / "samples" / "records").exists() else "measuring"
+    lines = [line for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    last = json.loads(lines[-1]) if lines else {}
+    if last.get("stage") == "vae" and last.get("iteration") == 300:
+        return "fitting the mixture"
+    return str(last.get("stage", "start"))
+
+
+def kills(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(RECIPE)
+    whole = folder / "whole"
+    seconds = done("train", "recipe.yaml", "--out", whole, "--device", "cpu", cwd=folder)
+    draw = ("--n", "3000", "--device", "cpu", "sampler.steps=60")
+    drawing = done("sample", whole, *draw, "--out", "whole.npz", cwd=folder)
+    print(f"undisturbed: training {seconds:.1f} s, sampling {drawing:.1f} s", flush=True)
+    for sort in ("kill", "term"):
+        chain = 0
+        while (given := len([row for row in rows("kills") if row["sort"] == sort and "number" in row])) < SIGNALS:
+            chance = random.Random(f"{sort} {given}")
+            # Every fifth signal, sampling in place of training.
+            samples = given % 10 in (4, 9)
+            run = folder / f"{sort}-{given}"
+            every = EVERY[chain % 2]
+            words = ("train", "recipe.yaml", f"checkpoint.every_seconds={every}", "--out", run, "--device", "cpu")
+            out = folder / f"{sort}-{given}.npz"
+            if samples:
+                words = ("sample", whole, *draw, "--out", out)
+            chain += 1
+            start = given
+            while given < SIGNALS:
+                number = signal.SIGKILL if sort == "kill" else (signal.SIGTERM, signal.SIGUSR1)[given % 5 == 0]
+                hit = disturb(words, folder, number, chance.uniform(0, drawing if samples else seconds), run, samples)
+                if hit is None:
+                    break
+                append(trial="kills", sort=sort, number=number.name, chain=start, **hit)
+                given += 1
+            else:
+                done(*words, cwd=folder)
+            if samples:
+                left = [path.name for path in folder.glob(f".{out.name}*")]
+                same = [] if out.read_bytes() == (folder / "whole.npz").read_bytes() else [out.name]
+                end = {"differences": same, "orphans": left, "orphan_bytes": 0}
+            else:
+                end = {"differences": differences(run, whole), **orphans(run, whole)}
+            append(trial="kills", sort=sort, chain=start, every_seconds=every, command=words[0], **end)
+            print(sort, given, end, flush=True)
+            if not end["differences"]:
+                shutil.rmtree(run, ignore_errors=True)
+
+
+def disturb(
+    words: tuple[str | Path, ...], cwd: Path, number: signal.Signals, moment: float, run: Path, samples: bool
+) -> Row | None:
+    """Starts a command and sends it a signal at a moment; None where it ended before."""
+    before = children_seconds()
+    process = vaebm(*words, cwd=cwd)
+    with collect_streams(process) as said:
+        try:
+            process.wait(moment)
+            if process.returncode:
+                raise SystemExit(f"{words} ended with {process.returncode}: {said()}")
+            return None
+        except subprocess.TimeoutExpired:
+            pass
+        where = "sampling" if samples else place(run)
+        used, sent = cpu_seconds(process.pid), time.perf_counter()
+        process.send_signal(number)
+        process.wait()
+        seconds, used = time.perf_counter() - sent, children_seconds() - before - used
+    row: Row = {"moment": round(moment, 2), "where": where, "status": process.returncode, "seconds": round(seconds, 3)}
+    row["cpu_seconds"] = round(used, 3)  # what it computed after the signal: a busy machine does not count
+    if number != signal.SIGKILL:
+        row["said"] = said().splitlines()[-1:]
+    return row
+
+
+def cpu_seconds(pid: int) -> float:
+    """That a process has computed so far."""
+    told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, told[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds() -> float:
+    """That all children which have ended have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class collect_streams:  # noqa: N801 - reads as the verb that it is
+    """Within, a process never waits for a reader; gives a function for what it wrote to standard error."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.lines = process, collections.deque[str](maxlen=50)
+
+    def __enter__(self) -> Any:
+        import threading
+
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.threads = [
+            threading.Thread(target=self.process.stdout.read, daemon=True),
+            threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True),  # type: ignore[arg-type]
+        ]
+        for thread in self.threads:
+            thread.start()
+        return lambda: "".join(self.lines)
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self.threads:
+            thread.join(5)
+
+
+TRIALS = {"kills": kills}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trial", nargs="?", choices=sorted(TRIALS))
+    parser.add_argument("--folder", type=Path, help="where the runs lie; a temporary folder unless given")
+    arguments = parser.parse_args()
+    if arguments.trial is not None:
+        folder = arguments.folder or Path(tempfile.mkdtemp(prefix="reliability-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        TRIALS[arguments.trial](folder)
+
+
+if __name__ == "__main__":
+    main()
