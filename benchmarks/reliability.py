@@ -159,7 +159,7 @@ def kills(folder: Path) -> None:
     for sort in ("kill", "term"):
         chain = 0
         while (given := len([row for row in rows("kills") if row["sort"] == sort and "number" in row])) < SIGNALS:
-            chance = random.Random(f"{sort} {given}")
+            chance = random.Random(f"{sort} {given} {len(rows('kills'))}")
             # Every fifth signal, sampling in place of training.
             samples = given % 10 in (4, 9)
             run = folder / f"{sort}-{given}"
@@ -253,7 +253,78 @@ class collect_streams:  # noqa: N801 - reads as the verb that it is
             thread.join(5)
 
 
-TRIALS = {"kills": kills}
+def spoil(checkpoints: Path, name: str, chance: random.Random) -> tuple[str, set[str]]:
+    """Damages one checkpoint; what was done, and the names of those that are no longer what they were called."""
+    how = chance.choice(["cut", "flipped", "emptied", "file missing", "folder missing", "file swapped", "renamed"])
+    folder = checkpoints / name
+    file = folder / chance.choice(["state-0.json", "state-0.safetensors"])
+    if how == "cut":
+        os.truncate(file, chance.randrange(1, file.stat().st_size))
+    elif how == "flipped":
+        content = bytearray(file.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        file.write_bytes(content)
+    elif how == "emptied":
+        file.write_bytes(b"")
+    elif how == "file missing":
+        file.unlink()
+    elif how == "folder missing":
+        shutil.rmtree(folder)
+        return how, set()
+    elif how == "file swapped":
+        other = chance.choice(sorted(path.name for path in checkpoints.iterdir() if path.name != name))
+        first, second = file.read_bytes(), (checkpoints / other / file.name).read_bytes()
+        file.write_bytes(second)
+        (checkpoints / other / file.name).write_bytes(first)
+        return how, {name, other}
+    else:
+        new = f"{int(name) + 1000:08d}"
+        folder.rename(checkpoints / new)
+        return how, {new}
+    return how, {name}
+
+
+def damage(folder: Path) -> None:
+    from vaebm.experiment.train import train
+    from vaebm.training.checkpoint import Checkpoints
+    from vaebm.training.engine import Engine
+
+    (folder / "recipe.yaml").write_text(RECIPE)
+    whole = folder / "damage"
+    train(
+        folder / "recipe.yaml", whole, device="cpu", overrides=["checkpoint.every_seconds=0.2", "checkpoint.keep=99"]
+    )
+    engine = Engine("cpu", 0, None, folder)
+    for number in range(len(rows("damage")), DAMAGES):
+        chance = random.Random(number)
+        run = shutil.copytree(whole, folder / "damaged")
+        checkpoints = Checkpoints(run / "checkpoints", 99, engine)
+        names = checkpoints.names()
+        left = names[: chance.randint(5, len(names))]  # so that the newest is any one of them
+        for name in set(names) - set(left):
+            shutil.rmtree(run / "checkpoints" / name)
+        done_to, bad = [], set[str]()
+        for name in left[::-1][: chance.choice([1, 1, 2])]:  # the newest, or the newest two
+            if name not in bad:
+                how, spoilt = spoil(run / "checkpoints", name, chance)
+                done_to.append(how)
+                bad |= spoilt
+        healthy = max(name for name in checkpoints.names() if name not in bad)
+        state = checkpoints.load_newest()
+        row: Row = {
+            "how": done_to,
+            "named": set(checkpoints.damaged) == {name for name in bad if name > healthy},
+            "newest_used": state is not None and f"{state['total']:08d}" == healthy,
+        }
+        if number % (DAMAGES // RESUMED) == 0:
+            shutil.rmtree(run / "model")
+            train(run, device="cpu")
+            row["differences"] = [name for name in differences(run, whole) if name != "model/README.md"]
+        append(trial="damage", number=number, **row)
+        shutil.rmtree(run)
+
+
+TRIALS = {"damage": damage, "kills": kills}
 
 
 def main() -> None:

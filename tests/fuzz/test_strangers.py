@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -45,7 +45,10 @@ from vaebm.training.engine import Engine
 EXAMPLES = int(os.environ.get("VAEBM_FUZZ", "15"))  # of each test; 600 take ten minutes
 MAX_BYTES = 2**30  # that a reader may reserve, of memory that is not there before
 
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+PHASES = [phase for phase in Phase if phase.name != "shrink"]  # an example may take a second
+FUZZ = settings(
+    max_examples=EXAMPLES, phases=PHASES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 SLOW = settings(FUZZ, max_examples=max(1, EXAMPLES // 5))  # of readers that take a second
 
 RECIPE = """\

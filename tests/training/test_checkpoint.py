@@ -147,6 +147,21 @@ def test_a_damaged_one_is_named_and_the_newest_that_is_whole_is_used(damage: str
     assert checkpoints.names() == ["00000002", "00000003", "00000004"]
 
 
+@pytest.mark.parametrize("what", ["weights", "json", "both", "folder"])
+def test_one_in_the_place_of_another_is_noticed(what: str, checkpoints: Checkpoints) -> None:
+    for number in (1, 2, 3):
+        checkpoints.save(number, state(number))
+    older, newest = checkpoints.folder / "00000001", checkpoints.folder / "00000003"
+    if what == "folder":
+        shutil.rmtree(newest)
+        older.rename(newest)
+    for file in older.iterdir() if what != "folder" else ():
+        if what in ("both", file.suffix.replace(".safetensors", "weights").strip(".")):
+            shutil.copy(file, newest / file.name)
+    assert same(checkpoints.load_newest(), state(2))
+    assert checkpoints.damaged == ["00000003"]
+
+
 def test_none_is_whole(checkpoints: Checkpoints) -> None:
     for number in (1, 2):
         checkpoints.save(number, state(number))

@@ -41,6 +41,7 @@ DATA, LOCK = "data.json", ".lock"
 MAX_HELD_OUT = 5_000  # that scores are calibrated on
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 ROOT = "data.root="
+MAX_NUMBER = 2**53  # of iterations or seconds
 
 
 class Run:
@@ -285,9 +286,8 @@ class Run:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 break  # the last line of a process that was killed while it wrote; a resume cuts it off
-            if not isinstance(row, dict):
-                break
-            rows.append(row)
+            if _is_written_by_training(row):
+                rows.append(row)
         return rows
 
 
@@ -302,6 +302,22 @@ def load(path: str | Path, device: str | torch.device | None = None, **parts: nn
         model: Model = load_model(path, device or "cpu", parts)
         return model
     return Run.open(path, parts).model(device)
+
+
+def _is_written_by_training(row: Any) -> bool:
+    """Whether a line of metrics.jsonl has what readers of it rely on."""
+    if not isinstance(row, dict):
+        return False
+    texts = {"event", "stage", "message"} & row.keys()
+    numbers = {"iteration", "iterations", "seconds"} & row.keys()
+    if not all(isinstance(row[name], str) for name in texts):
+        return False
+    if not all(type(row[name]) in (int, float) and 0 <= row[name] < MAX_NUMBER for name in numbers):
+        return False
+    if "event" not in row:
+        plain = not any(isinstance(value, dict | list) for value in row.values())
+        return plain and {"stage", "iteration", "seconds"} <= row.keys()
+    return ({"stage", "iterations"} if row["event"] == "stage" else {"message"}) <= row.keys()
 
 
 def _check_links(run: Path) -> None:

@@ -3,8 +3,8 @@
 A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
 `state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
 disk, read back and renamed, so a folder of the right name is complete; what a killed process left half-written is
-swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since
-is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place. Nothing is pickled.
+swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since,
+or holds what another one held, is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place. Nothing is pickled.
 """
 
 import errno
@@ -100,7 +100,8 @@ class Checkpoints:
         rest = _pack(state, "state", tensors)
         weights = draft / f"state-{self._engine.rank}.safetensors"
         content = save(tensors)
-        manifest = {"tensors": hashlib.sha256(content).hexdigest(), "processes": self._engine.world_size, "state": rest}
+        about = {"iteration": iteration, "processes": self._engine.world_size}
+        manifest = {"tensors": hashlib.sha256(content).hexdigest(), **about, "state": rest}
         _write_and_read_back(weights, content)
         text = json.dumps({"sha256": _digest(manifest), **manifest})
         _write_and_read_back(weights.with_suffix(".json"), text.encode())
@@ -175,8 +176,8 @@ class Checkpoints:
                 f"{self._engine.world_size}: resume with the same number"
             )
         manifest = _read_manifest(weights.with_suffix(".json"))
-        if sha256(weights) != manifest["tensors"]:
-            raise ValueError("sha256")
+        if sha256(weights) != manifest["tensors"] or manifest.get("iteration", int(name)) != int(name):
+            raise ValueError("another checkpoint's")
         state: Tree = _unpack(manifest["state"], load_file(weights))
         return state
 

@@ -22,7 +22,7 @@ from typing import Any, get_args
 from pydantic import Field
 
 from vaebm.data import Batch, Split
-from vaebm.errors import Diverged, Preempted, Step
+from vaebm.errors import Diverged, InputError, Preempted, Step
 from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
@@ -252,8 +252,15 @@ class Loop:
             self.log.begin()
             self._save_healthy()
             return
-        self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
-        self._restore(state)
+        try:
+            _check_position(state, self.stages)
+            self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
+            self._restore(state)
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as misfit:
+            raise InputError(
+                f"the newest checkpoint in {self.checkpoints.folder} is not of this recipe, or of another version"
+                f" ({type(misfit).__name__}): delete the checkpoints folder and run the same command again to start over"
+            ) from misfit
         if self.checkpoints.damaged:
             message = (
                 f"checkpoint {' and '.join(self.checkpoints.damaged)} is damaged: training goes on from the one before"
@@ -324,3 +331,15 @@ class Loop:
             if (state := self.checkpoints.load(iteration)) is not None:
                 return state
         return None
+
+
+def _check_position(state: Tree, stages: Sequence[Stage]) -> None:
+    """Refuses a checkpoint of other stages. ValueError: it is one."""
+    place, iterations = state["stage"], [stage.iterations for stage in stages]
+    known = [0 <= state[name] < 2**53 for name in ("iteration", "total", "seconds", "rows")]
+    known += [0 <= place <= len(stages), state["iteration"] <= [*iterations, 0][place]]
+    known += [type(place) is int, type(state["iteration"]) is int, state["log"]["length"] >= 0]
+    known += [all(type(iteration) is int for iteration in state["healthy"]), isinstance(state["healthy"], list)]
+    known += [{"stage", "step", "total", "message"} <= rollback.keys() for rollback in state["rollbacks"]]
+    if not all(known):
+        raise ValueError("position")
