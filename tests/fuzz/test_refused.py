@@ -119,7 +119,7 @@ def test_a_config_wider_than_any_memory(width: int, run: Path, refused: Refused,
     ],
 )
 def test_a_model_of_endless_depth(setting: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="less than or equal|at most|one ensemble"):
+    with pytest.raises(ValueError, match=r"less than or equal|at most|one ensemble"):
         VAEBMSettings.model_validate({"vae": {"kind": "mlp"}, **setting})
 
 

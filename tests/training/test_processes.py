@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 import vaebm
-from vaebm.errors import InputError
 from vaebm.experiment.train import train
 from vaebm.training.engine import fastest_device
 
@@ -77,6 +76,13 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in ("seconds", "message")} for row in told]
 
 
+def cut_short(run: Path, checkpoints: int) -> None:
+    """As if training had been killed after so many checkpoints."""
+    shutil.rmtree(run / "model")
+    for newer in sorted((run / "checkpoints").iterdir())[checkpoints:]:
+        shutil.rmtree(newer)
+
+
 @pytest.mark.timeout(200)
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -98,12 +104,16 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     told = rows(run)
     assert [row["event"] for row in told if "event" in row] == ["stage"] * 5 + ["complete"]
 
-    # One process cannot go on with the work of two; two can, from anywhere, to the same end.
-    shutil.rmtree(run / "model")
-    for newer in names[len(names) // 2 :]:
-        shutil.rmtree(run / "checkpoints" / newer)
-    with pytest.raises(InputError, match="was written by 2 processes, this is 1: resume with the same number"):
-        train(run, device="cpu")
+    # One process goes on with the work of two, and two with that of one; two with that of two to the same end.
+    cut_short(run, len(names) // 2)
+    one = shutil.copytree(run, tmp_path / "one")
+    train(one, device="cpu")
+    whole = [{name: value for name, value in row.items() if name == "iteration"} for row in told]
+    for resume in (lambda: None, lambda: torchrun(str(one), "--quiet")):
+        resume()
+        assert [{name: value for name, value in row.items() if name == "iteration"} for row in rows(one)] == whole
+        assert bool(vaebm.load(one).sample(3).isfinite().all())
+        cut_short(one, len(names) - 3)
     done = torchrun(str(run), "--quiet")
     assert done.returncode == 0, done.stderr
     assert (run / "model" / "model.safetensors").read_bytes() == end

@@ -4,7 +4,8 @@ A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safet
 `state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
 disk, read back and renamed, so a folder of the right name is complete; what a killed process left half-written is
 swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since,
-or holds what another one held, is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place. Nothing is pickled.
+or holds what another one held, is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place.
+Nothing is pickled.
 """
 
 import errno
@@ -26,6 +27,7 @@ from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
+NOISE = "generator"  # the key of a state's generator, of which no two processes may have the same
 DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise
 
 
@@ -82,7 +84,11 @@ def _name(iteration: int) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay."""
+    """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay.
+
+    Another number of processes can go on from them: what one process more takes is a copy of the part of another, all
+    but its noise.
+    """
 
     def __init__(self, folder: Path, keep: int, engine: Engine) -> None:
         self.folder, self.keep, self._engine = folder, keep, engine
@@ -167,25 +173,22 @@ class Checkpoints:
         self._engine.wait()
 
     def _load(self, name: str) -> Tree:
-        weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
-        processes = len(list(weights.parent.glob("state-*.json")))
-        manifest = _read_manifest(weights.parent / "state-0.json")
-        if manifest["processes"] != self._engine.world_size and processes == manifest["processes"]:
-            raise InputError(
-                f"checkpoint {weights.parent} was written by {manifest['processes']} processes, this is "
-                f"{self._engine.world_size}: resume with the same number"
-            )
+        rank = self._engine.rank
+        wrote = max(1, _read_manifest(self.folder / name / "state-0.json")["processes"])
+        weights = self.folder / name / f"state-{rank % wrote}.safetensors"
         manifest = _read_manifest(weights.with_suffix(".json"))
         if sha256(weights) != manifest["tensors"] or manifest.get("iteration", int(name)) != int(name):
             raise ValueError("another checkpoint's")
         state: Tree = _unpack(manifest["state"], load_file(weights))
+        if rank >= wrote:
+            state.pop(NOISE, None)
         return state
 
     def _load_whole(self, name: str) -> Tree | None:
         """The state, or None of a damaged checkpoint."""
         try:
             return self._load(name)
-        except (InputError, PermissionError):  # no damage
+        except PermissionError:  # no damage
             raise
         except DAMAGE:
             return None

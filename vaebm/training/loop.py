@@ -26,7 +26,7 @@ from vaebm.errors import Diverged, InputError, Preempted, Step
 from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
-from vaebm.training.checkpoint import Checkpoints, Tree
+from vaebm.training.checkpoint import NOISE, Checkpoints, Tree
 from vaebm.training.engine import Engine
 from vaebm.training.log import MetricsLog
 from vaebm.training.monitor import DivergenceMonitor
@@ -236,7 +236,7 @@ class Loop:
                 "healthy": self._healthy,
                 "rollbacks": self._rollbacks,
                 "model": self.training.model.state_dict(),
-                "generator": self.training.engine.generator.get_state(),
+                NOISE: self.training.engine.generator.get_state(),
                 "rows": self.training.shuffled_sampler.position,
                 "log": self.log.state_dict(),
                 "monitor": self.monitor.state_dict(),
@@ -259,7 +259,7 @@ class Loop:
         except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as misfit:
             raise InputError(
                 f"the newest checkpoint in {self.checkpoints.folder} is not of this recipe, or of another version"
-                f" ({type(misfit).__name__}): delete the checkpoints folder and run the same command again to start over"
+                f" ({type(misfit).__name__}): delete the checkpoints folder, and the same command starts over"
             ) from misfit
         if self.checkpoints.damaged:
             message = (
@@ -272,7 +272,8 @@ class Loop:
         """Goes to where a checkpoint was taken."""
         self._stage, self._iteration, self._total = state["stage"], state["iteration"], state["total"]
         self.training.model.load_state_dict(state["model"])
-        self.training.engine.generator.set_state(state["generator"])
+        if NOISE in state:
+            self.training.engine.generator.set_state(state[NOISE])
         self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
         self.monitor.load_state_dict(state["monitor"])
