@@ -341,7 +341,235 @@ def latency(folder: Path) -> None:
         append(trial="latency", load=round(os.getloadavg()[0], 1), **hit)
 
 
-TRIALS = {"damage": damage, "kills": kills, "latency": latency}
+LEVELS = (0.0, 0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # of the room that a run needs
+BRIEF = ("vae_stage.iterations=50", "energy_stage.latent.iterations=20", "energy_stage.phases.ratio.iterations=20")
+ROOM = 2**26  # bytes of a disk that suffices
+
+
+class Disk:
+    """A small file system, mounted while the block lasts, of which `free` bytes are left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Disk:
+        self.folder.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "none", self.folder], check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def leave(self, free: int) -> None:
+        """Fills it up to `free` bytes."""
+        (self.folder / "filler").unlink(missing_ok=True)
+        there = os.statvfs(self.folder)
+        with (self.folder / "filler").open("wb") as file:
+            file.write(bytes(max(0, there.f_bavail * there.f_frsize - free)))
+
+
+def refused(row: Row, process: subprocess.Popen[str]) -> None:
+    """Ends a command on a full disk; notes how."""
+    out, said = process.communicate()
+    lines = [line for line in said.splitlines() if line.startswith("vaebm:")]
+    row |= {"status": process.returncode, "said": lines, "traceback": "Traceback" in said or "defect" in said}
+    row["printed"] = out.strip()[:80]
+
+
+def disk(folder: Path) -> None:
+    """Needs root: a file system is mounted."""
+    (folder / "recipe.yaml").write_text(RECIPE)
+    whole, known = folder / "whole", {row["place"] for row in rows("disk")}
+    words = ("train", "recipe.yaml", *BRIEF, "--device", "cpu", "--quiet", "--out")
+    if not (whole / "report.html").exists():
+        done(*words, whole, cwd=folder)
+    need = sum(files(whole).values())
+    with Disk(folder / "disk") as small:
+        for level in LEVELS:
+            if (place := f"train with {level:.0%} of the room") in known:
+                continue
+            run = small.folder / "run"
+            shutil.rmtree(run, ignore_errors=True)
+            small.leave(int(level * need))
+            row: Row = {"trial": "disk", "place": place}
+            refused(row, vaebm(*words, run, cwd=folder))
+            row["left"] = sorted({name.split("/")[0] for name in files(run)}) if run.exists() else []
+            small.leave(ROOM // 2)
+            done(*words, run, cwd=folder)
+            row |= {"differences": differences(run, whole), **orphans(run, whole)}
+            append(**row)
+        shutil.rmtree(small.folder / "run", ignore_errors=True)
+        small.leave(0)
+        if "the log alone" not in known:
+            run = folder / "logged"
+            with (small.folder / "log").open("w") as log:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "vaebm",
+                    "train",
+                    "recipe.yaml",
+                    *BRIEF,
+                    "--device",
+                    "cpu",
+                    "--out",
+                    run,
+                ]
+                status = subprocess.run(command, check=False, cwd=folder, stdout=log, stderr=log).returncode
+            append(trial="disk", place="the log alone", status=status, differences=differences(run, whole))
+        for place, verb in _verbs(small.folder, whole).items():
+            if place in known:
+                continue
+            free = 5_000 if "report" not in place and "evaluate" not in place else 0
+            if place in ("report", "evaluate", "compare-samplers in the run"):
+                small.leave(ROOM // 2)
+                shutil.rmtree(small.folder / "run", ignore_errors=True)
+                shutil.copytree(whole, small.folder / "run")
+                (small.folder / "run" / ("report.html" if place == "report" else "measurements.json")).unlink()
+                shutil.rmtree(small.folder / "run" / "samples")
+            small.leave(free)
+            row = {"trial": "disk", "place": place}
+            refused(row, vaebm(*verb, cwd=folder))
+            row["left"] = sorted(
+                path.name for path in small.folder.iterdir() if path.name not in ("filler", "log", "run")
+            )
+            small.leave(ROOM // 2)
+            again = vaebm(*verb, cwd=folder)
+            again.communicate()
+            row["again"] = again.returncode
+            append(**row)
+            for path in small.folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if "feature cache" not in known:
+            small.leave(0)
+            features = ("evaluation.features=pixels", "evaluation.n=50")
+            environment = {**os.environ, "XDG_CACHE_HOME": str(small.folder)}
+            row = {"trial": "disk", "place": "feature cache"}
+            refused(row, vaebm("evaluate", whole, *features, "--quiet", cwd=folder, env=environment))
+            append(**row)
+
+
+def _verbs(out: Path, run: Path) -> dict[str, tuple[str | Path, ...]]:
+    images = run.parent / "images"
+    if not images.exists():
+        subprocess.run([sys.executable, "-m", "vaebm", "sample", run, "--n", "300", "--out", images], check=True)
+    digits = ("--input", "digits")
+    return {
+        "sample npz": ("sample", run, "--n", "2000", "--subject", "vae", "--out", out / "s.npz"),
+        "sample npz, chains": ("sample", run, "--n", "500", "--out", out / "s.npz"),
+        "sample png": ("sample", run, "--n", "500", "--subject", "vae", "--out", out / "s.png"),
+        "sample folder": ("sample", run, "--n", "200", "--subject", "vae", "--out", out / "s"),
+        "score csv": ("score", run, *digits, "--out", out / "s.csv"),
+        "score npz": ("score", run, *digits, "--out", out / "s.npz"),
+        "encode": ("encode", run, *digits, "--out", out / "s.npz"),
+        "reconstruct": ("reconstruct", run, "--out", out / "s.gif"),
+        "data prepare": ("data", "prepare", images, "--out", out / "prepared"),
+        "compare-samplers": ("compare-samplers", run, "--n", "50", "--out", out / "c"),
+        "evaluate": ("evaluate", out / "run", "--only", "elbo", "--n", "50"),
+        "report": ("report", out / "run"),
+    }
+
+
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vaebm")
+PLANE = (
+    "gaussians25", "vae_stage.iterations=600", "vae_stage.kl_zero_iterations=50", "vae_stage.kl_warmup_iterations=200",
+    "energy_stage.phases.ratio.iterations=300", "checkpoint.every_seconds=1",
+    "checkpoint.every_iterations=50", "checkpoint.keep=99", "--device", "cpu",
+)  # fmt: skip
+
+
+def elbo(run: Path) -> float:
+    words = ("evaluate", run, "--only", "elbo", "--subject", "vae", "--json", "--quiet")
+    process = vaebm(*words, cwd=run.parent)
+    out, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(said)
+    return float(next(one["value"] for one in json.loads(out) if one["name"] == "elbo"))
+
+
+def trained(run: Path, processes: int, *words: str | Path) -> None:
+    launcher = TWO if processes == 2 else ("-m", "vaebm")
+    command = [sys.executable, *launcher, "train", *map(str, words), "--quiet", "--only-train", "--out", str(run)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit(ended.stderr[-2000:])
+
+
+def contrast(run: Path) -> float:
+    """Mean logistic loss over the last third of the energy's training."""
+    losses = [row["contrast"] for row in told(run) if row.get("stage") == "ratio" and "contrast" in row]
+    return sum(losses[-len(losses) // 3 :]) / len(losses[-len(losses) // 3 :])
+
+
+def processes(folder: Path) -> None:
+    known = {(row["what"], row.get("seed")) for row in rows("processes")}
+    for seed in range(3):
+        for what, count, more in (
+            ("one", 1, ()),
+            ("two", 2, ()),
+            ("one, half the batch", 1, ("vae_stage.batch_size=256",)),
+        ):
+            if (what, seed) not in known:
+                run = folder / f"{what.replace(', ', '-').replace(' ', '-')}-{seed}"
+                trained(run, count, *PLANE, *more, f"seed={seed}")
+                append(trial="processes", what=what, seed=seed, elbo=elbo(run), contrast=contrast(run))
+    for what, first, second in (("two, then one", "two", 1), ("one, then two", "one", 2)):
+        for seed in range(3):
+            if (what, seed) in known:
+                continue
+            run = folder / f"{what.replace(', ', '-').replace(' ', '-')}-{seed}"
+            shutil.rmtree(run, ignore_errors=True)
+            shutil.copytree(folder / f"{first}-{seed}", run)
+            shutil.rmtree(run / "model")
+            (run / "measurements.json").unlink()
+            for newer in sorted((run / "checkpoints").iterdir())[8:]:  # in the middle of the VAE
+                shutil.rmtree(newer)
+            trained(run, second, *PLANE, f"seed={seed}")
+            append(trial="processes", what=what, seed=seed, elbo=elbo(run), contrast=contrast(run))
+    for what in ("one killed, torchrun", "one killed, no launcher"):
+        for seed in range(3):
+            if (what, seed) not in known:
+                append(trial="processes", what=what, seed=seed, **lose_one(folder, "torchrun" in what, seed))
+
+
+def lose_one(folder: Path, launched: bool, number: int) -> Row:
+    """Kills one of two processes at a random moment, and waits for the other to end."""
+    run = folder / f"lost-{number}-{int(launched)}"
+    shutil.rmtree(run, ignore_errors=True)
+    words = ["train", *PLANE, "vae_stage.iterations=100000", "--quiet", "--only-train", "--out", str(run)]
+    here = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29_600 + number)}
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    if launched:
+        survivor = subprocess.Popen([sys.executable, *TWO, *words], **streams)  # type: ignore[call-overload]
+    else:
+        command = [sys.executable, "-m", "vaebm", *words]
+        survivor, lost = (
+            subprocess.Popen(command, env={**here, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **streams)  # type: ignore[call-overload]
+            for rank in (0, 1)
+        )
+    while survivor.poll() is None and not (run.exists() and any(run.glob("checkpoints/0*"))):
+        time.sleep(0.1)
+    time.sleep(random.Random(number).uniform(0, 5))
+    if launched:
+        listed = Path(f"/proc/{survivor.pid}/task/{survivor.pid}/children").read_text(encoding="utf-8").split()
+        ranks = {pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in listed}
+        victim = next(int(pid) for pid, environment in ranks.items() if b"\0RANK=1\0" in environment)
+        os.kill(victim, signal.SIGKILL)
+    else:
+        lost.kill()
+        lost.wait()
+    started = time.perf_counter()
+    try:
+        _, said = survivor.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        survivor.kill()
+        _, said = survivor.communicate()
+    seconds = round(time.perf_counter() - started, 1)
+    lines = [line for line in said.splitlines() if "vaebm: " in line]
+    return {"seconds": seconds, "status": survivor.returncode, "said": lines[:2], "traceback": "Traceback" in said}
+
+
+TRIALS = {"damage": damage, "disk": disk, "kills": kills, "latency": latency, "processes": processes}
 
 
 def main() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,34 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (run / "model" / "model.safetensors").read_bytes() == end
     assert rows(run) == told
+
+
+@pytest.mark.timeout(200)
+def test_a_lost_process_ends_the_other_in_words(tmp_path: Path) -> None:
+    """Without a launcher that would end it."""
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "vaebm", "train", *TINY, "vae_stage.iterations=1000000", "checkpoint.keep=2"]
+    command += ["--out", str(run), "--device", "cpu", "--quiet", "--only-train"]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env={**os.environ, **address, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    while first.poll() is None and not any(run.glob("checkpoints/0*")):
+        time.sleep(0.1)
+    second.kill()
+    second.communicate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 2
+    assert said.splitlines()[-1].startswith("vaebm: one of the 2 processes has ended")
 
 
 @pytest.mark.timeout(200)

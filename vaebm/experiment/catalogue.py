@@ -162,14 +162,15 @@ def yaml_text(path: Path) -> str:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
                 what = "it uses an alias" if depth <= MAX_DEPTH else f"it is more than {MAX_DEPTH} levels deep"
-                raise ValueError(f" near line {event.start_mark.line + 1}, {what}")
+                mark: Any = event.start_mark
+                raise ValueError(f" near line {mark.line + 1}, {what}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(_near(error)) from None
     return text
 
 
 def _near(error: Exception) -> str:
-    where = getattr(error, "problem_mark", None)
+    where: Any = getattr(error, "problem_mark", None)
     return f" near line {where.line + 1}" if where else ""
 
 
