@@ -23,11 +23,13 @@ import random
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -320,12 +322,25 @@ def damage(folder: Path) -> None:
         shutil.rmtree(run)
 
 
-FACES = ("data.size=64", "vae_stage.iterations=80", "energy_stage.phases.ratio.iterations=20", "evaluation.n=100")
+STARTS = 30
+FACES = (
+    "data.size=64",
+    "code_mixture.codes=4000",
+    "vae_stage.iterations=80",
+    "energy_stage.phases.ratio.iterations=20",
+    "evaluation.n=100",
+)
 ROUNDS = ("rounds=1", "iterations_per_round=10", "chains=512", "restart_steps=5")
 
 
 def latency(folder: Path) -> None:
-    """SIGTERM at random moments while the 400 faces of ORL are trained on, measured and reported at 64 x 64."""
+    """SIGTERM at random moments while a command starts, and while faces of 64 x 64 are trained on and measured."""
+    (folder / "recipe.yaml").write_text(RECIPE)
+    for number in range(len(rows("start")), STARTS):
+        run = folder / f"start-{number}"
+        words = ("train", "recipe.yaml", "--out", run, "--device", "cpu")
+        hit = disturb(words, folder, signal.SIGTERM, random.Random(number).uniform(0, 3), run, samples=False)
+        append(trial="start", load=round(os.getloadavg()[0], 1), **(hit or {}))
     if not (folder / "faces").exists():
         archive = Path(os.environ["VAEBM_DATA"]) / "orl_faces" / "att_faces.tar.xz"
         with tarfile.open(archive) as tar:
@@ -400,23 +415,14 @@ def disk(folder: Path) -> None:
             append(**row)
         shutil.rmtree(small.folder / "run", ignore_errors=True)
         small.leave(0)
-        if "the log alone" not in known:
-            run = folder / "logged"
-            with (small.folder / "log").open("w") as log:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "vaebm",
-                    "train",
-                    "recipe.yaml",
-                    *BRIEF,
-                    "--device",
-                    "cpu",
-                    "--out",
-                    run,
-                ]
-                status = subprocess.run(command, check=False, cwd=folder, stdout=log, stderr=log).returncode
-            append(trial="disk", place="the log alone", status=status, differences=differences(run, whole))
+        for place in ("progress alone", "progress and results alone"):
+            if place not in known:
+                run = folder / place.replace(" ", "-")
+                command = [sys.executable, "-m", "vaebm", *words[:-2], words[-1], run]
+                with (small.folder / "log").open("w") as log:
+                    printed = subprocess.DEVNULL if place == "progress alone" else log
+                    ended = subprocess.run(command, check=False, cwd=folder, stdout=printed, stderr=log)
+                append(trial="disk", place=place, status=ended.returncode, differences=differences(run, whole))
         for place, verb in _verbs(small.folder, whole).items():
             if place in known:
                 continue
@@ -479,7 +485,7 @@ PLANE = (
 
 
 def elbo(run: Path) -> float:
-    words = ("evaluate", run, "--only", "elbo", "--subject", "vae", "--json", "--quiet")
+    words = ("evaluate", run, "--only", "elbo", "--json", "--quiet")
     process = vaebm(*words, cwd=run.parent)
     out, said = process.communicate()
     if process.returncode:
@@ -572,6 +578,44 @@ def lose_one(folder: Path, launched: bool, number: int) -> Row:
 TRIALS = {"damage": damage, "disk": disk, "kills": kills, "latency": latency, "processes": processes}
 
 
+def counted(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value} {count}" for value, count in collections.Counter(values).most_common())
+
+
+def slowest(found: list[Row], clock: str) -> str:
+    known = sorted(row[clock] for row in found if clock in row)
+    return f"median {statistics.median(known):.2f}, longest {known[-1]:.2f}" if known else "none"
+
+
+def summary() -> Iterator[str]:
+    """What the lines of the results say."""
+    told = rows("kills")
+    for sort in ("kill", "term"):
+        hits = [row for row in told if row["sort"] == sort and "number" in row]
+        ends = [row for row in told if row["sort"] == sort and "number" not in row]
+        yield f"{len(hits)} signals ({counted(row['number'] for row in hits)})"
+        yield f"  at {counted(row['where'] for row in hits)}"
+        yield f"  statuses: {counted(row['status'] for row in hits)}"
+        wrong = sum(bool(row["differences"]) for row in ends)
+        yield f"  {len(ends)} commands came to their end, {wrong} of them different from the undisturbed one"
+        yield f"  files beyond those: {counted(row['orphan_bytes'] for row in ends)} (bytes, commands)"
+    for what in ("kills", "start", "latency_before", "latency"):
+        hits = [row for row in rows(what) if row.get("status", -9) != -9]
+        if hits:
+            yield f"{what}: {len(hits)} signals, statuses {counted(row['status'] for row in hits)}"
+            for clock in ("seconds", "cpu_seconds"):
+                yield f"  {clock}: {slowest(hits, clock)}"
+            yield f"  at {counted(row['where'] for row in hits)}"
+    told = rows("damage")
+    yield f"{len(told)} damages: {counted(' and '.join(sorted(row['how'])) for row in told)}"
+    for what in ("named", "newest_used"):
+        yield f"  {what}: {sum(row[what] for row in told)}"
+    resumed = [row["differences"] for row in told if "differences" in row]
+    yield f"  {len(resumed)} resumed to the end, {sum(map(bool, resumed))} of them to another one"
+    for row in (*rows("disk"), *rows("processes")):
+        yield json.dumps(row)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", choices=sorted(TRIALS))
@@ -581,6 +625,8 @@ def main() -> None:
         folder = arguments.folder or Path(tempfile.mkdtemp(prefix="reliability-"))
         folder.mkdir(parents=True, exist_ok=True)
         TRIALS[arguments.trial](folder)
+    else:
+        print("\n".join(summary()))
 
 
 if __name__ == "__main__":

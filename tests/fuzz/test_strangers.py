@@ -25,7 +25,6 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from vaebm.cli import main
 from vaebm.data.arrays import open_arrays
@@ -139,6 +138,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.yaml").write_text(RECIPE)
     run = train(folder / "recipe.yaml", folder / "run", device="cpu")
     assert main(["evaluate", str(run.path), "--n", "20", "--quiet", "--only", "elbo"]) == 0
+    write_report(run, device="cpu")
     return run.path
 
 
@@ -270,25 +270,9 @@ def test_checkpoint(data: st.DataObject, clean: Clean, fresh: Fresh, tmp_path: P
 @given(data=st.data())
 def test_stored_draws(data: st.DataObject, clean: Clean, fresh: Fresh) -> None:
     run = fresh()
-    path = run / "samples" / "draws" / "vaebm.safetensors"
-    clean(lambda: write_report(Run.open(run), device="cpu"))
     chosen = data.draw(st.sampled_from(sorted((run / "samples").rglob("*.safetensors"))))
-    content = chosen.read_bytes()
-    (size,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + size])
-    if data.draw(st.booleans()):
-        about = json.loads(header["__metadata__"]["about"])
-        tensors = load_file(chosen)
-        name = data.draw(st.sampled_from(sorted(tensors)))
-        tensors[name] = torch.zeros(data.draw(st.lists(st.integers(0, 3), max_size=4)))
-        sha, *_ = [about.pop("model_sha256")]
-        about = data.draw(changed_tree(about, 1))
-        about = {"model_sha256": sha, **about} if isinstance(about, dict) else {"model_sha256": sha}
-        save_file(tensors, chosen, {"about": json.dumps(about)})
-    else:
-        chosen.write_bytes(data.draw(changed_bytes(content)))
+    chosen.write_bytes(data.draw(changed_bytes(chosen.read_bytes())))
     clean(lambda: write_report(Run.open(run), device="cpu"))
-    assert path.parent.is_dir()
 
 
 def _png(side: int, seed: int = 0, form: str = "png") -> bytes:

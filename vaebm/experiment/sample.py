@@ -2,7 +2,7 @@
 
     FILE.npz     `images` (n, height, width, channels) uint8, or `points` (n, dim) float32
     FILE.png     one grid; every image with the same fixed range, nothing is stretched
-    FOLDER       00000.png, 00001.png, ...
+    FOLDER       00000.png, 00001.png, ...; there when all of them are
 
 A PNG holds exactly the uint8 values of the npz. The same seed gives the same samples, stopped in between or not:
 batches of chains that have ended are kept beside the file that they are for,
@@ -30,7 +30,7 @@ from torch import Tensor
 from vaebm.data import Modality, modality_of
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import locked, sha256, user_path, write_atomically, write_npz
+from vaebm.files import locked, naming, sha256, user_path, write_atomically, write_npz
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
@@ -175,10 +175,19 @@ def write_images(images: np.ndarray, out: Path) -> None:
     if out.suffix.lower() == ".png":
         write_atomically(out, lambda file: picture(grid(images)).save(file, format="png"))
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        out = out.resolve()
+        draft = out.with_name(f".{out.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
         digits = max(5, len(str(len(images) - 1)))
-        for i, pixels in enumerate(images):
-            picture(pixels).save(out / f"{i:0{digits}d}.png")
+        with naming(out):
+            try:
+                draft.mkdir(parents=True)
+                for i, pixels in enumerate(images):
+                    picture(pixels).save(draft / f"{i:0{digits}d}.png")
+                draft.replace(out)  # which is new, or an empty folder
+            except BaseException:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
