@@ -398,6 +398,8 @@ def disk(folder: Path) -> None:
     words = ("train", "recipe.yaml", *BRIEF, "--device", "cpu", "--quiet", "--out")
     if not (whole / "report.html").exists():
         done(*words, whole, cwd=folder)
+    if not (shown := folder / "shown").exists():  # what the other verbs add to a run is no part of the whole one
+        shutil.copytree(whole, shown)
     need = sum(files(whole).values())
     with Disk(folder / "disk") as small:
         for level in LEVELS:
@@ -423,7 +425,7 @@ def disk(folder: Path) -> None:
                     printed = subprocess.DEVNULL if place == "progress alone" else log
                     ended = subprocess.run(command, check=False, cwd=folder, stdout=printed, stderr=log)
                 append(trial="disk", place=place, status=ended.returncode, differences=differences(run, whole))
-        for place, verb in _verbs(small.folder, whole).items():
+        for place, verb in _verbs(small.folder, shown).items():
             if place in known:
                 continue
             free = 5_000 if "report" not in place and "evaluate" not in place else 0
@@ -451,7 +453,7 @@ def disk(folder: Path) -> None:
             features = ("evaluation.features=pixels", "evaluation.n=50")
             environment = {**os.environ, "XDG_CACHE_HOME": str(small.folder)}
             row = {"trial": "disk", "place": "feature cache"}
-            refused(row, vaebm("evaluate", whole, *features, "--quiet", cwd=folder, env=environment))
+            refused(row, vaebm("evaluate", shown, *features, "--quiet", cwd=folder, env=environment))
             append(**row)
 
 
@@ -467,16 +469,17 @@ def _verbs(out: Path, run: Path) -> dict[str, tuple[str | Path, ...]]:
         "sample folder": ("sample", run, "--n", "200", "--subject", "vae", "--out", out / "s"),
         "score csv": ("score", run, *digits, "--out", out / "s.csv"),
         "score npz": ("score", run, *digits, "--out", out / "s.npz"),
-        "encode": ("encode", run, *digits, "--out", out / "s.npz"),
+        "encode": ("encode", run, "--input", "test", "--out", out / "s.npz"),
         "reconstruct": ("reconstruct", run, "--out", out / "s.gif"),
         "data prepare": ("data", "prepare", images, "--out", out / "prepared"),
-        "compare-samplers": ("compare-samplers", run, "--n", "50", "--out", out / "c"),
+        "compare-samplers": ("compare-samplers", run, "--n", "64", "--out", out / "c"),
         "evaluate": ("evaluate", out / "run", "--only", "elbo", "--n", "50"),
         "report": ("report", out / "run"),
     }
 
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vaebm")
+SEEDS = 2
 PLANE = (
     "gaussians25", "vae_stage.iterations=600", "vae_stage.kl_zero_iterations=50", "vae_stage.kl_warmup_iterations=200",
     "energy_stage.phases.ratio.iterations=300", "checkpoint.every_seconds=1",
@@ -509,7 +512,7 @@ def contrast(run: Path) -> float:
 
 def processes(folder: Path) -> None:
     known = {(row["what"], row.get("seed")) for row in rows("processes")}
-    for seed in range(3):
+    for seed in range(SEEDS):
         for what, count, more in (
             ("one", 1, ()),
             ("two", 2, ()),
@@ -520,7 +523,7 @@ def processes(folder: Path) -> None:
                 trained(run, count, *PLANE, *more, f"seed={seed}")
                 append(trial="processes", what=what, seed=seed, elbo=elbo(run), contrast=contrast(run))
     for what, first, second in (("two, then one", "two", 1), ("one, then two", "one", 2)):
-        for seed in range(3):
+        for seed in range(SEEDS):
             if (what, seed) in known:
                 continue
             run = folder / f"{what.replace(', ', '-').replace(' ', '-')}-{seed}"
@@ -533,7 +536,7 @@ def processes(folder: Path) -> None:
             trained(run, second, *PLANE, f"seed={seed}")
             append(trial="processes", what=what, seed=seed, elbo=elbo(run), contrast=contrast(run))
     for what in ("one killed, torchrun", "one killed, no launcher"):
-        for seed in range(3):
+        for seed in range(SEEDS):
             if (what, seed) not in known:
                 append(trial="processes", what=what, seed=seed, **lose_one(folder, "torchrun" in what, seed))
 

@@ -163,9 +163,10 @@ def bomb(levels: int = 40) -> str:
         "a: " + "[" * 10_000 + "]" * 10_000,
         "a: !!python/object/apply:os.system ['true']\n",
         "a: '" + "x" * 2**19 + "'\n",
+        "1e308\n",
         *(f"{RECIPE}vae_stage: {{iterations: {n}}}\n" for n in (-1, ".inf", "[]")),
     ],
-    ids=["aliases", "depth", "tag", "size", "negative", "infinite", "list"],
+    ids=["aliases", "depth", "tag", "size", "number", "negative", "infinite", "list"],
 )
 def test_a_recipe_that_is_no_recipe(text: str, refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)

@@ -41,7 +41,7 @@ from vaebm.report.page import write_report
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
 
-EXAMPLES = int(os.environ.get("VAEBM_FUZZ", "15"))  # of each test; 600 take ten minutes
+EXAMPLES = int(os.environ.get("VAEBM_FUZZ", "10"))  # of each test
 MAX_BYTES = 2**30  # that a reader may reserve, of memory that is not there before
 
 PHASES = [phase for phase in Phase if phase.name != "shrink"]  # an example may take a second

@@ -196,5 +196,5 @@ def _loaded(text: str) -> Any:
 
     try:
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, AssertionError) as error:  # the last of text that is no mapping
         raise ValueError(_near(error)) from None

@@ -133,7 +133,7 @@ class Loop:
             Diverged: it was given up; the model is that of a healthy checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
-        with listening(GRACE) as stop:
+        with listening() as stop:
             self._timed = time.perf_counter()
             self._resume()
             while self._stage < len(self.stages):
@@ -145,6 +145,7 @@ class Loop:
 
     def _run_stage(self, stage: Stage, stop: Stop) -> None:
         engine = self.training.engine
+        stop.grace = 0.0  # what comes before the iterations, and after them, is done anew
         if not self._begun:
             stage.begin()
             self.monitor.begin_stage()
@@ -156,7 +157,7 @@ class Loop:
             self._save_healthy()
         stage.set_pace(self._pace(stage, "learning_rate"))
         self.training.sampler_pace = self._pace(stage, "step_size")
-        saved = time.perf_counter()
+        saved, stop.grace = time.perf_counter(), GRACE
         with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
             while self._iteration < stage.iterations:
                 figures = stage.step(self._iteration)
@@ -184,6 +185,7 @@ class Loop:
                 if engine.any(time.perf_counter() - saved > self.settings.every_seconds):
                     self._save()
                     saved = time.perf_counter()
+        stop.grace = 0.0
         stage.end()
         self._stage, self._iteration, self._begun = self._stage + 1, 0, False
         if self._stage == len(self.stages):
