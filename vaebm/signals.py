@@ -23,7 +23,11 @@ HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Stop:
-    """Which signal has come, if any."""
+    """Which signal has come, if any.
+
+    Args:
+        grace: seconds that work has to stop in good order; whoever owns it sets it to 0 while that cannot be.
+    """
 
     reason: type[Preempted] | type[Interrupted] | None = None
     _name = ""
@@ -31,7 +35,7 @@ class Stop:
     _settled = False
 
     def __init__(self, grace: float) -> None:
-        self._grace = grace
+        self.grace = grace
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The handler of a signal."""
@@ -43,8 +47,8 @@ class Stop:
             self._alarm = signal.signal(signal.SIGALRM, self._leave)
         self.reason = Interrupted if number == signal.SIGINT else Preempted
         self._name = signal.Signals(number).name
-        signal.setitimer(signal.ITIMER_REAL, self._grace or AGAIN, AGAIN)
-        if not self._grace:
+        signal.setitimer(signal.ITIMER_REAL, self.grace or AGAIN, AGAIN)
+        if not self.grace:
             self._leave()
 
     def settle(self) -> None:

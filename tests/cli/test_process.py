@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from vaebm.cli import main
+from vaebm.errors import Preempted
 from vaebm.progress import on_terminal
 
 
@@ -89,3 +91,21 @@ def test_a_warning_is_one_line() -> None:
     code = "import warnings; from vaebm.cli.process import take_over; take_over(); warnings.warn('few images')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr == "vaebm: few images\n"
+
+
+def test_a_preempted_process_is_gone_at_once(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what Python does as it ends, which takes a second after PyTorch was imported."""
+
+    class Gone(Exception):
+        pass
+
+    def leave(status: int) -> None:
+        raise Gone(status)
+
+    library.failure = Preempted("SIGTERM arrived")
+    monkeypatch.setattr("sys.argv", ["vaebm", "train", "digits"])
+    monkeypatch.setattr("vaebm.cli.app.take_over", lambda: None)
+    monkeypatch.setattr("vaebm.cli.app.keep_freed_memory", lambda: None)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Gone, match="75"):
+        main()

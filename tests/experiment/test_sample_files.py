@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -84,6 +85,30 @@ def test_grid_layout() -> None:
     assert grid(images, columns=1).shape == (14, 3, 1)
     assert grid(images[:1]).shape == (2, 3, 1)
     assert int(grid(images).sum()) == 5 * 6 * 9
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_full_disk_leaves_no_part_of_a_folder(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, original = np.zeros((3, 8, 8, 1), np.uint8), Image.Image.save
+    out = tmp_path / "s"
+    if is_there:
+        out.mkdir()
+
+    def save(picture: Image.Image, path: Path) -> None:
+        if path.name == "00002.png":
+            raise OSError(errno.ENOSPC, "no space left")
+        original(picture, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", save)
+        with pytest.raises(OSError, match="no space"):
+            write_images(images, out)
+    assert not list(tmp_path.glob("**/*.png"))
+    write_images(images, out)
+    assert len(list(out.iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
 def test_folder_names_have_digits_enough(tmp_path: Path) -> None:

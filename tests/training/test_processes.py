@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 
 import vaebm
-from vaebm.errors import InputError
 from vaebm.experiment.train import train
 from vaebm.training.engine import fastest_device
 
@@ -77,6 +79,13 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in ("seconds", "message")} for row in told]
 
 
+def cut_short(run: Path, checkpoints: int) -> None:
+    """As if training had been killed after so many checkpoints."""
+    shutil.rmtree(run / "model")
+    for newer in sorted((run / "checkpoints").iterdir())[checkpoints:]:
+        shutil.rmtree(newer)
+
+
 @pytest.mark.timeout(200)
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -98,16 +107,48 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     told = rows(run)
     assert [row["event"] for row in told if "event" in row] == ["stage"] * 5 + ["complete"]
 
-    # One process cannot go on with the work of two; two can, from anywhere, to the same end.
-    shutil.rmtree(run / "model")
-    for newer in names[len(names) // 2 :]:
-        shutil.rmtree(run / "checkpoints" / newer)
-    with pytest.raises(InputError, match="was written by 2 processes, this is 1: resume with the same number"):
-        train(run, device="cpu")
+    # One process goes on with the work of two, and two with that of one; two with that of two to the same end.
+    cut_short(run, len(names) // 2)
+    one = shutil.copytree(run, tmp_path / "one")
+    train(one, device="cpu")
+    whole = [{name: value for name, value in row.items() if name == "iteration"} for row in told]
+    for resume in (lambda: None, lambda: torchrun(str(one), "--quiet")):
+        resume()
+        assert [{name: value for name, value in row.items() if name == "iteration"} for row in rows(one)] == whole
+        assert bool(vaebm.load(one).sample(3).isfinite().all())
+        cut_short(one, len(names) - 3)
     done = torchrun(str(run), "--quiet")
     assert done.returncode == 0, done.stderr
     assert (run / "model" / "model.safetensors").read_bytes() == end
     assert rows(run) == told
+
+
+@pytest.mark.timeout(200)
+def test_a_lost_process_ends_the_other_in_words(tmp_path: Path) -> None:
+    """Without a launcher that would end it."""
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "vaebm", "train", *TINY, "vae_stage.iterations=1000000", "checkpoint.keep=2"]
+    command += ["--out", str(run), "--device", "cpu", "--quiet", "--only-train"]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env={**os.environ, **address, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    while first.poll() is None and not any(run.glob("checkpoints/0*")):
+        time.sleep(0.1)
+    second.kill()
+    second.communicate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 2
+    assert said.splitlines()[-1].startswith("vaebm: one of the 2 processes has ended")
 
 
 @pytest.mark.timeout(200)

@@ -115,17 +115,19 @@ def test_a_signal_is_heard_between_two_stages(
 ) -> None:
     """Where work takes minutes and looks at nothing, as a fit to the codes of many images does."""
 
+    sent: list[float] = []
+
     def fit(training: Training) -> None:
+        sent.append(time.perf_counter())
         os.kill(os.getpid(), number)
         time.sleep(30)
 
     whole = train(points, tmp_path / "whole", device="cpu")
-    started = time.perf_counter()
     with monkeypatch.context() as patch:
         patch.setattr(vae, "set_code_mixture", fit)
         with pytest.raises(Interrupted if number == signal.SIGINT else Preempted):
             train(points, tmp_path / "run", device="cpu")
-    assert time.perf_counter() - started < 20
+    assert time.perf_counter() - sent[0] < 0.9  # at once: there is no iteration to finish
     run = train(points, tmp_path / "run", device="cpu")
     assert weights(run.path) == weights(whole.path)
     assert figures(run.path) == figures(whole.path)

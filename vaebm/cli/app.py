@@ -85,4 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 typer.echo(f"vaebm: {line}", err=True)
     drop_unwritten(sys.stdout)
     drop_unwritten(sys.stderr)
+    if arguments is None and status == Preempted.exit_status:
+        os._exit(status)  # to take the interpreter down takes a second, and whoever sent the signal may not wait
     return status

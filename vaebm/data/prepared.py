@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from vaebm.data.files.npz import read_npy
 from vaebm.data.settings import ImageSettings
 from vaebm.data.splits import DataSet, Split
 from vaebm.errors import InputError
@@ -135,5 +136,5 @@ def _split(folder: Path, name: str, index: Index, settings: ImageSettings) -> Sp
         if digest := part.sha256.get(path.name):
             if damage := _damage(path, digest):
                 raise InputError(f"{path} is {damage}: {AGAIN}")
-            known[what] = torch.from_numpy(np.load(path, allow_pickle=False))
+            known[what] = torch.from_numpy(read_npy(path))
     return Split(images, levels=settings.levels, dequantise=settings.dequantise, flip=settings.flip, **known)

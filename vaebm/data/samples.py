@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vaebm.data.files.archives import FolderSource, UnreadableImage, open_source
 from vaebm.data.files.image import fitted, read_picture
-from vaebm.data.files.npz import stored_arrays
+from vaebm.data.files.npz import read_npy, stored_arrays
 from vaebm.data.files.table import ENDINGS, is_table, read_table
 from vaebm.data.modality import IMAGES, modality_of
 from vaebm.data.sets import KINDS
@@ -155,11 +155,7 @@ def _stored(path: Path, images: bool) -> NDArray[Any]:
         if chosen is None:
             raise InputError(f"{path} holds {', '.join(arrays) or 'no arrays'}: give one array, called {wanted}")
         return chosen.all()
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise InputError(f"{path} is truncated or no .npy of numbers: get it whole, then try again") from None
-    return array
+    return read_npy(path)
 
 
 def of_array(path: str | Path, array: NDArray[Any], shape: tuple[int, ...], skip_bad: bool | None = False) -> Samples:

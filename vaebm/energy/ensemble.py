@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, field_validator
 from torch import Tensor, nn
 
 from vaebm.energy.base import DATA_ENERGIES, DataEnergy, DataEnergySettings
@@ -47,8 +47,17 @@ class EnsembleEnergySettings(DataEnergySettings):
     """The mean of several E_x of one kind."""
 
     kind: Literal["ensemble"] = Field("ensemble", description="the mean of several nets that learn apart")
-    members: int = Field(3, ge=1, description="number of nets; each is one more to evaluate at every step of a chain")
+    members: int = Field(
+        3, ge=1, le=100, description="number of nets; each is one more to evaluate at every step of a chain"
+    )
     member: Annotated[DataEnergySettings, DATA_ENERGIES, OBJECT] = Field(description="what each of the nets is")
+
+    @field_validator("member")
+    @classmethod
+    def _one_net(cls, member: DataEnergySettings) -> DataEnergySettings:
+        if isinstance(member, EnsembleEnergySettings):
+            raise ValueError("an ensemble of ensembles is one ensemble: name its nets")
+        return member
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> DataEnergy:
         return EnsembleEnergy([self.member.build(data_shape, generator) for _ in range(self.members)])

@@ -149,7 +149,7 @@ class FlowSettings(LatentEnergySettings):
 
     kind: Literal["flow"] = Field("flow", description="the mixture carried along a learned velocity")
     width: int = Field(512, ge=1, description="width of each residual block")
-    blocks: int = Field(3, ge=1, description="residual blocks of the velocity")
+    blocks: int = Field(3, ge=1, le=100, description="residual blocks of the velocity")
     steps: int = Field(10, ge=1, description="steps of Heun's method, from the mixture to the codes")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> FlowEnergy:

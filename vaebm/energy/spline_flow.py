@@ -66,7 +66,7 @@ class SplineFlowSettings(LatentEnergySettings):
 
     kind: Literal["spline_flow"] = Field("spline_flow", description="the mixture bent by coupling layers of splines")
     hidden: list[int] = Field([256, 256], min_length=1, description="widths of the hidden layers of each coupling")
-    couplings: int = Field(6, ge=2, description="coupling layers; each moves one half of the coordinates")
+    couplings: int = Field(6, ge=2, le=100, description="coupling layers; each moves one half of the coordinates")
     bins: int = Field(8, ge=2, description="pieces of each spline")
 
     def build(self, code_dim: int, components: int, generator: torch.Generator) -> SplineFlowEnergy:

@@ -4,6 +4,9 @@ A recipe is a YAML mapping with a one-line `summary`. `extends: name` starts fro
 by key, except where `kind` changes: then what belonged to the other kind is dropped and the new kind's defaults hold.
 The same rule serves overrides, so `sampler.kind=mala` is enough to change the sampler.
 
+A recipe may be a stranger's. So its size and depth are bounded, aliases are refused, since a few lines of them can
+stand for more than a memory holds, and no `${...}` is looked up.
+
 Nothing heavy is imported here: a list of recipes is there at once.
 """
 
@@ -17,6 +20,7 @@ from vaebm.errors import InputError
 from vaebm.files import user_path
 from vaebm.wording import did_you_mean
 
+MAX_BYTES, MAX_DEPTH = 2**18, 50  # of a recipe file
 FOLDER = Path(__file__).parent.parent / "recipes"
 Tree = dict[str, Any]
 
@@ -91,7 +95,7 @@ def _value(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError:
-            return _loaded(f"value: {text}", resolve=False)["value"]
+            return _loaded(f"value: {text}")["value"]
     for read in (int, float):
         try:
             return read(text)
@@ -140,9 +144,39 @@ def _extended(path: Path, seen: list[Path]) -> Tree:
     return merge(base, tree)
 
 
+def yaml_text(path: Path) -> str:
+    """The text of a YAML file that is no larger than what it stands for.
+
+    Raises:
+        ValueError: it is no YAML, or not of a recipe's size; says why, or near which line.
+    """
+    import yaml
+
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f", it is larger than {MAX_BYTES:,} bytes")
+    try:
+        text, depth = content.decode(), 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                what = "it uses an alias" if depth <= MAX_DEPTH else f"it is more than {MAX_DEPTH} levels deep"
+                mark: Any = event.start_mark
+                raise ValueError(f" near line {mark.line + 1}, {what}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(_near(error)) from None
+    return text
+
+
+def _near(error: Exception) -> str:
+    where: Any = getattr(error, "problem_mark", None)
+    return f" near line {where.line + 1}" if where else ""
+
+
 def _read(path: Path) -> Tree:
     try:
-        tree = _loaded(path)
+        tree = _loaded(yaml_text(path))
     except ValueError as error:
         raise InputError(f"recipe {path} is no valid YAML{error}: correct it") from None
     if not isinstance(tree, dict):
@@ -150,8 +184,8 @@ def _read(path: Path) -> Tree:
     return {str(key): value for key, value in tree.items()}
 
 
-def _loaded(source: Path | str, resolve: bool = True) -> Any:
-    """The plain values of YAML in a file or a text.
+def _loaded(text: str) -> Any:
+    """The plain values of a YAML text.
 
     Raises:
         ValueError: it is no YAML; says near which line, where that is known.
@@ -161,8 +195,6 @@ def _loaded(source: Path | str, resolve: bool = True) -> Any:
     from yaml import YAMLError
 
     try:
-        config = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.create(source)
-        return OmegaConf.to_container(config, resolve=resolve)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        raise ValueError(f" near line {where.line + 1}" if where else "") from None
+        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (YAMLError, OmegaConfBaseException, AssertionError) as error:  # the last of text that is no mapping
+        raise ValueError(_near(error)) from None

@@ -10,6 +10,9 @@ report.html           the page about it
 data.json             what the data were like: {"train": {"count": .., "shape": [..], "sha256": ..}, ...}
 environment.json      what it was trained by: versions, hardware, threads and processes (environment.py)
 .lock                 who works in it, while somebody does
+
+A run may be a stranger's. Whatever is read is checked, and a link in it that leads out of it is refused, so nothing is
+written outside.
 """
 
 import json
@@ -26,7 +29,7 @@ from torch import Tensor, nn
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
-from vaebm.experiment.catalogue import merge, override_tree, overrides_tree
+from vaebm.experiment.catalogue import merge, override_tree, overrides_tree, yaml_text
 from vaebm.experiment.recipe import Recipe, validate
 from vaebm.files import locked, user_path, write_atomically
 from vaebm.metrics.measurement import Measurement
@@ -39,6 +42,7 @@ DATA, LOCK = "data.json", ".lock"
 MAX_HELD_OUT = 5_000  # that scores are calibrated on
 DRAFT = f".{RECIPE}.draft"  # what a process leaves that was killed while it made the run
 ROOT = "data.root="
+MAX_NUMBER = 2**53  # of iterations or seconds
 
 
 class Run:
@@ -76,11 +80,13 @@ class Run:
             path = path.parent
         if not (path / RECIPE).is_file():
             raise InputError(f"{path} is no run, it has no {RECIPE}: name a directory that `vaebm train` made")
+        _check_links(path)
         try:
-            tree = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
+            tree = yaml.safe_load(yaml_text(path / RECIPE))
+        except (yaml.YAMLError, ValueError) as error:
+            why = str(error) if type(error) is ValueError else ""
             raise InputError(
-                f"{path / RECIPE} is no valid YAML: restore it, or train again into another directory"
+                f"{path / RECIPE} is no valid YAML{why}: restore it, or train again into another directory"
             ) from None
         if not isinstance(tree, dict):
             raise InputError(
@@ -166,10 +172,10 @@ class Run:
         path = self.path / DATA
         if not self._is_checked and path.is_file() and (self.path / RECIPE).is_file():
             try:
-                then = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
+                difference = _change(json.loads(path.read_text(encoding="utf-8")), self._data.fingerprint())
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 raise InputError(f"{path} is damaged: delete it, if the data are as they were") from None
-            if difference := _change(then, self._data.fingerprint()):
+            if difference:
                 raise InputError(
                     f"the data of {self.path} are not as they were ({difference}): put them back, say where they are by"
                     " data.root=FOLDER, or train anew into another --out"
@@ -242,7 +248,7 @@ class Run:
             return []
         try:
             return [Measurement.from_json(record) for record in json.loads(path.read_text(encoding="utf-8"))]
-        except (ValueError, TypeError):  # no JSON, no list of measurements, or numbers that are none
+        except (ValueError, TypeError, RecursionError):  # no JSON, no list of measurements, or numbers that are none
             raise InputError(f"{path} is damaged: delete it and run `vaebm evaluate {self.path}`") from None
 
     def save_measurements(self, measurements: Sequence[Measurement]) -> None:
@@ -276,11 +282,13 @@ class Run:
         if not path.exists():
             return []
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break  # the last line of a process that was killed while it wrote; a resume cuts it off
+            if _is_written_by_training(row):
+                rows.append(row)
         return rows
 
 
@@ -295,6 +303,31 @@ def load(path: str | Path, device: str | torch.device | None = None, **parts: nn
         model: Model = load_model(path, device or "cpu", parts)
         return model
     return Run.open(path, parts).model(device)
+
+
+def _is_written_by_training(row: Any) -> bool:
+    """Whether a line of metrics.jsonl has what readers of it rely on."""
+    if not isinstance(row, dict):
+        return False
+    texts = {"event", "stage", "message"} & row.keys()
+    numbers = {"iteration", "iterations", "seconds"} & row.keys()
+    if not all(isinstance(row[name], str) for name in texts):
+        return False
+    if not all(type(row[name]) in (int, float) and 0 <= row[name] < MAX_NUMBER for name in numbers):
+        return False
+    if "event" not in row:
+        plain = not any(isinstance(value, dict | list) for value in row.values())
+        return plain and {"stage", "iteration", "seconds"} <= row.keys()
+    return ({"stage", "iterations"} if row["event"] == "stage" else {"message"}) <= row.keys()
+
+
+def _check_links(run: Path) -> None:
+    """Refuses links in a run that lead out of it: what is written there would be written elsewhere."""
+    inside = run.resolve()
+    for folder, folders, files in os.walk(run):
+        for path in (Path(folder) / name for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise InputError(f"{path} is a link that leads out of the run: put what it names in its place")
 
 
 def _change(then: dict[str, Any], now: dict[str, Any]) -> str | None:

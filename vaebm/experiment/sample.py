@@ -2,7 +2,7 @@
 
     FILE.npz     `images` (n, height, width, channels) uint8, or `points` (n, dim) float32
     FILE.png     one grid; every image with the same fixed range, nothing is stretched
-    FOLDER       00000.png, 00001.png, ...
+    FOLDER       00000.png, 00001.png, ...; there when all of them are
 
 Rows of a table come as a table of the same columns, into FILE.csv, FILE.parquet or FILE.npz (data/files/table.py).
 
@@ -33,7 +33,7 @@ from vaebm.data import Modality, modality_of
 from vaebm.data.files.table import check_parquet, write_table
 from vaebm.errors import InputError, check_choice
 from vaebm.experiment.run_directory import Run
-from vaebm.files import locked, sha256, user_path, write_atomically, write_npz
+from vaebm.files import locked, naming, sha256, user_path, write_atomically, write_npz
 from vaebm.models import SHOWS, Model, Show
 from vaebm.models.inputs import whole_number
 from vaebm.progress import Progress
@@ -178,10 +178,19 @@ def write_images(images: np.ndarray, out: Path) -> None:
     if out.suffix.lower() == ".png":
         write_atomically(out, lambda file: picture(grid(images)).save(file, format="png"))
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        out = out.resolve()
+        draft = out.with_name(f".{out.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
         digits = max(5, len(str(len(images) - 1)))
-        for i, pixels in enumerate(images):
-            picture(pixels).save(out / f"{i:0{digits}d}.png")
+        with naming(out):
+            try:
+                draft.mkdir(parents=True)
+                for i, pixels in enumerate(images):
+                    picture(pixels).save(draft / f"{i:0{digits}d}.png")
+                draft.replace(out)  # which is new, or an empty folder
+            except BaseException:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 config.json holds `format`, `data_shape`, and the model's settings as a recipe writes them, `kind` among them. A model
 that has been calibrated has its density of scores beside them, in detector.safetensors. Nothing is unpickled.
+Either file may be a stranger's: names and shapes in the header of the weights have to be those of the model that
+config.json describes before any memory is taken for either.
 `save_pretrained(folder)` and `push_to_hub(name)` come from huggingface_hub.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +19,7 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from pydantic import BaseModel
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -29,6 +32,9 @@ from vaebm.registry import Registry
 from vaebm.wording import did_you_mean
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_CONFIG_BYTES = 2**18
+MAX_VALUES = 2**26  # of one data point
+DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL")  # that tensors of a model have
 FORMAT = 2  # of config.json; 1 is that of version 0.1, whose settings had other names
 
 
@@ -125,13 +131,13 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
     (folder / WEIGHTS).open("rb").close()  # safetensors would take a missing permission for a missing file
     data_shape, settings = _read_config(folder / CONFIG)
     with torch.inference_mode(False):
-        try:
-            weights = load_file(folder / WEIGHTS, device=str(device))
-        except SafetensorError as damage:
-            raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
         own = {name: copy.deepcopy(part) for name, part in (parts or {}).items()}  # the caller's keep their weights
         try:
+            _check_shapes(folder / WEIGHTS, settings, data_shape, own)
+            weights = load_file(folder / WEIGHTS, device=str(device))
             model = settings.build(data_shape, torch.Generator().manual_seed(0), **own)
+        except SafetensorError as damage:
+            raise InputError(f"{folder / WEIGHTS} is damaged or cut short ({damage}): save the model again") from None
         except (RuntimeError, MemoryError, TypeError, OverflowError) as failure:  # sizes beyond what there can be
             reason = (str(failure).splitlines() or [type(failure).__name__])[0]
             raise InputError(
@@ -146,6 +152,23 @@ def load_model(folder: Path, device: str | torch.device = "cpu", parts: dict[str
             ) from None
     model.score_density = ScoreDensity.load(folder)
     return model.eval()
+
+
+def _check_shapes(path: Path, settings: Any, data_shape: tuple[int, ...], parts: dict[str, nn.Module]) -> None:
+    """Refuses weights of other names or shapes than those of the model, which is built without any.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    with safe_open(path, framework="pt") as file:
+        there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
+        shapes = {name: tuple(part.get_shape()) for name, part in there.items()}
+        dtypes = {str(part.get_dtype()) for part in there.values()}
+    with torch.device("meta"):
+        model = settings.build(data_shape, torch.Generator().manual_seed(0), **parts)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if shapes != expected or not dtypes <= set(DTYPES):
+        raise InputError(f"{path} does not fit {path.with_name(CONFIG)}: the two are of different models")
 
 
 def checked_device(name: str | torch.device) -> torch.device:
@@ -169,6 +192,8 @@ def _read_config(path: Path) -> tuple[tuple[int, ...], Any]:
     """The data's shape, and the settings."""
     damaged = f"{path} is damaged"
     try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("too large")
         config = json.loads(path.read_text(encoding="utf-8"))
         version, kind = config.pop("format", 1), config.get("kind", "")
         data_shape = _shape(config.pop("data_shape"))
@@ -196,4 +221,6 @@ def _shape(given: Any) -> tuple[int, ...]:
     ):
         raise ValueError("data_shape")
     modality_of(given)
+    if math.prod(given) > MAX_VALUES:
+        raise ValueError("data_shape")
     return tuple(given)

@@ -3,8 +3,9 @@
 A checkpoint is a folder `checkpoints/<iteration>`, with one `state-<rank>.safetensors` (every tensor) and one
 `state-<rank>.json` (everything else, and the sha256 of both) per process. It is written under another name, synced to
 disk, read back and renamed, so a folder of the right name is complete; what a killed process left half-written is
-swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since
-is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place. Nothing is pickled.
+swept away by the next one. The newest few stay, and those that an alarm can return to. One that has been damaged since,
+or holds what another one held, is set aside as `damaged-<iteration>`, and the newest that is whole serves in its place.
+Nothing is pickled.
 """
 
 import errno
@@ -27,6 +28,7 @@ from vaebm.training.engine import Engine
 
 FORMAT = 2  # of a checkpoint: which keys a state has; higher whenever an older state could not be gone on from
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
+NOISE = "generator"  # the key of a state's generator, of which no two processes may have the same
 DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise
 
 
@@ -83,7 +85,11 @@ def _name(iteration: int) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay."""
+    """The checkpoints of one run in `RUN/checkpoints`, of which the newest `keep` stay.
+
+    Another number of processes can go on from them: what one process more takes is a copy of the part of another, all
+    but its noise.
+    """
 
     def __init__(self, folder: Path, keep: int, engine: Engine) -> None:
         self.folder, self.keep, self._engine = folder, keep, engine
@@ -101,9 +107,8 @@ class Checkpoints:
         rest = _pack(state, "state", tensors)
         weights = draft / f"state-{self._engine.rank}.safetensors"
         content = save(tensors)
-        tensors_hash = hashlib.sha256(content).hexdigest()
-        of_run = {"format": FORMAT, "processes": self._engine.world_size}
-        manifest = {**of_run, "tensors": tensors_hash, "state": rest}
+        about = {"format": FORMAT, "iteration": iteration, "processes": self._engine.world_size}
+        manifest = {"tensors": hashlib.sha256(content).hexdigest(), **about, "state": rest}
         _write_and_read_back(weights, content)
         text = json.dumps({"sha256": _digest(manifest), **manifest})
         _write_and_read_back(weights.with_suffix(".json"), text.encode())
@@ -169,23 +174,21 @@ class Checkpoints:
         self._engine.wait()
 
     def _load(self, name: str) -> Tree:
-        weights = self.folder / name / f"state-{self._engine.rank}.safetensors"
-        processes = len(list(weights.parent.glob("state-*.json")))
-        manifest = _read_manifest(weights.parent / "state-0.json")
-        if (written := manifest.get("format", 1)) != FORMAT:
+        rank, folder = self._engine.rank, self.folder / name
+        first = _read_manifest(folder / "state-0.json")
+        if (written := first.get("format", 1)) != FORMAT:
             raise InputError(
-                f"checkpoint {weights.parent} has format {written}, and this version of vaebm reads format {FORMAT}:"
+                f"checkpoint {folder} has format {written}, and this version of vaebm reads format {FORMAT}:"
                 " finish the run with the version that began it, or train anew into another --out"
             )
-        if manifest["processes"] != self._engine.world_size and processes == manifest["processes"]:
-            raise InputError(
-                f"checkpoint {weights.parent} was written by {manifest['processes']} processes, this is "
-                f"{self._engine.world_size}: resume with the same number"
-            )
+        wrote = max(1, first["processes"])
+        weights = folder / f"state-{rank % wrote}.safetensors"
         manifest = _read_manifest(weights.with_suffix(".json"))
-        if sha256(weights) != manifest["tensors"]:
-            raise ValueError("sha256")
+        if sha256(weights) != manifest["tensors"] or manifest["iteration"] != int(name):
+            raise ValueError("another checkpoint's")
         state: Tree = _unpack(manifest["state"], load_file(weights))
+        if rank >= wrote:
+            state.pop(NOISE, None)
         return state
 
     def _load_whole(self, name: str) -> Tree | None:

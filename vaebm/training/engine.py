@@ -134,8 +134,9 @@ class Engine:
     def synchronise(self, module: nn.Module) -> None:
         """Gives every process the weights and buffers of the first."""
         if self.world_size > 1:
-            for value in [*module.parameters(), *module.buffers()]:
-                torch.distributed.broadcast(value.data, 0)
+            with self._noticing_loss():
+                for value in [*module.parameters(), *module.buffers()]:
+                    torch.distributed.broadcast(value.data, 0)
 
     def free_memory(self) -> None:
         """Gives back what is not in use: of Python's, and of the accelerator's."""
@@ -145,7 +146,8 @@ class Engine:
 
     def wait(self) -> None:
         """Returns when every process has come here."""
-        self._accelerator.wait_for_everyone()
+        with self._noticing_loss():
+            self._accelerator.wait_for_everyone()
 
     def start_tracker(self, progress: Progress) -> None:
         if self._tracker is not None:
@@ -170,5 +172,21 @@ class Engine:
         self._accelerator.end_training()
 
     def _reduce(self, value: Tensor) -> Tensor:
-        mean: Tensor = self._accelerator.reduce(value, reduction="mean")
+        with self._noticing_loss():
+            mean: Tensor = self._accelerator.reduce(value, reduction="mean")
         return mean
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """InputError: another process has ended, so nothing can be shared any more inside the block."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as lost:
+            if self.world_size == 1:
+                raise
+            raise InputError(
+                f"one of the {self.world_size} processes has ended: see above why; what was finished is saved, so run"
+                " the same command again, with as many processes or fewer"
+            ) from lost

@@ -26,7 +26,7 @@ from vaebm.errors import Diverged, InputError, Preempted, Step
 from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
-from vaebm.training.checkpoint import Checkpoints, Tree
+from vaebm.training.checkpoint import NOISE, Checkpoints, Tree
 from vaebm.training.engine import Engine
 from vaebm.training.health import Health
 from vaebm.training.log import MetricsLog
@@ -144,7 +144,7 @@ class Loop:
             Diverged: it was given up; the model is that of a healthy checkpoint.
             Preempted, Interrupted: a signal came; all is saved.
         """
-        with listening(GRACE) as stop:
+        with listening() as stop:
             self._timed = time.perf_counter()
             self._resume()
             while self._stage < len(self.stages):
@@ -156,6 +156,7 @@ class Loop:
 
     def _run_stage(self, stage: Stage, stop: Stop) -> None:
         engine = self.training.engine
+        stop.grace = 0.0  # what comes before the iterations, and after them, is done anew
         if not self._begun:
             stage.begin()
             self.monitor.begin_stage()
@@ -168,7 +169,7 @@ class Loop:
             self._save_healthy()
         stage.set_pace(self._pace(stage, "learning_rate"))
         self.training.sampler_pace = self._pace(stage, "step_size")
-        saved = time.perf_counter()
+        saved, stop.grace = time.perf_counter(), GRACE
         with self.training.progress.task(stage.name, stage.iterations, "iterations", self._iteration) as task:
             while self._iteration < stage.iterations:
                 figures = self._step(stage)
@@ -192,6 +193,7 @@ class Loop:
                 if engine.any(time.perf_counter() - saved > self.settings.every_seconds):
                     self._save()
                     saved = time.perf_counter()
+        stop.grace = 0.0
         stage.end()
         self._stage, self._iteration, self._begun = self._stage + 1, 0, False
         if self._stage == len(self.stages):
@@ -288,7 +290,7 @@ class Loop:
                 "healthy": self._healthy,
                 "rollbacks": self._rollbacks,
                 "model": self.training.model.state_dict(),
-                "generator": self.training.engine.generator.get_state(),
+                NOISE: self.training.engine.generator.get_state(),
                 "rows": self.training.shuffled_sampler.position,
                 "log": self.log.state_dict(),
                 "monitor": self.monitor.state_dict(),
@@ -306,13 +308,14 @@ class Loop:
             self._save_healthy()
             return
         try:
+            _check_position(state, self.stages)
             self.seconds, self._healthy, self._rollbacks = state["seconds"], state["healthy"], state["rollbacks"]
             self._restore(state)
-        except LookupError as lacking:
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as misfit:
             raise InputError(
-                f"the newest checkpoint in {self.checkpoints.folder} is no state of this run (it lacks {lacking}):"
-                " finish the run with the version of vaebm that began it, or train anew into another --out"
-            ) from lacking
+                f"the newest checkpoint in {self.checkpoints.folder} is not of this recipe, or of another version"
+                f" ({type(misfit).__name__}: {misfit}): delete the checkpoints folder, and the same command starts over"
+            ) from misfit
         if self.checkpoints.damaged:
             message = (
                 f"checkpoint {' and '.join(self.checkpoints.damaged)} is damaged: training goes on from the one before"
@@ -324,7 +327,8 @@ class Loop:
         """Goes to where a checkpoint was taken."""
         self._stage, self._iteration, self._total = state["stage"], state["iteration"], state["total"]
         self.training.model.load_state_dict(state["model"])
-        self.training.engine.generator.set_state(state["generator"])
+        if NOISE in state:
+            self.training.engine.generator.set_state(state[NOISE])
         self.training.shuffled_sampler.position = state["rows"]
         self.log.load_state_dict(state["log"])
         self.monitor.load_state_dict(state["monitor"])
@@ -386,3 +390,15 @@ class Loop:
             if (state := self.checkpoints.load(iteration)) is not None:
                 return state
         return None
+
+
+def _check_position(state: Tree, stages: Sequence[Stage]) -> None:
+    """Refuses a checkpoint of other stages. ValueError: it is one."""
+    place, iterations = state["stage"], [stage.iterations for stage in stages]
+    known = [0 <= state[name] < 2**53 for name in ("iteration", "total", "seconds", "rows")]
+    known += [0 <= place <= len(stages), state["iteration"] <= [*iterations, 0][place]]
+    known += [type(place) is int, type(state["iteration"]) is int, state["log"]["length"] >= 0]
+    known += [all(type(iteration) is int for iteration in state["healthy"]), isinstance(state["healthy"], list)]
+    known += [{"stage", "step", "total", "message"} <= rollback.keys() for rollback in state["rollbacks"]]
+    if not all(known):
+        raise ValueError("position")

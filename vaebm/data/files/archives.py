@@ -3,6 +3,8 @@ r"""Where many image files lie: a folder, a zip, or a tar.
 A source lists the names of its files, sorted and with forward slashes (hidden files, what systems leave beside them,
 and what this package makes are passed over), and opens one by its name. Bytes of a name that are no UTF-8 are escaped,
 as in `caf\xe9.png`. A source can be sent to another process, which then opens the archive anew.
+
+Nothing is unpacked, links in an archive are passed over, and one whose names lead out of it is refused.
 """
 
 import hashlib
@@ -123,6 +125,7 @@ class ZipSource(ImageSource):
 
     def names(self) -> list[str]:
         members = _zip(self.path).infolist()
+        _check_inside(self.path, (info.filename for info in members))
         return sorted(info.filename for info in members if not info.is_dir() and _visible(info.filename))
 
     def size(self, name: str) -> int:
@@ -235,6 +238,16 @@ def _visible(name: str) -> bool:
     return LITTER not in parts and not any(part.startswith(".") and part != "." for part in parts)
 
 
+def _check_inside(path: Path, names: Iterable[str]) -> None:
+    """Refuses names that whoever unpacks the archive would write elsewhere."""
+    for name in names:
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts:
+            raise InputError(
+                f"{path} holds {_shown(name)!r}, a name that leads out of it: do not unpack it, get another"
+            )
+
+
 @lru_cache(maxsize=1)
 def _opened_zip(path: Path, _size: int, _changed: int) -> zipfile.ZipFile:
     return open_zip(path)
@@ -248,9 +261,11 @@ def _zip(path: Path) -> zipfile.ZipFile:
 
 def _tar(path: Path) -> dict[str, tuple[int, int]]:
     with reading(path, "tar archive"), tarfile.open(path, "r:") as archive:
+        members = archive.getmembers()
+        _check_inside(path, (m.name for m in members))
         places = {
             _shown(m.name.removeprefix("./")): (m.offset_data, m.size)
-            for m in archive
+            for m in members
             if m.isfile() and _visible(m.name)
         }
     if places and max(start + size for start, size in places.values()) > path.stat().st_size:

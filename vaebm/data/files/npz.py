@@ -6,6 +6,7 @@ Arrays of Python objects are refused: nothing is unpickled.
 
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,13 +40,15 @@ class StoredArray:
         """
         if self.dtype.hasobject:
             raise InputError(f"{self.path}: {self.name} holds Python objects, which are not read: save plain arrays")
+        if not self.shape:
+            raise InputError(f"{self.path}: {self.name} is a single value: give an array with one row a sample")
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         try:
             with open_zip(self.path) as archive, archive.open(f"{self.name}.npy") as file:
                 read_header(file)
                 if self.columns_first:
                     content = file.read()
-                    if len(content) < self.shape[0] * row_bytes:
+                    if len(content) != self.shape[0] * row_bytes:
                         raise EOFError
                     turned = np.frombuffer(content, self.dtype).reshape(self.shape[::-1]).T
                     yield from (turned[start : start + at_once] for start in range(0, self.shape[0], at_once))
@@ -60,7 +63,7 @@ class StoredArray:
             raise InputError(f"{self.path} is truncated or damaged: get it whole, then try again") from None
 
     def all(self) -> NDArray[Any]:
-        return next(self.rows(self.shape[0])) if self.shape[0] else np.empty(self.shape, self.dtype)
+        return np.empty(self.shape, self.dtype) if self.shape[:1] == (0,) else next(self.rows(*self.shape[:1] or (1,)))
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
@@ -94,4 +97,27 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         ValueError: the file is no .npy.
     """
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    return read(file)
+    try:
+        shape, columns_first, dtype = read(file)
+    except (SyntaxError, tokenize.TokenError):
+        raise ValueError("header") from None
+    if any(n < 0 for n in shape):
+        raise ValueError("shape")
+    return shape, columns_first, dtype
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of a .npy, which holds as many values as its header says, and no Python objects.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, _, dtype = read_header(file)
+            if dtype.hasobject or path.stat().st_size - file.tell() < math.prod(shape) * dtype.itemsize:
+                raise ValueError("values")
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise InputError(f"{path} is truncated or no .npy of numbers: get it whole, then try again") from None
+    return array

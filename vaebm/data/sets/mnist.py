@@ -46,6 +46,7 @@ from vaebm.errors import InputError
 from vaebm.progress import Progress
 
 UNSIGNED_BYTES = 8
+MAX_IDX_BYTES = 2**28  # the published ones have a fifth of that
 SIDE = 28
 CHANNELS = 3
 SEEDS = {"train": 1, "test": 2, "validation": 3}
@@ -54,7 +55,8 @@ SEEDS = {"train": 1, "test": 2, "validation": 3}
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     """The array of `ndim` axes in a file. InputError: the file is truncated, damaged, or holds something else."""
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:  # a small file may stand for more than the memory holds
+            content = file.read(MAX_IDX_BYTES)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path} is truncated or damaged: delete it to have it downloaded again") from None
     start = 4 + 4 * ndim

@@ -139,8 +139,9 @@ class RatioRounds(ContrastEstimator):
         super().load_state_dict(state)
         self.old.load_state_dict(state["old"])
         self.constant.detach().copy_(state["constant"])
-        self.position, x, z = (
-            None if value is None else value.to(self.training.engine.device)
-            for value in (state["position"], *state["samples"])
-        )
+        engine = self.training.engine
+        pool: list[Tensor | None] = [state["position"], *state["samples"]]
+        # Another number of processes has another number of chains each: some are left out, or begin twice.
+        rows = torch.arange(self.chains) + engine.rank * self.chains
+        self.position, x, z = (None if value is None else value[rows % len(value)].to(engine.device) for value in pool)
         self.samples, self.chain_figures = Pair(x, z), state["chain_figures"]

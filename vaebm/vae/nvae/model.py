@@ -139,6 +139,9 @@ def _join(groups: list[Tensor]) -> Tensor:
     return torch.cat([group.flatten(1) for group in groups], dim=1)
 
 
+MAX_GROUPS = 100  # at one scale; the published models have 20 at most
+
+
 class NVAESettings(VAESettings):
     """Groups of latents at several scales, with residual cells between them."""
 
@@ -146,7 +149,7 @@ class NVAESettings(VAESettings):
     widths: list[int] = Field([32, 64, 128], min_length=1, description="channels from the full size down, halved each")
     groups: list[int] = Field([2, 4], min_length=1, description="groups of latents at each scale, the coarsest first")
     latents: int = Field(8, ge=1, description="channels of each group")
-    cells: int = Field(1, ge=1, description="residual cells for each group, and for a scale without groups")
+    cells: int = Field(1, ge=1, le=100, description="residual cells for each group, and for a scale without groups")
     expansion: int = Field(3, ge=1, description="of channels inside a decoder cell; 6 as published")
     kernel_size: Literal[3, 5, 7] = Field(5, description="of a decoder cell's depth-wise convolution; 5 as published")
     padding: int = Field(0, ge=0, description="pixels added on every side for the nets, and cut off again")
@@ -160,6 +163,8 @@ class NVAESettings(VAESettings):
             raise ValueError(f"groups names {len(self.groups)} scales, but widths only {len(self.widths)}")
         if min(self.groups) < 1 or min(self.widths) < 1:
             raise ValueError("groups and widths are at least 1 at every scale that they name")
+        if max(self.groups) > MAX_GROUPS:
+            raise ValueError(f"a scale has at most {MAX_GROUPS} groups")
         return self
 
     def build(self, data_shape: tuple[int, ...], generator: torch.Generator) -> VAE:
