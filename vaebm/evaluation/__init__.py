@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 for _metric in (
-    *(ToldApart(), ColumnsAlike()),
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds(), ClassGap()),
+    *(ToldApart(), ColumnsAlike()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
     *(EnergyGain(), EnergyShift(), FewLabelAccuracy(), DrawingTime()),
     *SCORES,
