@@ -170,8 +170,8 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="measure nothing, print what is there")
     args = parser.parse_args()
     names = [] if args.print or args.study is None else ["mixed"] if args.study == "mixed" else list(tables())
-    for name in names:
-        for seed in range(args.seeds):
+    for seed in range(args.seeds):
+        for name in names:
             if any(row["table"] == name and row["seed"] == seed for row in cells()):
                 continue
             with tempfile.TemporaryDirectory() as folder:

@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(generator.integers(0, 256, (12, 12), dtype=np.uint8)).save(images / f"{i}.png")
     for name, seed in (("rows.csv", 1), ("new.csv", 2)):
         table = np.random.default_rng(seed)
-        rows = [f"{table.normal():.3f},{table.poisson(2.0)},{'ab'[i % 2]},{i % 3}" for i in range(60)]
+        rows = [f"{table.normal():.3f},{table.poisson(2.0)},{'ab'[i % 2]},{i % 3}" for i in range(1200)]
         (folder / name).write_text("\n".join(["size,count,kind,label", *rows]) + "\n")
     return folder
 

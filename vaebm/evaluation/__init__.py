@@ -37,9 +37,8 @@ __all__ = [
 ]
 
 for _metric in (
-    *(ToldApart(), ColumnsAlike()),
     *(FrechetDistance(), KernelDistance(), PrecisionRecall(), DensityCoverage(), PixelsBetweenEnds()),
-    *(Memorisation(), ClassGap()),
+    *(Memorisation(), ClassGap(), ToldApart(), ColumnsAlike()),
     *(LogLikelihood(), LogNormaliser(), Modes(), StackModes(), ELBO(), LogLikelihoodLower()),
     *(EnergyGain(), EnergyShift(), FewLabelAccuracy(), DrawingTime()),
     *SCORES,
