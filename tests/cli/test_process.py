@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pytest
 from vaebm.cli import main
 from vaebm.errors import Preempted
 from vaebm.progress import on_terminal
+from vaebm.signals import answered_in_time, listening
 
 
 def shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -109,3 +114,38 @@ def test_a_preempted_process_is_gone_at_once(library: Any, monkeypatch: pytest.M
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Gone, match="75"):
         main()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_process_inside_of_one_long_call_is_ended_in_time(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python hears the signal when the call returns; a thread hears it before."""
+    monkeypatch.setattr("vaebm.signals.LATEST", 0.2)
+    left: list[tuple[str, float]] = []
+
+    def work() -> None:
+        with answered_in_time(lambda name: left.append((name, time.perf_counter()))), listening():
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+            hashlib.pbkdf2_hmac("sha512", b"", b"", 1_000_000)
+
+    with pytest.raises(Preempted):
+        work()
+    ((name, moment),) = left
+    assert name == number.name
+    assert moment < time.perf_counter()
+
+
+def test_whoever_is_saving_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaebm.signals.LATEST", 0.1)
+    left: list[str] = []
+
+    def work() -> None:
+        with answered_in_time(left.append), listening(5.0) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop.settle()
+            time.sleep(0.4)
+
+    with pytest.raises(Preempted):
+        work()
+    assert left == []

@@ -96,6 +96,14 @@ def test_an_archive_whose_names_lead_out_of_it(name: str, ending: str, refused: 
     assert not (tmp_path / "run").exists()
 
 
+def test_an_archive_of_a_file_without_a_name(refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"")
+    path.write_bytes(path.read_bytes().replace(b"x", b"\0"))  # names end at their first zero
+    refused("train", path, "--out", tmp_path / "run")
+
+
 @pytest.mark.parametrize("width", [10**12, 2**18])
 def test_a_config_wider_than_any_memory(width: int, run: Path, refused: Refused, tmp_path: Path) -> None:
     """Two layers of 2^18 are a matrix of 256 GB that the system would promise, and kill the process for."""

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Annotated
 
 import typer
@@ -26,7 +26,7 @@ from vaebm.cli.sample import sample
 from vaebm.cli.score import score
 from vaebm.cli.train import train
 from vaebm.errors import Preempted
-from vaebm.signals import listening
+from vaebm.signals import answered_in_time, listening
 
 app = typer.Typer(
     name="vaebm",
@@ -61,6 +61,13 @@ def overview(
         typer.echo(context.get_help())
 
 
+def _leave(name: str) -> None:
+    """Ends the process from another thread, where its own is inside of a call that does not return."""
+    with suppress(OSError):
+        os.write(2, f"vaebm: {name} arrived: what was finished is saved, run the same command again\n".encode())
+    os._exit(Preempted.exit_status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; `arguments` are those of the process unless given."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -70,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     status = 0
     try:
-        with listening(), command.make_context("vaebm", words) as context:
+        late = answered_in_time(_leave) if arguments is None else nullcontext()
+        with late, listening(), command.make_context("vaebm", words) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as wanted:

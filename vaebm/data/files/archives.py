@@ -190,7 +190,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     """
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError):
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError):
         raise InputError(f"{path} is truncated or no {kind}: get it whole, then try again") from None
     except OSError as error:
         if str(error.filename) != str(path):
@@ -242,7 +242,7 @@ def _check_inside(path: Path, names: Iterable[str]) -> None:
     """Refuses names that whoever unpacks the archive would write elsewhere."""
     for name in names:
         inside = PurePosixPath(name.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts:
+        if not name or inside.is_absolute() or ".." in inside.parts:
             raise InputError(
                 f"{path} holds {_shown(name)!r}, a name that leads out of it: do not unpack it, get another"
             )
