@@ -164,7 +164,15 @@ def kills(folder: Path) -> None:
             samples = given % 10 in (4, 9)
             run = folder / f"{sort}-{given}"
             every = EVERY[chain % 2]
-            words = ("train", "recipe.yaml", f"checkpoint.every_seconds={every}", "--out", run, "--device", "cpu")
+            words: tuple[str | Path, ...] = (
+                "train",
+                "recipe.yaml",
+                f"checkpoint.every_seconds={every}",
+                "--out",
+                run,
+                "--device",
+                "cpu",
+            )
             out = folder / f"{sort}-{given}.npz"
             if samples:
                 words = ("sample", whole, *draw, "--out", out)
@@ -338,8 +346,8 @@ def latency(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
     for number in range(len(rows("start")), STARTS):
         run = folder / f"start-{number}"
-        words = ("train", "recipe.yaml", "--out", run, "--device", "cpu")
-        hit = disturb(words, folder, signal.SIGTERM, random.Random(number).uniform(0, 3), run, samples=False)
+        early = ("train", "recipe.yaml", "--out", run, "--device", "cpu")
+        hit = disturb(early, folder, signal.SIGTERM, random.Random(number).uniform(0, 3), run, samples=False)
         append(trial="start", load=round(os.getloadavg()[0], 1), **(hit or {}))
     if not (folder / "faces").exists():
         archive = Path(os.environ["VAEBM_DATA"]) / "orl_faces" / "att_faces.tar.xz"
@@ -420,7 +428,7 @@ def disk(folder: Path) -> None:
         for place in ("progress alone", "progress and results alone"):
             if place not in known:
                 run = folder / place.replace(" ", "-")
-                command = [sys.executable, "-m", "vaebm", *words[:-2], words[-1], run]
+                command = [sys.executable, "-m", "vaebm", *words[:-2], words[-1], str(run)]
                 with (small.folder / "log").open("w") as log:
                     printed = subprocess.DEVNULL if place == "progress alone" else log
                     ended = subprocess.run(command, check=False, cwd=folder, stdout=printed, stderr=log)
