@@ -355,7 +355,17 @@ def latency(folder: Path) -> None:
             tar.extractall(folder / "faces", filter="data")
     rounds = (f"energy_stage.phases.rounds.{setting}" for setting in ROUNDS)
     run = folder / "latency"
-    words = ("train", folder / "faces", *FACES, *rounds, "evaluation.annealing=false", "--out", run, "--device", "cpu")
+    words: tuple[str | Path, ...] = (
+        "train",
+        folder / "faces",
+        *FACES,
+        *rounds,
+        "evaluation.annealing=false",
+        "--out",
+        run,
+        "--device",
+        "cpu",
+    )
     while (given := len(rows("latency"))) < SIGNALS:
         moment = random.Random(given).uniform(2, 12 + given)
         hit = disturb(words, folder, signal.SIGTERM, moment, run, samples=False)
