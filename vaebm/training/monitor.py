@@ -37,7 +37,7 @@ SMALL_SCALE = 1.0  # nats of energy that harm nothing, however fast they move
 DROP = 8.0  # of the gap, in standard deviations
 SMALL_DROP = 2.0  # nats of a gap that are no alarm, however quiet it was before
 LOOKS = 3  # at the drift of energies, whose mean counts
-HISTORY, JUMP, SMALL_DRIFT = 10, 6.0, 0.12  # looks that a sudden rise of two is held against, and the rise that counts
+HISTORY, JUMP, SMALL_DRIFT = 6, 6.0, 0.12  # looks that a sudden rise of two is held against, and the rise that counts
 
 
 class DivergenceMonitorSettings(Settings):
