@@ -164,3 +164,13 @@ def test_steps_that_throw_the_energy_about() -> None:
     with pytest.raises(Diverged, match=r"moves E .* 1\.2 nats, where it varies by 2 ") as alarm:
         monitor.check("divergence", {"drift": 1.2, "drift_scale": 2.0})
     assert alarm.value.step == "learning_rate"
+
+
+def test_steps_that_suddenly_move_the_energy_more_than_before() -> None:
+    monitor = DivergenceMonitor(DivergenceMonitorSettings())
+    for _ in range(12):
+        monitor.check("divergence", {"drift": 0.06, "drift_scale": 2.0})
+    monitor.check("divergence", {"drift": 0.5, "drift_scale": 2.0})
+    with pytest.raises(Diverged, match=r"mean of two looks is 0\.25 times, and was 0\.03") as alarm:
+        monitor.check("divergence", {"drift": 0.5, "drift_scale": 2.0})
+    assert alarm.value.step == "learning_rate"

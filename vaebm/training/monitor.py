@@ -11,7 +11,7 @@
 | an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
 | a gap that drops twice in a row far below 0 and below what it was | the learning rate |
-| steps that move E over held-out data by `drift` times its scale, in the mean of three looks | the learning rate |
+| steps that move E over held-out data by `drift` times its scale, or far more than before | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
 Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
@@ -37,6 +37,7 @@ SMALL_SCALE = 1.0  # nats of energy that harm nothing, however fast they move
 DROP = 8.0  # of the gap, in standard deviations
 SMALL_DROP = 2.0  # nats of a gap that are no alarm, however quiet it was before
 LOOKS = 3  # at the drift of energies, whose mean counts
+HISTORY, JUMP, SMALL_DRIFT = 6, 6.0, 0.12  # looks that a sudden rise of two is held against, and the rise that counts
 
 
 class DivergenceMonitorSettings(Settings):
@@ -164,11 +165,16 @@ class DivergenceMonitor:
         if "drift" not in figures:
             return None
         drift, scale = figures["drift"], figures["drift_scale"]
-        self._drifts = [*self._drifts, drift / max(SMALL_SCALE, scale)][-LOOKS:]
-        if len(self._drifts) < LOOKS or (mean := fmean(self._drifts)) <= self.settings.drift:
-            return None
+        self._drifts = [*self._drifts, drift / max(SMALL_SCALE, scale)][-HISTORY - 2 :]
         said = f"one step moves E over the same held-out data by {drift:.2g} nats, where it varies by {scale:.2g}"
-        return f"{said} (the mean of {LOOKS} looks is {mean:.2f} times, limit {self.settings.drift:g})", "learning_rate"
+        *before, last, newest = [math.nan, *self._drifts]
+        mean, two = fmean(self._drifts[-LOOKS:]), (last + newest) / 2
+        if len(self._drifts) >= LOOKS and not mean <= self.settings.drift:
+            limit = f"limit {self.settings.drift:g}"
+            return f"{said} (the mean of {LOOKS} looks is {mean:.2f} times, {limit})", "learning_rate"
+        if len(before) > HISTORY and two > max(SMALL_DRIFT, JUMP * (usual := median(before[1:]))):
+            return f"{said} (the mean of two looks is {two:.2f} times, and was {usual:.2g})", "learning_rate"
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         seen = {"gaps": self._gaps, "drops": self._drops, "drifts": self._drifts}

@@ -14,7 +14,7 @@ from vaebm.energy import TotalEnergy
 from vaebm.training.estimators.validation import fixed_data
 from vaebm.training.loop import Training
 
-EVERY = 10  # iterations, of which one is looked at
+EVERY = 15  # iterations, of which one is looked at
 ROWS = 16
 
 
