@@ -36,7 +36,7 @@ from vaebm.models import VAEBM, in_noise_space
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.estimators import LatentStageSettings, latent_stages
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "results" / "code_densities.jsonl"

@@ -38,8 +38,9 @@ from vaebm.sampling import KERNELS, sample_chains
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine, threads
 from vaebm.training.log import MetricsLog
-from vaebm.training.loop import Loop, Training
+from vaebm.training.loop import Loop
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.stage import Training
 
 ROOT = Path(__file__).parent.parent
 RECIPE, TARGET = "dsprites-small", ROOT / "results" / "disentanglement.jsonl"

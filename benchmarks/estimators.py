@@ -32,8 +32,9 @@ from vaebm.progress import silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
 from vaebm.training.log import MetricsLog
-from vaebm.training.loop import Loop, Stage, Training
+from vaebm.training.loop import Loop
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.stage import Stage, Training
 
 ROOT = Path(__file__).parent.parent
 

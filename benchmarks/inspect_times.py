@@ -21,7 +21,7 @@ from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.train import build_model
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 
 SECONDS, STEPS = 5.0, 20  # of measuring a stage
 SAMPLES = 256

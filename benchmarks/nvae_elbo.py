@@ -40,8 +40,9 @@ from vaebm.progress import Progress, on_terminal, silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine
 from vaebm.training.log import MetricsLog
-from vaebm.training.loop import Loop, Training
+from vaebm.training.loop import Loop
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.stage import Training
 from vaebm.training.vae import VAEStage
 from vaebm.vae import VAE, FlatVAE, elbo
 from vaebm.vae.nvae.hierarchy import Group

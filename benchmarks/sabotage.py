@@ -41,7 +41,7 @@ from vaebm.experiment.run_directory import METRICS, RECIPE, Run
 from vaebm.experiment.train import train
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergence
 from vaebm.training.estimators.density_ratio import DensityRatio
-from vaebm.training.loop import Stage
+from vaebm.training.stage import Stage
 from vaebm.training.vae import VAEStage
 
 ROOT = Path(__file__).parent.parent

@@ -101,7 +101,7 @@ def test_the_traceback_is_shown_when_asked_for(command: Any, library: Any, monke
     [
         (["trian", "digits"], "no such command 'trian'. Did you mean 'train'? See vaebm --help"),
         (["nothing-like-it"], "no such command 'nothing-like-it'; see vaebm --help"),
-        (["train"], "missing argument 'RECIPE|FOLDER|RUN'; see vaebm train --help"),
+        (["train"], "missing argument 'RECIPE|FOLDER|TABLE|RUN'; see vaebm train --help"),
         (["train", "digits", "seed"], "'seed' is one name too many: write overrides as key=value, such as seed=1"),
         (["train", "seed=1"], "only overrides were given (seed=1): name what they apply to as well"),
         (

@@ -24,7 +24,7 @@ from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.sample import write_samples
 from vaebm.experiment.train import train
 from vaebm.models import MODELS, VAEBM, Model, ModelSettings, Show
-from vaebm.training.loop import Stage, Training
+from vaebm.training.stage import Stage, Training
 from vaebm.training.stages import TrainingSettings
 
 RECIPE = """\

@@ -26,8 +26,8 @@ from vaebm.progress import silent
 from vaebm.registry import Registry
 from vaebm.training import vae as vae_stage
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Training
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.stage import Training
 from vaebm.vae.mlp import MLPSettings
 
 STEPS = 3

@@ -23,7 +23,7 @@ from vaebm.training.engine import Engine
 from vaebm.training.estimators import Estimator, contrastive_divergence, ratio_rounds
 from vaebm.training.estimators.negatives import moved
 from vaebm.training.estimators.ratio_rounds import RatioRounds
-from vaebm.training.loop import Stage, Training
+from vaebm.training.stage import Stage, Training
 from vaebm.vae import elbo
 
 # Four modes, and a VAE that has learned one Gaussian about them all: there is much for an energy on x to put right.

@@ -18,8 +18,8 @@ from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import build_model, train
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Training
 from vaebm.training.memory import is_out_of_memory
+from vaebm.training.stage import Training
 from vaebm.vae.base import FlatVAE
 
 CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"

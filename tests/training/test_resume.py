@@ -23,7 +23,7 @@ from vaebm.experiment.train import train
 from vaebm.experiment.train_energy import train_energy
 from vaebm.progress import Task
 from vaebm.training import vae
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 from vaebm.vae import ExternalVAE
 
 KILLS = 10

@@ -15,7 +15,7 @@ from vaebm.models import VAEBM
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.estimators.score_matching import base_score, score_matching_loss
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 from vaebm.vae import FlatVAE
 
 V, S = 0.7, 0.5  # variance of the data about 0, noise

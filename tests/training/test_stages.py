@@ -12,7 +12,7 @@ from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.train import build_model, train
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 
 
 def stages_of(recipe_file: Path, engine: Engine, *overrides: str) -> list[str]:

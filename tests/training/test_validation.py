@@ -16,8 +16,8 @@ from vaebm.progress import silent
 from vaebm.training.engine import Engine
 from vaebm.training.estimators.base import Estimator
 from vaebm.training.estimators.validation import Validation
-from vaebm.training.loop import Training
 from vaebm.training.optimizer import ExponentialAverage
+from vaebm.training.stage import Training
 from vaebm.training.vae import VAEStage, VAEStageSettings
 from vaebm.vae.objectives.elbo import elbo
 

@@ -12,7 +12,7 @@ from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.train import build_model
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 from vaebm.vae import MLPSettings, NVAESettings, elbo
 from vaebm.vae.objectives.elbo import FLOOR, balancing_weights
 

@@ -14,6 +14,7 @@ chains.
 
 import math
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ from vaebm.training.estimators import EstimatorSettings, PhaseDefaults
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
 from vaebm.training.estimators.latent import LatentEstimator
 from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
-from vaebm.training.loop import Stage, Training
 from vaebm.training.optimizer import Optimizer
+from vaebm.training.stage import Stage, Training
 from vaebm.training.stages import TrainingSettings
 from vaebm.training.vae import ROWS_AT_ONCE, VAEStage, codes_of_data
 from vaebm.wording import duration
@@ -254,10 +255,11 @@ class _Backward:
     def __init__(self, optimizer: Optimizer) -> None:
         self.weights, self.ema = optimizer.weights, optimizer.ema
 
-    def step(self, loss: Tensor, rate: float) -> float:
+    def step(self, loss: Tensor | Iterable[Tensor], rate: float) -> float:
         for weight in self.weights:
             weight.grad = None
-        loss.backward()
+        for part in [loss] if isinstance(loss, Tensor) else loss:
+            part.backward()
         for weight in self.weights:
             values = weight.detach()
             for _ in range(PASSES_OF_AN_OPTIMIZER):

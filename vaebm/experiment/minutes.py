@@ -35,7 +35,7 @@ from vaebm.training.estimators import EstimatorSettings
 from vaebm.training.estimators.base import IteratedSettings
 from vaebm.training.estimators.contrastive_divergence import ContrastiveDivergenceSettings
 from vaebm.training.estimators.ratio_rounds import RatioRoundsSettings
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 from vaebm.wording import duration
 
 OF_TRAINING = 0.65  # of the minutes, less what is reserved

@@ -39,8 +39,9 @@ from vaebm.progress import Progress, silent
 from vaebm.training.checkpoint import Checkpoints
 from vaebm.training.engine import Engine, fastest_device, processes, threads
 from vaebm.training.log import MetricsLog
-from vaebm.training.loop import Loop, Stage, Training
+from vaebm.training.loop import Loop
 from vaebm.training.monitor import DivergenceMonitor
+from vaebm.training.stage import Stage, Training
 from vaebm.wording import counted
 
 FOLDER_MINUTES = 30.0

@@ -7,7 +7,7 @@ than the data everywhere for a density ratio to exist.
 import torch
 
 from vaebm.training.checkpoint import Tree
-from vaebm.training.loop import Stage, Training
+from vaebm.training.stage import Stage, Training
 
 
 class BaseStage(Stage):

@@ -14,25 +14,20 @@ tries are used up, the model of a healthy checkpoint is the result.
 
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pydantic import Field
 
-from vaebm.data import Batch, Split
 from vaebm.errors import Diverged, InputError, Preempted, Step
-from vaebm.progress import Progress
 from vaebm.registry import Settings
 from vaebm.signals import GRACE, Stop, listening
 from vaebm.training.checkpoint import NOISE, Checkpoints, Tree
-from vaebm.training.engine import Engine
 from vaebm.training.health import Health
 from vaebm.training.log import MetricsLog
 from vaebm.training.memory import is_out_of_memory
 from vaebm.training.monitor import DivergenceMonitor
-from vaebm.training.shuffled_sampler import ShuffledSampler
+from vaebm.training.stage import Stage, Training
 
 SHORTER = 0.1  # what an alarm multiplies a step by
 
@@ -43,77 +38,6 @@ class CheckpointSettings(Settings):
     every_seconds: float = Field(30.0, ge=0, description="seconds between two checkpoints; 0 for every iteration")
     every_iterations: int = Field(250, ge=1, description="iterations between two that an alarm can return to")
     keep: int = Field(3, ge=1, description="newest checkpoints that stay on disk, of both sorts")
-
-
-@dataclass
-class Training:
-    """What every stage works with."""
-
-    model: Any  # a Model; each stage knows of which family
-    data: Split
-    engine: Engine
-    progress: Progress
-    seed: int
-    validation: Split | None = None
-    shuffled_sampler: ShuffledSampler = field(init=False)
-    broken_rows: list[int] = field(default_factory=list)  # of data that are not finite, since they were last looked at
-    sampler_pace: float = 1.0  # multiplies the sampler's step size; lower after an alarm
-
-    def __post_init__(self) -> None:
-        self.shuffled_sampler = ShuffledSampler(len(self.data), self.seed, self.engine.rank, self.engine.world_size)
-
-    def batch(self, size: int) -> Batch:
-        """This process's part of the next batch of training data, as models see it, with its labels."""
-        indices = self.shuffled_sampler.take(self.engine.per_process(size))
-        batch = self.data.batch(indices.to(self.engine.device), self.engine.generator)
-        finite = batch.x.flatten(1).isfinite().all(1)
-        if not bool(finite.all()):
-            self.broken_rows += indices[~finite.cpu()].tolist()
-        return batch
-
-
-class Stage(ABC):
-    """One part of training."""
-
-    name: str
-    iterations: int
-    path: str = ""  # of its settings in a recipe
-    batch_size: int = 1
-    parts: int = 1  # of a batch, that are learned from one after another (memory.py)
-
-    def setting(self, step: Step) -> str:
-        """The path of the setting of a step."""
-        return f"{self.path}.{'sampler.' if step == 'step_size' else ''}{step}"
-
-    def set_pace(self, pace: float) -> None:  # noqa: B027  # a stage may have no learning rate
-        """Multiplies the learning rate that the settings say."""
-
-    def halve(self) -> bool:
-        """Learns from half as much at a time from the next step on; False where it cannot."""
-        return False
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Prepares the first step; not called when a checkpoint inside the stage is resumed."""
-
-    @abstractmethod
-    def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns figures for the log and the divergence monitor."""
-
-    @abstractmethod
-    def end(self) -> None:
-        """Leaves the model as the next stage finds it."""
-
-    def take_best(self, state: Tree) -> None:  # noqa: B027  # most stages measure nothing
-        """Gives the model the best weights that a state of the stage knows by a measure of validation data."""
-
-    @abstractmethod
-    def state_dict(self) -> Tree:
-        """All that is not in the model."""
-
-    @abstractmethod
-    def load_state_dict(self, state: Tree) -> None:
-        """From a checkpoint."""
 
 
 class Loop:

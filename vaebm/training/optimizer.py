@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vaebm.nn.spectral import SpectralNorms
 from vaebm.training.checkpoint import Tree, load_optimizer_state
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Stage, Training
+from vaebm.training.stage import Stage, Training
 
 
 def ramp(iteration: int, flat: int, length: int) -> float:

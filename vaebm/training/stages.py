@@ -16,7 +16,7 @@ from vaebm.errors import InputError
 from vaebm.registry import Settings
 from vaebm.training.base_density import BaseStage
 from vaebm.training.estimators import ESTIMATORS, EstimatorSettings, LatentStageSettings, PhaseDefaults, latent_stages
-from vaebm.training.loop import Stage, Training
+from vaebm.training.stage import Stage, Training
 from vaebm.training.vae import LikelihoodStage, VAEStage, VAEStageSettings
 from vaebm.vae.external import ExternalVAE
 

@@ -32,9 +32,9 @@ from vaebm.nn.weight_norm import initialising_from_data, weight_norm_layers
 from vaebm.registry import Settings
 from vaebm.training.best_weights import BestWeights
 from vaebm.training.checkpoint import Tree
-from vaebm.training.loop import Training
 from vaebm.training.memory import rows_of_parts
 from vaebm.training.optimizer import LearningStage, Optimizer, OptimizerKind, ramp, rise_and_fall
+from vaebm.training.stage import Training
 from vaebm.vae import fit_code_mixture
 from vaebm.vae.external import ExternalVAE
 from vaebm.vae.objectives import OBJECTIVES, ELBOSettings, ObjectiveSettings

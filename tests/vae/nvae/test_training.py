@@ -17,7 +17,8 @@ from vaebm.experiment.train import build_model, train
 from vaebm.nn.batch_norm import batch_norm_layers
 from vaebm.progress import silent
 from vaebm.training.engine import Engine
-from vaebm.training.loop import Loop, Training
+from vaebm.training.loop import Loop
+from vaebm.training.stage import Training
 from vaebm.vae.nvae.model import NVAE
 
 RECIPE = """\

@@ -29,8 +29,8 @@ from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.drift import EVERY, Drift
 from vaebm.training.estimators.negatives import Pair
 from vaebm.training.estimators.validation import Validation
-from vaebm.training.loop import Training
 from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
+from vaebm.training.stage import Training
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 

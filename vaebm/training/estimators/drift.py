@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaebm.energy import TotalEnergy
 from vaebm.training.estimators.validation import fixed_data
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 
 EVERY = 15  # iterations, of which one is looked at
 ROWS = 16

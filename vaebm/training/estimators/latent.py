@@ -15,9 +15,9 @@ from torch import Tensor
 from vaebm.energy import LatentEnergy
 from vaebm.errors import InputError
 from vaebm.registry import Settings
-from vaebm.training.loop import Training
 from vaebm.training.memory import rows_of_parts
 from vaebm.training.optimizer import LearningStage, Optimizer, rise_and_fall
+from vaebm.training.stage import Training
 from vaebm.training.vae import codes_of_data
 
 

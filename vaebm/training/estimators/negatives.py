@@ -15,7 +15,7 @@ from vaebm.models import NoiseSpaceModel
 from vaebm.progress import silent
 from vaebm.sampling.kernel import NotFinite
 from vaebm.sampling.resampling import effective_sample_size
-from vaebm.training.loop import Training
+from vaebm.training.stage import Training
 
 STUCK = 0.01  # mean acceptance of a chain that does not move
 FAR = 2.0  # scale of a chain that has left the base, whose scale is 1

@@ -18,8 +18,8 @@ from vaebm.models import CHAINS_AT_ONCE
 from vaebm.sampling.resampling import effective_sample_size
 from vaebm.training.best_weights import BestWeights
 from vaebm.training.estimators.negatives import Pair, decoded
-from vaebm.training.loop import Training
 from vaebm.training.optimizer import ExponentialAverage
+from vaebm.training.stage import Training
 
 BASE_DRAWS = 16_384
 MAX_DATA = 2000
