@@ -153,4 +153,4 @@ def test_an_image_recipe(tmp_path: Path) -> None:
 
 def test_what_it_says_of_a_chain_phase(points_recipe: Path, tmp_path: Path) -> None:
     run = train(points_recipe, tmp_path / "run", device="cpu", overrides=[DIVERGENCE, "logging.every=1"])
-    assert re.search(r"; energy gap .* data\), acceptance [\d.]+$", inspect_run(run).sentences[3])
+    assert re.search(r"; energy gap .* data\), acceptance [\d.]+$", inspect_run(run).sentences[4])

@@ -235,8 +235,11 @@ def test_numbers_as_people_write_them(text: str, value: int) -> None:
 def test_what_is_no_recipe_is_said_to_be_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.zeros(3))
-    with pytest.raises(InputError, match=r"x.npy is a file, but .*\.npz"):
+    with pytest.raises(InputError, match=r"x.npy holds values of shape \(3,\): give a table of shape \(n, dim\)"):
         train("x.npy", device="cpu")
+    (tmp_path / "x.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"x.pt is a file, but .*\.npz"):
+        train("x.pt", device="cpu")
 
 
 def test_a_folder_does_not_hide_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from vaebm.models import VAEBM
 
 
 def test_it_holds_what_it_should(points_run: Run) -> None:
-    kept = {"recipe.yaml", "data.json", "metrics.jsonl", "checkpoints", "model"}
+    kept = {"recipe.yaml", "data.json", "environment.json", "metrics.jsonl", "checkpoints", "model"}
     assert {path.name for path in points_run.path.iterdir()} == kept
     assert {path.name for path in (points_run.path / "model").iterdir()} >= {"config.json", "model.safetensors"}
     config = json.loads((points_run.path / "model" / "config.json").read_text())

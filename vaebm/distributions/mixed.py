@@ -69,7 +69,8 @@ class Bins(nn.Module):
             levels[row] = torch.tensor([*column.scores, *[column.scores[-1]] * (most - len(column.scores))])
         gaps = [np.diff(column.scores)[[0, -1]] for _, column in found]
         ends = [(column.scores[0], column.scores[-1]) for _, column in found]
-        self.register_buffer("places", torch.tensor([place for place, _ in found], dtype=torch.long), False)
+        self.of_columns = [place for place, _ in found]
+        self.register_buffer("places", torch.tensor(self.of_columns, dtype=torch.long), False)
         self.register_buffer("edges", edges, False)  # (S, most - 1)
         self.register_buffer("levels", levels, False)  # (S, most)
         outer = torch.tensor(np.array([*np.reshape(ends, (-1, 2)).T, *np.reshape(gaps, (-1, 2)).T]), dtype=torch.float)
@@ -222,7 +223,7 @@ class MixedHead(LikelihoodHead):
                 missing.append(place.start + 1)
                 may_be_missing.append(len(numbers))
             numbers.append(place.start)
-        binned = [numbers.index(place) for place in self.bins.places.tolist()]
+        binned = [numbers.index(place) for place in self.bins.of_columns]
         for name, places in (
             ("numbers", numbers),  # where they lie in the vector
             ("missing", missing),  # where it says that one is missing

@@ -1,15 +1,16 @@
 """The page of scores: which samples are strange, which are ordinary, and why. One HTML file that opens offline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.data.modality import modality_of
 from vaebm.experiment.score import ScoreFile
-from vaebm.models.score import Explanation
 from vaebm.report.figures import sheet
 from vaebm.report.figures.histograms import score_histogram
 from vaebm.report.section import Figure, Row, Section, write_page
@@ -60,19 +61,21 @@ def _all_section(scored: ScoreFile) -> Section:
 
 def _section(scored: ScoreFile, key: str, title: str, said: list[str], places: Tensor) -> Section:
     x = scored.samples.x[places]
-    explained = scored.model.explain(x)
+    explained, columns = scored.model.explain(x), scored.model.columns
+    shares = explained.shares.items()
     pictured = modality_of(x.shape[1:]).pictured
     figures = [
         Figure(
             _picture(x[i], explained.reconstruction[i], explained.gradient[i]) if pictured else b"",
-            _caption(scored, int(place), explained, i),
+            _caption(scored, int(place), {name: 0.5 * (float(share[i]) - 1.0) for name, share in shares}),
             scored.samples.names[int(place)],
         )
         for i, place in enumerate(places)
     ]
     if pictured:
         return Section(key, title, said, [Row(figures, 230, 420)])
-    lines = [f"`{figure.title}`: {figure.caption} {_values(x[i])}" for i, figure in enumerate(figures)]
+    named = _values if columns is None else lambda one: _row(columns.decode(one.numpy()))
+    lines = [f"`{figure.title}`: {figure.caption} {named(x[i])}" for i, figure in enumerate(figures)]
     return Section(key, title, [*said, *lines])
 
 
@@ -84,9 +87,8 @@ def _picture(x: Tensor, reconstruction: Tensor, gradient: Tensor) -> bytes:
     return sheet.png(sheet.wide_sheet(shown, 3))
 
 
-def _caption(scored: ScoreFile, place: int, explained: Explanation, i: int) -> str:
+def _caption(scored: ScoreFile, place: int, beyond: Mapping[str, float]) -> str:
     """p-value, score, and the parts that add most."""
-    beyond = {name: 0.5 * (float(share[i]) - 1.0) for name, share in explained.shares.items()}
     most = sorted(beyond, key=lambda name: -beyond[name])[:NAMED]
     parts = ", ".join(f"{name.replace('_', ' ')} {_number(beyond[name], '+')}" for name in most)
     p_value, score = float(scored.scores.p_value[place]), float(scored.scores.score[place])
@@ -95,6 +97,13 @@ def _caption(scored: ScoreFile, place: int, explained: Explanation, i: int) -> s
 
 def _number(value: float, sign: str = "-") -> str:
     return f"{value:{sign},.{0 if abs(value) >= 100 else 1}f}".replace("-", "−")
+
+
+def _row(columns: Mapping[str, NDArray[Any]]) -> str:
+    """A row of a table in words."""
+    values = {name: value[0] for name, value in columns.items()}
+    said = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()]
+    return "; ".join(said).replace(" nan", " missing").replace(" None", " missing") + "."
 
 
 def _values(x: Tensor) -> str:

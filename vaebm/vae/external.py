@@ -115,7 +115,9 @@ class ExternalVAE(FlatVAE):
         if not (math.isfinite(latent_scale) and latent_scale > 0):
             raise InputError(f"latent_scale is {latent_scale}: pass a number above 0; 1.0 leaves codes as they are")
         _check_weights(encoder, decoder)
-        head = likelihood or LIKELIHOODS[modality_of(data_shape).name]
+        if (modality := modality_of(data_shape).name) not in LIKELIHOODS:
+            raise InputError(f"data_shape is {tuple(data_shape)}: pass (C, H, W) of images, or (dim,) of points")
+        head = likelihood or LIKELIHOODS[modality]
         latent_shape = tuple(latent_shape)
         with torch.inference_mode(False):
             super().__init__(tuple(data_shape), torch.Size(latent_shape).numel(), encoder, decoder, head.build())
