@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shlex
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import torch
 from results_table import Record, fill, read_records, table
 
 from vaebm.errors import InputError
+from vaebm.experiment.environment import processor
 from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.run_directory import Run
 from vaebm.experiment.train import train
@@ -42,11 +42,8 @@ def hardware(device: str = "cpu") -> str:
     """The accelerator's name, or the processor's as the system tells it, and PyTorch's threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     features = torch.backends.cpu.get_cpu_capability()
-    return f"{names[0] if names else platform.processor()}, {features}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {features}, {torch.get_num_threads()} threads"
 
 
 def version() -> str:
