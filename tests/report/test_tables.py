@@ -116,6 +116,11 @@ def test_verdicts(image_measurements: ImageMeasurements, value: float, outcome: 
     assert ("E(z)" in found.sentence) == (outcome != "worse")  # the mixture's part of the difference
 
 
+def test_what_is_closer_than_the_floor_has_reached_it(image_measurements: ImageMeasurements) -> None:
+    assert "is not reached yet" in verdict(image_measurements(22.0)).sentence
+    assert "is reached" in verdict(image_measurements(1.0)).sentence
+
+
 def test_the_verdict_goes_by_the_mixture_first(image_measurements: ImageMeasurements) -> None:
     without = [m for m in image_measurements(50.0) if m.subject != "vae_mixture"]
     assert verdict(image_measurements(50.0)).outcome == "worse"

@@ -100,9 +100,10 @@ class Memorisation(Metric):
     needs = SAMPLES
 
     def applies(self, subject: str, data: DataSet, model: Model) -> bool:
+        if not data.modality.pictured or len(data.train) >= FEW or subject == RECONSTRUCTION:
+            return False
         reference, floor = HeldOut.of(data)
-        others = floor is not reference if subject == "held_out" else subject != RECONSTRUCTION
-        return data.modality.pictured and len(data.train) < FEW and len(reference) >= 3 and others
+        return len(reference) >= 3 and (subject != "held_out" or floor is not reference)
 
     def measure(self, given: Given) -> list[Measurement]:
         train, held_out = given.data.train.all().flatten(1), HeldOut.of(given.data).reference.all().flatten(1)

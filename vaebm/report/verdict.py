@@ -99,11 +99,13 @@ def _verdict(
         sentences.append(_law(own["energy_shift"]))
     floor = next((key for key in FLOORS if key in by_subject), None)
     if floor is not None and (name in UNBIASED or by_subject[floor].n == ours.n):
-        reached = _outcome(*_gain(ours, by_subject[floor], higher)) == "same"
         goal = f"{subject(floor).name} ({what.said(by_subject[floor])})"
-        sentences.append(
-            f"{_beginning(us)} cannot be told from {goal}" if reached else f"The goal, {goal}, is not reached yet"
-        )
+        reached = {
+            "same": f"{_beginning(us)} cannot be told from {goal}",
+            "better": f"The goal, {goal}, is reached",
+            "worse": f"The goal, {goal}, is not reached yet",
+        }
+        sentences.append(reached[_outcome(*_gain(ours, by_subject[floor], higher))])
     return Verdict(outcome, ". ".join(sentences) + ".", name, by_subject)
 
 

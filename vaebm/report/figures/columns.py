@@ -37,6 +37,8 @@ def column_of_numbers(name: str, columns: Mapping[str, Column]) -> bytes:
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter("")
+        else:
+            axes.locator_params(axis="x", nbins=5)  # more would run into each other
         axes.set_ylim(bottom=0)
         axes.margins(x=0)
         axes.set_ylabel("share of rows")
