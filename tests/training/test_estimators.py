@@ -308,3 +308,12 @@ def test_a_round_restarts_a_fraction_of_the_chains_and_moves_the_others_on(
         first_ends = {tuple(row.tolist()) for row in runs[0][2]}
         assert all(tuple(row.tolist()) in first_ends for row in runs[2][0])
     assert all(0 < row["acceptance"] <= 1 for row in figures)
+
+
+@pytest.mark.parametrize("name", ["ratio", "importance", "divergence", "rounds"])
+def test_drift_is_looked_at_where_the_loss_says_nothing(name: str, trained: Trained, tmp_path: Path) -> None:
+    """A healthy density ratio moves a young energy as far as a rate that is too high does in contrastive divergence."""
+    work = training(copy.deepcopy(trained.model), trained.recipe, trained.data, Engine("cpu", 0, None, tmp_path))
+    stage = stage_of(name, work, trained.recipe)
+    stage.begin()
+    assert ("drift" in stage.step(0)) == (name == "divergence")

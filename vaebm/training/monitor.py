@@ -11,13 +11,13 @@
 | an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
 | a gap that drops twice in a row far below 0 and below what it was | the learning rate |
-| steps that move E over held-out data by `drift` times its scale, or far more than before | the learning rate |
+| steps that move E over held-out data by `drift` times its scale, or far more than before** | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
 Data and samples cannot differ by hundreds of nats under a model that is worth keeping; in the published code's runs the
 gap grows to 1e9 before the NaN. *It is the learning rate where E already varies over data by more than a tenth of
 `energy_gap`: chains cannot follow that. On an alarm the loop returns to a healthy checkpoint with a shorter step
-(loop.py).
+(loop.py). **Of contrastive divergence alone: a healthy density ratio moves a young energy as far (drift.py).
 """
 
 import math

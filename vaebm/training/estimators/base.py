@@ -82,6 +82,7 @@ class Estimator(LearningStage):
     settings_type: ClassVar[type[EstimatorSettings]]
     settings: Any  # of `settings_type`, with `iterations`
     validation: Validation | None = None
+    drift: Drift | None = None  # where nothing in the loss tells of a rate that throws the energy about
 
     def __init__(
         self,
@@ -130,7 +131,6 @@ class Estimator(LearningStage):
             weight_decay=s.weight_decay,
         )
         self.spectral = self.spectral_norms(self.energy) if s.spectral else None
-        self.drift = Drift(self.training, self.energy)
         if s.validate_every and self.training.validation is not None:
             self.validation = Validation(self.training, self.energy)
 
@@ -146,7 +146,7 @@ class Estimator(LearningStage):
 
     def learn(self, losses: Tensor | Iterable[Tensor], iteration: int) -> dict[str, float]:
         """One step on a loss, or the sum of several, and the spectral penalty; returns figures for the log."""
-        before = None if iteration % EVERY else self.drift.energies()
+        before = self.drift.energies() if self.drift is not None and iteration % EVERY == 0 else None
         figures = {"loss": 0.0}
 
         def told() -> Iterator[Tensor]:
@@ -159,7 +159,7 @@ class Estimator(LearningStage):
                 yield penalty
 
         figures["gradient_norm"] = self.optimizer.step(told(), self.rate(iteration))
-        if before is not None:
+        if self.drift is not None and before is not None:
             figures |= self.drift.since(before)
         if self.validation is not None and (iteration + 1) % self.settings.validate_every == 0:
             figures |= self.validation.measure(self.optimizer.ema)

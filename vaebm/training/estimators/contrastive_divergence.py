@@ -21,6 +21,7 @@ from vaebm.errors import InputError
 from vaebm.training.checkpoint import Tree
 from vaebm.training.estimators.base import IteratedSettings
 from vaebm.training.estimators.contrast import Contrast, ContrastEstimator, ContrastSettings
+from vaebm.training.estimators.drift import Drift
 from vaebm.training.estimators.negatives import decoded, moved, start
 from vaebm.training.optimizer import ramp
 
@@ -58,6 +59,7 @@ class ContrastiveDivergence(ContrastEstimator):
 
     def prepare(self) -> None:
         super().prepare()
+        self.drift = Drift(self.training, self.energy)
         self.buffer = sampling.ReplayBuffer(self.settings.buffer) if self.settings.buffer else None
 
     def step(self, iteration: int) -> dict[str, float]:

@@ -5,6 +5,9 @@
 over a few held-out data that stay the same, or training data where none are held out. What is common to all energies is
 left out, since most losses leave it free. An energy that learns moves by a small part of its own scale; one that a
 learning rate throws about forgets in a step or two what it knew, although its loss and its gap may look as before.
+
+That is so in contrastive divergence, whose loss means nothing. A logistic loss tells of it by itself, and a healthy
+density ratio moves a young energy by two fifths of its scale (MNIST, the first hundred iterations).
 """
 
 import torch
