@@ -68,4 +68,4 @@ def test_repeats_are_measured_and_shown(tmp_path: Path) -> None:
     assert found["vaebm"].settings["train_n"] == 96
     page = write_report(run).read_text()
     assert "Samples and the closest training images" in page
-    assert "repeat one" in page
+    assert "Training images are closest as often as" in page

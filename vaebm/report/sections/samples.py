@@ -57,10 +57,10 @@ def _beyond_chance(found: Measurement) -> str:
     said = quantity(found.name).said(found)
     if found.value > SURE * found.stderr:
         return (
-            f"Of all samples, {said} repeat one: train for fewer iterations, with fewer latents (`vae.latent_dim`) or a"
-            " smaller energy, or give more images."
+            f"Training images are closest as often as if {said} of all samples repeated one: train for fewer iterations,"
+            " with fewer latents (`vae.latent_dim`) or a smaller energy, or give more images."
         )
-    return f"No more of them lie close to a training image than chance explains ({said} of all samples repeat one)."
+    return f"Training images are closest as often as chance explains, as if {said} of all samples repeated one."
 
 
 def refusals(report: ReportData) -> list[str]:
