@@ -57,8 +57,8 @@ def _beyond_chance(found: Measurement) -> str:
     said = quantity(found.name).said(found)
     if found.value > SURE * found.stderr:
         return (
-            f"Training images are closest as often as if {said} of all samples repeated one: train for fewer iterations,"
-            " with fewer latents (`vae.latent_dim`) or a smaller energy, or give more images."
+            f"Training images are closest as often as if {said} of all samples repeated one: train for fewer"
+            " iterations, with fewer latents (`vae.latent_dim`) or a smaller energy, or give more images."
         )
     return f"Training images are closest as often as chance explains, as if {said} of all samples repeated one."
 
