@@ -293,7 +293,7 @@ def test_numbers_of_numpy_and_no_trace_in_the_process(points_run: Run) -> None:
 
 def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: Run) -> None:
     evaluate(digits_run, n=20, only=["pixels_between_ends"], overrides=["evaluation.shows=[sample, mean]"])
-    stored = stored_draws(digits_run)
+    stored = stored_draws(digits_run, (1, 8, 8))
     assert stored.subjects() == sorted(OF_IMAGES)
     for subject in OF_IMAGES[1:]:
         whole = [stored.load(subject, show) for show in ("sample", "mean")]
@@ -313,7 +313,7 @@ def test_what_was_measured_is_stored_for_pictures(digits_run: Run, points_run: R
     assert again is not None
     assert len(real) == len(again) == 200
     evaluate(points_run, only=["mode_kl"], n=30)
-    points, truth = stored_draws(points_run).load("vaebm", "sample"), stored_draws(points_run).load("truth")
+    points, truth = stored_draws(points_run, (2,)).load("vaebm", "sample"), stored_draws(points_run, (2,)).load("truth")
     assert points is not None
     assert truth is not None
     assert (tuple(points.shape), tuple(truth.shape)) == ((30, 2), (200, 2))

@@ -25,6 +25,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vaebm.cli import main
 from vaebm.data.arrays import open_arrays
@@ -272,6 +274,40 @@ def test_stored_draws(data: st.DataObject, clean: Clean, fresh: Fresh) -> None:
     run = fresh()
     chosen = data.draw(st.sampled_from(sorted((run / "samples").rglob("*.safetensors"))))
     chosen.write_bytes(data.draw(changed_bytes(chosen.read_bytes())))
+    clean(lambda: write_report(Run.open(run), device="cpu"))
+
+
+@st.composite
+def changed_tensor(draw: st.DrawFn, x: torch.Tensor) -> torch.Tensor:
+    """Another shape, type or value."""
+    how = draw(st.sampled_from(["flat", "fewer", "none", "type", "infinite", "more", "turned"]))
+    if how == "type":
+        return x.to(draw(st.sampled_from([torch.uint8, torch.bool, torch.int64, torch.float64, torch.bfloat16])))
+    if how == "infinite":
+        return torch.full_like(x, draw(st.sampled_from([torch.nan, torch.inf, -torch.inf])))
+    if how == "turned":
+        return x.transpose(0, -1).contiguous()
+    return {"flat": x.flatten(), "fewer": x[1:], "none": x[:0], "more": x.unsqueeze(0)}[how]
+
+
+@SLOW
+@given(data=st.data())
+def test_records_of_a_right_hash(data: st.DataObject, clean: Clean, fresh: Fresh) -> None:
+    run = fresh()
+    chosen = data.draw(st.sampled_from(sorted((run / "samples").rglob("*.safetensors"))))
+    with safe_open(chosen, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
+        names = file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    if data.draw(st.booleans()):
+        changed = data.draw(changed_tree(about))
+        about = (changed if isinstance(changed, dict) else {}) | {"model_sha256": about["model_sha256"]}
+    else:
+        name = data.draw(st.sampled_from(sorted(tensors)))
+        value = tensors.pop(name)
+        if data.draw(st.integers(0, 4)):
+            tensors[data.draw(st.sampled_from([name, name, name, "other"]))] = data.draw(changed_tensor(value))
+    save_file(tensors, chosen, {"about": json.dumps(about)})
     clean(lambda: write_report(Run.open(run), device="cpu"))
 
 

@@ -59,11 +59,12 @@ def test_a_record_is_of_the_chains_that_the_model_runs(make_run: MakeRun, kind: 
 def test_a_record_comes_back_from_its_file_and_only_for_its_weights(make_run: MakeRun, tmp_path: Path) -> None:
     record = record_chains(make_run("gaussians25").model(), silent())
     record.save(tmp_path / "chains.safetensors", "abc")
-    back = ChainRecord.load(tmp_path / "chains.safetensors", "abc")
+    back = ChainRecord.load(tmp_path / "chains.safetensors", (2,), "abc")
     assert back is not None
     assert back.run == record.run
     assert torch.equal(back.x, record.x)
-    assert ChainRecord.load(tmp_path / "chains.safetensors", "def") is None
+    assert ChainRecord.load(tmp_path / "chains.safetensors", (2,), "def") is None
+    assert ChainRecord.load(tmp_path / "chains.safetensors", (3,), "abc") is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_stored_samples_and_energies_are_those_of_the_draw_that_is_measured(make
     run = make_run("digits")
     model = run.model()
     shown = evaluation_of(run, run.recipe, run.data(), model, 60, silent()).samples(subject).shown
-    stored = stored_draws(run)
+    stored = stored_draws(run, run.data().shape)
     rows = stored_rows(len(shown["sample"]), run.data().shape)
     samples, means, energies = stored.load(subject, "sample"), stored.load(subject, "mean"), stored.energies(subject)
     assert samples is not None
@@ -143,7 +144,7 @@ def test_what_is_there_is_not_made_again(make_run: MakeRun, monkeypatch: pytest.
 def test_measured_samples_are_kept(make_run: MakeRun) -> None:
     run = make_run("digits")
     evaluation_of(run, run.recipe, run.data(), run.model(), 20, silent()).samples("vae")
-    n = stored_draws(run).about("vae")["n"]
+    n = stored_draws(run, run.data().shape).about("vae")["n"]
     found = illustrate(run)
     assert found.draws.about("vae")["n"] == n
     assert found.draws.about("vae_mixture")["n"] == 48

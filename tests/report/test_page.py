@@ -112,7 +112,7 @@ def test_digits(make_run: MakeRun, image_measurements: Callable[..., list[Measur
 def test_the_pictures_are_the_samples_that_are_stored(make_run: MakeRun) -> None:
     run = make_run("digits")
     page_of(run)
-    stored = stored_draws(run)
+    stored = stored_draws(run, run.data().shape)
     x = stored.load("vaebm", "sample", 36)
     assert x is not None
     picture = b64encode(sheet.png(sheet.square_sheet(x, 6))).decode()

@@ -8,14 +8,15 @@ import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from vaebm.data import modality_of
 from vaebm.energy import MixtureEnergy
-from vaebm.evaluation.stored_draws import load_record, packed, save_record, unpacked
+from vaebm.evaluation.stored_draws import load_record, packed, require, require_packed, save_record, unpacked
 from vaebm.models import NoiseSpaceModel
 from vaebm.progress import Progress
 from vaebm.sampling import SamplerSettings
@@ -77,10 +78,18 @@ class ChainRecord:
         save_record(path, model_sha256, {"x": stored}, {"run": asdict(self.run)})
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> "ChainRecord | None":
-        """From a file; None where it is not there, damaged, or of other weights."""
-        record = load_record(path, model_sha256)
-        return None if record is None else cls(ChainRun(**record[1]["run"]), unpacked(record[0]["x"]))
+    def load(cls, path: Path, data_shape: tuple[int, ...], model_sha256: str) -> "ChainRecord | None":
+        """From a file; None where it is not there, damaged, or of other weights or data."""
+
+        def read(tensors: dict[str, Tensor], about: dict[str, Any]) -> ChainRecord:
+            run, x = TypeAdapter(ChainRun).validate_python(about["run"]), tensors["x"]
+            require(x.ndim > 2 and len(x) == len(run.steps) and run.steps == sorted(run.steps), "steps")
+            require(bool(run.refusal) or x.numel() > 0, "no chains")
+            if x.numel():
+                require_packed(x.flatten(0, 1), data_shape)
+            return cls(run, unpacked(x))
+
+        return load_record(path, model_sha256, read)
 
 
 def record_chains(model: NoiseSpaceModel, progress: Progress) -> ChainRecord:

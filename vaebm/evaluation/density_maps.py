@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from vaebm.data import DataSet
 from vaebm.errors import InputError
 from vaebm.evaluation.quadrature import plane_quadrature
-from vaebm.evaluation.stored_draws import load_record, save_record
+from vaebm.evaluation.stored_draws import load_record, require, save_record
 from vaebm.metrics import Measurement
 from vaebm.models import NoiseSpaceModel
 
@@ -62,14 +63,20 @@ class DensityMaps:
     @classmethod
     def load(cls, path: Path, model_sha256: str) -> "DensityMaps | None":
         """From a file; None where it is not there, damaged, or of other weights."""
-        record = load_record(path, model_sha256)
-        if record is None:
-            return None
-        maps, about = record
-        energy = maps.pop(ENERGY, None)
-        likelihoods = tuple(Measurement.from_json(m) for m in about["log_likelihoods"])
-        low, high = about["extent"]
-        return cls((low, high), maps, energy, about["error"], likelihoods, about["refusal"])
+
+        def read(tensors: dict[str, Tensor], about: dict[str, Any]) -> DensityMaps:
+            low, high = TypeAdapter(tuple[float, float]).validate_python(about["extent"])
+            require(-math.inf < low < high < math.inf, "extent")
+            shapes = {tuple(values.shape) for values in tensors.values()}
+            square = len(shapes) == 1 and all(len(shape) == 2 and shape[0] == shape[1] > 1 for shape in shapes)
+            floats = all(values.dtype == torch.float32 for values in tensors.values())
+            error, refusal = float(about["error"]), str(about["refusal"])
+            energy = tensors.pop(ENERGY, None)
+            require(bool(refusal) if not tensors else square and floats, "maps")
+            likelihoods = tuple(Measurement.from_json(m) for m in about["log_likelihoods"])
+            return cls((low, high), tensors, energy, error, likelihoods, refusal)
+
+        return load_record(path, model_sha256, read)
 
 
 def map_densities(model: NoiseSpaceModel, data: DataSet) -> DensityMaps:

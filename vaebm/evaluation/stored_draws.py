@@ -14,9 +14,9 @@ data z is the posterior mean. Where the mean over samples is that over data, the
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -28,6 +28,8 @@ from vaebm.data.transforms import to_model, to_uint8
 from vaebm.files import write_atomically
 from vaebm.models import CHAINS_AT_ONCE, Model, NoiseSpaceModel
 
+T = TypeVar("T")
+
 
 def save_record(path: Path, model_sha256: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes a file, and its folder where that is not there."""
@@ -37,17 +39,41 @@ def save_record(path: Path, model_sha256: str, tensors: Mapping[str, Tensor], ab
     write_atomically(path, safetensors.torch.save(content, {"about": known}))
 
 
-def load_record(path: Path, model_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors, and what is known of them; None where there is no such file, or it is damaged or of other weights."""
+def load_record(path: Path, model_sha256: str, read: Callable[[dict[str, Tensor], dict[str, Any]], T]) -> T | None:
+    """What `read` makes of the tensors and of what is known of them.
+
+    None where there is no such file, or it is of other weights or damaged, which `read` tells by a ValueError: a record
+    may be a stranger's, and then is made anew.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads(file.metadata()["about"])
+            about = json.loads(file.metadata()["about"])
             if about["model_sha256"] != model_sha256:
                 return None
             names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, about
+            return read({name: file.get_tensor(name) for name in names}, about)
     except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError):
         return None
+
+
+def require(holds: bool, what: str) -> None:
+    """Of a record.
+
+    Raises:
+        ValueError: it does not hold.
+    """
+    if not holds:
+        raise ValueError(f"the record is damaged: {what}")
+
+
+def require_packed(x: Tensor, data_shape: Sequence[int]) -> None:
+    """Data (n, *data_shape) as `packed` gives them.
+
+    Raises:
+        ValueError: they are not.
+    """
+    kind = torch.uint8 if modality_of(data_shape).pictured else torch.float32
+    require(x.dtype == kind and x.ndim > 1 and tuple(x.shape[1:]) == tuple(data_shape), "shape or type of data")
 
 
 def packed(x: Tensor) -> Tensor:
@@ -78,8 +104,8 @@ def stored_rows(count: int, data_shape: Sequence[int]) -> Tensor:
 class StoredDraws:
     """The draws of one run by a model of this hash; what is damaged, or of another model, counts as not there."""
 
-    def __init__(self, folder: Path, model_sha256: str) -> None:
-        self.folder, self.model_sha256 = folder, model_sha256
+    def __init__(self, folder: Path, data_shape: Sequence[int], model_sha256: str) -> None:
+        self.folder, self.data_shape, self.model_sha256 = folder, tuple(data_shape), model_sha256
 
     def save(self, subject: str, shown: Mapping[Any, Tensor], energies: Tensor | None = None, **about: Any) -> None:
         """Keeps rows (k, *data_shape) in the model's range, by show (None for held-out data), in place of others.
@@ -117,7 +143,18 @@ class StoredDraws:
         return self.folder / f"{subject}.safetensors"
 
     def _read(self, subject: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return load_record(self._path(subject), self.model_sha256) or ({}, {})
+        return load_record(self._path(subject), self.model_sha256, self._whole) or ({}, {})
+
+    def _whole(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The same, when it is as `save` writes it."""
+        shown = {name: x for name, x in tensors.items() if name != ENERGIES}
+        rows = {len(x) for x in shown.values()}
+        require(len(rows) == 1 and rows != {0}, "rows")
+        for x in shown.values():
+            require_packed(x, self.data_shape)
+        if (energies := tensors.get(ENERGIES)) is not None:
+            require(energies.dtype == torch.float32 and {tuple(energies.shape)} == {(n,) for n in rows}, "energies")
+        return tensors, about
 
 
 def energies_of_draws(model: Model, eps: Tensor) -> Tensor | None:

@@ -72,9 +72,10 @@ def evaluation_of(
         out = run.path / "samples" / f"evaluation-{subject}"
         return Unfinished(out, request_of(run, model, count, recipe.evaluation.seed))
 
-    return Evaluation(model, data, recipe.evaluation, n, run.path / "model", stored_draws(run), batches, progress)
+    stored = stored_draws(run, data.shape)
+    return Evaluation(model, data, recipe.evaluation, n, run.path / "model", stored, batches, progress)
 
 
-def stored_draws(run: Run) -> StoredDraws:
+def stored_draws(run: Run, data_shape: Sequence[int]) -> StoredDraws:
     """The samples of a run that were measured last."""
-    return StoredDraws(run.path / "samples" / "draws", sha256(run.path / "model" / "model.safetensors"))
+    return StoredDraws(run.path / "samples" / "draws", data_shape, sha256(run.path / "model" / "model.safetensors"))

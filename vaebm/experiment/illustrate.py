@@ -58,13 +58,14 @@ def illustrate(run: Run, *, device: str | None = None, progress: Progress | None
 
 
 def _illustrate(run: Run, model: Model, progress: Progress) -> Illustrations:
-    data, draws = run.data(), stored_draws(run)
+    data = run.data()
+    draws = stored_draws(run, data.shape)
     evaluation = evaluation_of(run, run.recipe, data, model, None, progress)
     refused = _draw_missing(data, model, draws, evaluation)
     chains = densities = None
     if isinstance(model, NoiseSpaceModel):
         path = run.path / "samples" / "records" / "chains.safetensors"
-        if (chains := ChainRecord.load(path, draws.model_sha256)) is None:
+        if (chains := ChainRecord.load(path, data.shape, draws.model_sha256)) is None:
             chains = record_chains(model, progress)
             chains.save(path, draws.model_sha256)
         path = path.with_name("densities.safetensors")
