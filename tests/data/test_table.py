@@ -37,9 +37,9 @@ def test_kinds_of_columns_are_found(tmp_path: Path) -> None:
     assert data.columns is not None
     age, income, town, rate = data.columns.columns
     assert isinstance(age, NumberColumn)
-    assert age.whole
+    assert age.decimals == 0
     assert isinstance(income, NumberColumn)
-    assert not income.whole
+    assert income.decimals == 2
     assert (town, town.width) == (CategoryColumn(name="town", categories=["Bonn", "Ulm"], missing=True), 3)
     assert rate.missing
     assert data.shape == (1, 1 + 1 + 3 + 2)

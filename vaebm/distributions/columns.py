@@ -43,7 +43,7 @@ Table = Mapping[str, Values]
 MAX_LEVELS, LEAST_OFTEN = 256, 5
 """A column of at most so many numbers, each so often on average, is made of these alone."""
 KNOTS, SURE, CLOSEST, GAP = 65, 1.0, 1e-9, 0.05
-DIGITS = 7  # of a number with a fraction that is made: models compute in float32
+MAX_DECIMALS, DIGITS = 4, 7  # that are looked for; of a number with more that is made: models compute in float32
 TAIL = 1.0  # standard scores before the last knot that decide how a column goes on beyond it
 
 
@@ -69,7 +69,9 @@ class NumberColumn(Settings):
 
     kind: Literal["number"] = Field("number", description="a column of numbers")
     name: str = Field(description="name of the column")
-    whole: bool = Field(False, description="whether all of them are whole")
+    decimals: int | None = Field(
+        None, ge=0, description="decimal places that all of them are written with; None where they need too many"
+    )
     missing: bool = Field(False, description="whether any are missing")
     center: float = Field(0.0, description="the median of the values")
     scale: float = Field(1.0, gt=0, description="half the distance of the quartiles")
@@ -92,7 +94,7 @@ class NumberColumn(Settings):
         spread = (high - low) / 2 or float(values.std())
         about = {
             "name": name,
-            "whole": bool((distinct == np.rint(distinct)).all()),
+            "decimals": next((n for n in range(MAX_DECIMALS + 1) if (distinct == np.round(distinct, n)).all()), None),
             "missing": missing,
             "center": float(center),
             "scale": float(spread),
@@ -128,7 +130,10 @@ class NumberColumn(Settings):
                 values = self.center + self.scale * np.sinh(v)
             if self.values[0] >= 0:
                 values = np.where(values < 0, self.values[0], values)
-            values = np.rint(values) if self.whole else np.array([float(f"{v:.{DIGITS}g}") for v in values.tolist()])
+            if self.decimals is None:
+                values = np.array([float(f"{v:.{DIGITS}g}") for v in values.tolist()])
+            else:
+                values = np.round(values, self.decimals)
         return np.where(x[:, 1] > 0.5, np.nan, values) if self.missing else values
 
     def _u(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

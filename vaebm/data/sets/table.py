@@ -182,7 +182,7 @@ def described(table: Table, columns: Columns) -> dict[str, str]:
         if isinstance(column, NumberColumn):
             numbers = as_numbers(values)[0]
             gone = np.isnan(numbers)
-            what = "whole numbers" if column.whole else "numbers"
+            what = "whole numbers" if column.decimals == 0 else "numbers"
             low, middle, high = np.quantile(numbers[~gone], [0.0, 0.5, 1.0])
             words = f"{what}, {low:g} to {high:g}, median {middle:g}"
             if column.edges is not None:
