@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/stability.py twice gaussians25 --seeds 0 1 2 3 4 5 6 7 8 9
     OMP_NUM_THREADS=1 python benchmarks/stability.py twice digits --seeds 0 1 2 3 4
+    OMP_NUM_THREADS=1 python benchmarks/stability.py twice mnist-small --seeds 0
     OMP_NUM_THREADS=1 python benchmarks/stability.py choices gaussians25 digits --seeds 0 1 2
     python benchmarks/stability.py                                # prints the tables of what is there
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -30,6 +32,8 @@ from vaebm.experiment.evaluate import evaluate
 from vaebm.experiment.recipe import load_recipe
 from vaebm.experiment.run_directory import METRICS, Run
 from vaebm.experiment.train import train
+from vaebm.training.checkpoint import Checkpoints
+from vaebm.training.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "results" / "stability.jsonl"
@@ -42,6 +46,14 @@ RATIO: dict[str, Phase] = {
     "digits": {"kind": "density_ratio", "iterations": 1200, "learning_rate": 1e-3},
 }
 EVERY = {"gaussians25": 500, "digits": 100}  # iterations between two gains
+KEPT = 40  # checkpoints of a run whose models are measured on the way
+ON_THE_WAY: dict[str, Any] = {
+    "only": ["frechet_distance"],
+    "subjects": ["vaebm"],
+    "overrides": [
+        "evaluation={shows: [sample], features: {inception-768: {n: 1000, reference_n: 5000, precision: bfloat16}}}"
+    ],
+}
 UNDERDAMPED = {"kind": "underdamped", "step_size": 0.2, "friction": 0.5, "steps": 10}
 STEP = {"gaussians25": 0.002, "digits": 0.03}  # of Langevin steps
 # As published for CIFAR-10: 32 fresh chains of ten steps, a rate and a step that crawl, a spectral penalty.
@@ -147,6 +159,46 @@ def twice(recipe: str, seed: int, folder: Path) -> Row:
     return {"returns": returns, "seconds": rows[-1]["seconds"], **gains(rows), **measured(run)}
 
 
+def twice_of_images(recipe: str, seed: int, folder: Path) -> Row:
+    """A whole run with all iterations doubled, and its distance on the way through the last phase.
+
+    What an energy gains on such images cannot be told by weights, so the Fréchet distance of samples is measured, of
+    the models of checkpoints too.
+    """
+    written = load_recipe(recipe, [])
+    stages: dict[str, Any] = {"vae_stage": written.vae_stage, "energy_stage.latent": written.energy_stage.latent}
+    stages |= {f"energy_stage.phases.{name}": phase for name, phase in written.energy_stage.phases.items()}
+    overrides = [f"seed={seed}", f"checkpoint.keep={KEPT}", "checkpoint.every_seconds=120"]
+    for name, stage in stages.items():
+        repeated = "rounds" if hasattr(stage, "rounds") else "iterations"
+        overrides.append(f"{name}.{repeated}={2 * getattr(stage, repeated)}")
+    last = list(written.energy_stage.phases.values())[-1]
+    length = last.rounds * last.iterations_per_round  # half of what is trained
+    run = train(recipe, folder, overrides=[*overrides, f"checkpoint.every_iterations={length // 2}"], device="cpu")
+    rows = logged(run.path / METRICS)
+    row: Row = {
+        "returns": [row["message"] for row in rows if row.get("event") in ("rollback", "diverged")],
+        "seconds": rows[-1]["seconds"],
+    }
+    model, checkpoints = run.model("cpu"), Checkpoints(run.path / "checkpoints", KEPT, Engine("cpu", 0, None, folder))
+    total = int(checkpoints.names()[-1])
+    for at in (total - 3 * length // 2, total - length, total - length // 2, total):
+        state = checkpoints.load(at)
+        assert state is not None
+        model.load_state_dict(state["model"])
+        with tempfile.TemporaryDirectory() as place:
+            copy = shutil.copytree(run.path, Path(place) / "run", ignore=shutil.ignore_patterns("checkpoints"))
+            other = Run.open(copy)
+            other.save_model(model)
+            found = evaluate(other, device="cpu", **ON_THE_WAY)
+        for one in found:
+            row.setdefault(str(one.settings["features"]), []).append([one.value, one.stderr])
+    return row
+
+
+TWICE = {"mnist-small": twice_of_images}
+
+
 def choice(recipe: str, name: str, seed: int, folder: Path, vae: dict[str, Any]) -> Row:
     """One energy on a seed's VAE."""
     phases = [{**phase, "validate_every": EVERY[recipe]} for phase in choices(recipe)[name]]
@@ -165,8 +217,10 @@ def run_cell(key: Row, vae: dict[str, Any]) -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
+        if key["recipe"] in TWICE:  # hours of work, which go on where they were stopped
+            folder = ROOT / "runs" / "stability" / f"{key['recipe']}-{key['seed']}"
         if key["part"] == "twice":
-            row = key | twice(key["recipe"], key["seed"], folder)
+            row = key | TWICE.get(key["recipe"], twice)(key["recipe"], key["seed"], folder)
         else:
             row = key | choice(key["recipe"], key["choice"], key["seed"], folder, vae)
     with TARGET.open("a") as file:
@@ -201,7 +255,7 @@ def tables(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=["twice", "choices"])
-    parser.add_argument("recipes", nargs="*", choices=[*RATIO, []])
+    parser.add_argument("recipes", nargs="*", choices=[*RATIO, "mnist-small", []])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="choices to train; all unless given")
     arguments = parser.parse_args()
