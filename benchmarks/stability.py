@@ -54,6 +54,8 @@ ON_THE_WAY: dict[str, Any] = {
         "evaluation={shows: [sample], features: {inception-768: {n: 1000, reference_n: 5000, precision: bfloat16}}}"
     ],
 }
+LEFT_OUT = shutil.ignore_patterns("checkpoints", "measurements.json", "samples")
+MODEL = shutil.ignore_patterns("config.json", "model.safetensors")
 UNDERDAMPED = {"kind": "underdamped", "step_size": 0.2, "friction": 0.5, "steps": 10}
 STEP = {"gaussians25": 0.002, "digits": 0.03}  # of Langevin steps
 # As published for CIFAR-10: 32 fresh chains of ten steps, a rate and a step that crawl, a spectral penalty.
@@ -182,17 +184,19 @@ def twice_of_images(recipe: str, seed: int, folder: Path) -> Row:
     }
     model, checkpoints = run.model("cpu"), Checkpoints(run.path / "checkpoints", KEPT, Engine("cpu", 0, None, folder))
     total = int(checkpoints.names()[-1])
-    for at in (total - 3 * length // 2, total - length, total - length // 2, total):
+    for at in (total, total - length // 2, total - length, total - 3 * length // 2):
         state = checkpoints.load(at)
         assert state is not None
         model.load_state_dict(state["model"])
         with tempfile.TemporaryDirectory() as place:
-            copy = shutil.copytree(run.path, Path(place) / "run", ignore=shutil.ignore_patterns("checkpoints"))
-            other = Run.open(copy)
-            other.save_model(model)
+            other = run
+            if at != total:
+                other = Run.open(shutil.copytree(run.path, Path(place) / "run", ignore=LEFT_OUT))
+                other.save_model(model)
+                shutil.copytree(run.path / "model", other.path / "model", ignore=MODEL, dirs_exist_ok=True)
             found = evaluate(other, device="cpu", **ON_THE_WAY)
         for one in found:
-            row.setdefault(str(one.settings["features"]), []).append([one.value, one.stderr])
+            row.setdefault(str(one.settings["features"]), {})[at] = [one.value, one.stderr]
     return row
 
 
