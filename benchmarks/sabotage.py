@@ -238,14 +238,7 @@ def table(rows: list[Row]) -> str:
         cells = [
             side_by_side(found, lambda row: "not" if row["noticed_after"] is None else str(row["noticed_after"])),
             side_by_side(found, lambda row: str(row["rollbacks"])),
-            side_by_side(
-                found,
-                lambda row: (
-                    row["ended"]
-                    if row["ended"] != "complete" or within(row, whole[HELD_AGAINST[row["stage"]], row["seed"]])
-                    else "worse"
-                ),
-            ),
+            side_by_side(found, ended),
             side_by_side(found, lambda row: f"{row['gain']:.2f}"),
             side_by_side(found, lambda row: f"{row['distance']:.2f}"),
         ]
