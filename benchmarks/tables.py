@@ -6,7 +6,8 @@
 
 mixed       a table made by code: correlated numbers, a Pareto tail of index 2, counts, two modes, three categories that
             depend on each other, missing values that depend on another column. Trained by `vaebm train x.csv`, 2,000
-            samples, all rows scored; seconds of wall and of processor, one thread.
+            samples, all rows scored; seconds of wall and of processor, one thread. Whether p-values of test rows are
+            uniform: scores of test rows against those that calibrate (two-sample Kolmogorov-Smirnov).
 anomalies   a model of half of the ordinary rows; the other half against the anomalies, one row at a time. Ordinary and
             anomalous: benign and malignant (breast cancer), the second and third cultivar and the first (wine), nine
             digits and the digit 0 (digits, an image a row). Columns of which 99 % are one value are left out. A seed
@@ -29,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import ks_2samp
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -36,6 +38,7 @@ from sklearn.metrics import roc_auc_score
 from results import hardware, version
 from vaebm.data.samples import read_samples
 from vaebm.experiment.evaluate import evaluate
+from vaebm.experiment.run_directory import Run
 from vaebm.experiment.sample import write_samples
 from vaebm.experiment.score import write_scores
 from vaebm.experiment.train import train
@@ -94,9 +97,13 @@ def mixed(seed: int, folder: Path) -> dict[str, object]:
     timed("train", lambda: train(folder / "mixed.csv", out, overrides=[f"seed={seed}"], device="cpu"))
     timed("sample", lambda: write_samples(out, 2000, folder / "rows.csv"))
     timed("score", lambda: write_scores(out, folder / "mixed.csv", folder / "scores.csv"))
-    from vaebm.experiment.run_directory import Run
-
-    for m in evaluate(Run.open(out), only=MEASURED):
+    run = Run.open(out)
+    model = run.model("cpu")
+    assert isinstance(model, ScoredModel)
+    tested = model.score(run.data().test.all()).score
+    assert model.score_density is not None
+    found["p_value_uniform"] = float(ks_2samp(tested, model.score_density.scores).pvalue)
+    for m in evaluate(run, only=MEASURED):
         found[f"{m.name} {m.subject}"] = m.value
         if "worst" in m.settings:
             found[f"worst {m.subject}"] = m.settings["worst"]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy.stats import kstest
+from safetensors.torch import save_file
+from scipy.stats import ks_2samp, kstest
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
-from vaebm.distributions.gaussian import standard_log_prob
+from vaebm.distributions.gaussian import HALF_LOG_TWO_PI, standard_log_prob
 from vaebm.distributions.likelihood import CensoredSettings
 from vaebm.errors import InputError
 from vaebm.models import VAEBM, VAEBMSettings
@@ -53,9 +55,14 @@ def test_shares_make_the_score_and_the_gradient_its_map(kind: str) -> None:
     density, scores, explained = model.score_density, model.score(x), model.explain(x)
     assert density is not None
     assert set(explained.shares) == set(density.names)
-    twice = torch.stack(list(explained.shares.values())).sum(0)
-    constant = len(density.names) * math.log(2 * math.pi) - 2 * density.whitening.diagonal().log().sum()
-    torch.testing.assert_close(twice + constant, 2 * scores.score)
+    u = torch.stack([scores.parts[name] for name in density.names], 1)[:, None]
+    precision = density.whitening.mT @ density.whitening
+    gaussians = MultivariateNormal(density.centers, precision_matrix=precision, validate_args=False)
+    joint = density.log_weights + gaussians.log_prob(u)
+    torch.testing.assert_close(scores.score, -joint.logsumexp(1), rtol=1e-5, atol=1e-5)
+    distances = ((u - density.centers)[..., None, :] @ precision @ (u - density.centers)[..., None]).squeeze()
+    distances = (joint.softmax(1) * distances.reshape(joint.shape)).sum(1)
+    torch.testing.assert_close(torch.stack(list(explained.shares.values())).sum(0), distances, rtol=1e-5, atol=1e-5)
     usual = [float(share.mean()) for share in density.shares(model.score(held_out).parts).values()]
     assert all(-0.05 < mean < 1.05 for mean in usual)  # less than 1 where a part nearly follows from the others
     assert sum(usual) > 0.5 * len(usual)
@@ -71,7 +78,7 @@ def test_shares_make_the_score_and_the_gradient_its_map(kind: str) -> None:
 def test_neither_batch_nor_order_changes_a_bit(kind: str, precision: str) -> None:
     model = build(kind, precision=precision)
     x = data(model)
-    model.calibrate(data(model, 30, seed=3))
+    model.calibrate(data(model, 200, seed=3))
     whole = model.score(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(4))
     assert len(x) % ROWS_AT_ONCE
@@ -163,6 +170,35 @@ def test_p_values_are_uniform_on_held_out_data_and_small_on_others(seed: int) ->
     assert torch.equal(far, torch.full_like(far, 1 / 4001))
 
 
+def test_a_bent_law_gets_several_gaussians_and_a_straight_one_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def bent(n: int) -> dict[str, Tensor]:
+        u, noise = torch.randn(2, n, generator=generator, dtype=torch.float64)
+        return {"kl": u, "code_norm": u.square() + 0.1 * noise}
+
+    def straight(n: int) -> dict[str, Tensor]:
+        u, noise = torch.randn(2, n, generator=generator, dtype=torch.float64)
+        return {"kl": u, "code_norm": u + 0.1 * noise}
+
+    density = ScoreDensity.fit(bent(3000))
+    assert len(density.log_weights) == 8
+    fresh = bent(2000)
+    u, v = fresh["kl"], fresh["code_norm"]
+    truth = (
+        HALF_LOG_TWO_PI + u.square() / 2 + standard_log_prob(((v - u.square()) / 0.1)[:, None]).neg() + math.log(0.1)
+    )
+    assert 0 < float((density.score(fresh) - truth).mean()) < 0.25
+    assert ks_2samp(density.score(fresh), density.scores).pvalue > 0.01
+    component = torch.multinomial(density.log_weights.exp(), 20_000, True, generator=generator)
+    white = torch.randn(20_000, 2, 1, generator=generator, dtype=torch.float64)
+    drawn = density.centers[component] + torch.linalg.solve(density.whitening[component], white).squeeze(2)
+    shares = density.shares(dict(zip(density.names, drawn.unbind(1), strict=True)))
+    assert all(float(share.mean()) == pytest.approx(1, abs=0.05) for share in shares.values())
+    assert len(ScoreDensity.fit(straight(3000)).log_weights) == 1
+    assert len(ScoreDensity.fit(bent(30)).log_weights) == 1
+
+
 def test_a_small_sample_gives_uniform_p_values_too() -> None:
     """A density that were calibrated on the 40 samples that it is fitted to would call half of all new ones strange."""
     generator = torch.Generator().manual_seed(0)
@@ -199,6 +235,8 @@ def test_a_saved_model_scores_to_the_same_bits(tmp_path: Path) -> None:
     assert torch.equal(loaded.score(x).p_value, model.score(x).p_value)
     loaded.score_density = None
     loaded.save_pretrained(tmp_path)  # with other weights, perhaps
+    assert VAEBM.from_pretrained(tmp_path).score_density is None
+    save_file({"center": torch.zeros(2)}, tmp_path / FILE)  # of an earlier version
     assert VAEBM.from_pretrained(tmp_path).score_density is None
     (tmp_path / FILE).write_bytes(b"broken")
     with pytest.raises(InputError, match=FILE):

@@ -45,15 +45,20 @@ class CodeMixtureSettings(Settings):
 
 
 def fit_code_mixture(
-    codes: Tensor, settings: CodeMixtureSettings, seed: int, progress: Progress | None = None
+    codes: Tensor,
+    settings: CodeMixtureSettings,
+    seed: int,
+    progress: Progress | None = None,
+    start: GaussianMixture | None = None,
 ) -> GaussianMixture:
-    """A mixture of locally best likelihood of codes (n, d), fitted where they are and decided by `seed`.
+    """A mixture of locally best likelihood of codes (n, d), fitted where they are.
 
-    Fewer than two codes a component get fewer components. `progress` counts towards the most iterations there can be.
+    It is the one that `seed` leads to by k-means, or the one beside `start`. Fewer than two codes a component get fewer
+    components. `progress` counts towards the most iterations there can be.
     """
     components = min(settings.components, max(1, codes.shape[0] // 2))
-    codes = codes.float()
-    responsibilities = _clusters(codes, components, seed)
+    codes = codes if codes.dtype == torch.float64 else codes.float()
+    responsibilities = _clusters(codes, components, seed) if start is None else _expectation(codes, start)[0]
     before = -torch.inf
     with (progress or silent()).task("mixture", ITERATIONS, "iterations") as task:
         for _ in range(ITERATIONS):
@@ -94,5 +99,5 @@ def _maximisation(codes: Tensor, responsibilities: Tensor, floor: float) -> Gaus
             weighted = responsibility[:, k, None].sqrt() * (part - mean)
             scatter[k].addmm_(weighted.mT, weighted)
     covariances = (scatter / mass[:, None, None]).double() + floor * torch.eye(dim, device=codes.device)
-    factors = torch.linalg.cholesky(covariances).float()
+    factors = torch.linalg.cholesky(covariances).to(codes.dtype)
     return GaussianMixture((mass / mass.sum()).log(), means, factors)
