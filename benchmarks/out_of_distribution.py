@@ -58,7 +58,7 @@ SHORT = {  # a recipe, and what is cut from it
     ),
     "cifar10": (
         "cifar10-small",
-        ["vae_stage.iterations=4000", "energy.noise_std=0", "energy_stage.phases={denoising: null, divergence: null}"],
+        ["vae_stage.iterations=1500", "energy.noise_std=0", "energy_stage.phases={denoising: null, divergence: null}"],
     ),
 }
 LIKELY = ("log_likelihood", "log_density")  # parts that are high where a sample is likely; gradients are not among them
