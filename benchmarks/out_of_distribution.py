@@ -186,7 +186,12 @@ def measure(run: Run, n: int, done: set[tuple[str, int, str]]) -> None:
 
 def table(rows: list[dict[str, object]]) -> str:
     """Means over seeds, a table for each set."""
-    lines = []
+    lines = [
+        f"{row['settings']['own']}, seed {row['seed']}: {row['name']} {row['value']:.3g} (n = {row['n']})"  # type: ignore[index]
+        for row in rows
+        if row["name"] in (UNIFORM, SECONDS)
+    ]
+    rows = [row for row in rows if row["name"] == "ood_auroc"]
     for own in dict.fromkeys(row["settings"]["own"] for row in rows):  # type: ignore[index]
         mine = [row for row in rows if row["settings"]["own"] == own]  # type: ignore[index]
         names = list(dict.fromkeys(row["settings"]["other"] for row in mine))  # type: ignore[index]
