@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,14 @@ def test_a_saved_model_scores_to_the_same_bits(tmp_path: Path) -> None:
     loaded = VAEBM.from_pretrained(tmp_path)
     assert torch.equal(loaded.score(x).score, model.score(x).score)
     assert torch.equal(loaded.score(x).p_value, model.score(x).p_value)
+    density = loaded.score_density
+    assert density is not None
+    replace(density, scores=density.scores[:, None]).save(tmp_path)
+    with pytest.raises(InputError, match="damaged"):
+        VAEBM.from_pretrained(tmp_path)
+    replace(density, names=("other", *density.names[1:])).save(tmp_path)
+    with pytest.raises(InputError, match="other: delete it"):
+        VAEBM.from_pretrained(tmp_path).score(x)
     loaded.score_density = None
     loaded.save_pretrained(tmp_path)  # with other weights, perhaps
     assert VAEBM.from_pretrained(tmp_path).score_density is None

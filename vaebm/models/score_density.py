@@ -41,6 +41,7 @@ from vaebm.distributions.mixture import GaussianMixture
 from vaebm.errors import InputError
 from vaebm.files import write_atomically
 from vaebm.vae.code_mixture import CodeMixtureSettings, fit_code_mixture
+from vaebm.wording import enumerated
 
 FILE, TENSORS = "detector.safetensors", ("log_weights", "centers", "whitening", "scores")
 SUMS = ("energy", "log_likelihood")  # of the parts called NAME_..., where there are any
@@ -112,6 +113,8 @@ class ScoreDensity:
         return dict(zip(self.names, shares.unbind(1), strict=True))
 
     def _values(self, parts: Mapping[str, Tensor]) -> Tensor:
+        if lacking := [name for name in self.names if name not in parts]:
+            raise InputError(f"{FILE} is of another model, with {enumerated(lacking)}: delete it, it is made anew")
         return torch.stack([parts[name] for name in self.names], dim=1)
 
     def p_value(self, score: Tensor) -> Tensor:
@@ -138,10 +141,23 @@ class ScoreDensity:
             with safe_open(path, framework="pt") as file:
                 if "center" in file.keys():  # noqa: SIM118  # version 0.1 knew one Gaussian
                     return None
-                tensors = {name: file.get_tensor(name) for name in TENSORS}
-                return cls(tuple(json.loads(file.metadata()["parts"])), **tensors)
+                found = cls(
+                    tuple(map(str, json.loads(file.metadata()["parts"]))),
+                    **{name: file.get_tensor(name) for name in TENSORS},
+                )
+            found._check()
+            return found
         except (SafetensorError, ValueError, KeyError, TypeError) as damage:
             raise InputError(f"{path} is damaged ({type(damage).__name__}): delete it, it is made anew") from None
+
+    def _check(self) -> None:
+        """Raises a ValueError where tensors do not fit each other: the file is another's."""
+        d, shapes = len(self.names), [tuple(getattr(self, name).shape) for name in TENSORS]
+        k, n = max(1, len(self.log_weights)), max(1, self.scores.numel())
+        if shapes != [(k,), (k, d), (k, d, d), (n,)] or {getattr(self, name).dtype for name in TENSORS} != {
+            torch.float64
+        }:
+            raise ValueError("shapes")
 
 
 class _Scaled(NamedTuple):
