@@ -367,5 +367,5 @@ def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(
     monkeypatch.setattr(checkpoint, "FORMAT", 1)
     Checkpoints(tmp_path / "checkpoints", 3, engine).save(7, {"iteration": 7})
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"format 1, .* reads format 2: .* --out"):
+    with pytest.raises(InputError, match=r"format 1, .* reads format 3: .* --out"):
         Checkpoints(tmp_path / "checkpoints", 3, engine).load_newest()

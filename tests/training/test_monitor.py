@@ -174,3 +174,24 @@ def test_steps_that_suddenly_move_the_energy_more_than_before() -> None:
     with pytest.raises(Diverged, match=r"mean of two looks is 0\.25 times, and was 0\.03") as alarm:
         monitor.check("divergence", {"drift": 0.5, "drift_scale": 2.0})
     assert alarm.value.step == "learning_rate"
+
+
+def test_an_elbo_that_is_lost() -> None:
+    """As at a learning rate a hundred times too high: the gradient norm grows a few hundred times and falls again."""
+    monitor = DivergenceMonitor(DivergenceMonitorSettings())
+    for iteration in range(200):  # a warm-up, in which codes cost more and more
+        monitor.check("vae", {"elbo": -30.0 - iteration, "kl_weight": iteration / 200})
+    for iteration in range(100):
+        monitor.check("vae", {"elbo": -26.0 + 0.5 * (-1) ** iteration, "kl_weight": 1.0})
+    spike = [-1000.0] * 5 + [-26.0]
+    for elbo in spike + [-28.0] * 20:  # a spike, and a loss within the noise
+        monitor.check("vae", {"elbo": elbo, "kl_weight": 1.0})
+    for elbo in [-73.0, -222.0, -1045.0, -750.0, -8606.0, -333.0]:
+        monitor.check("vae", {"elbo": elbo, "kl_weight": 1.0})
+    resumed = DivergenceMonitor(DivergenceMonitorSettings())
+    resumed.load_state_dict(monitor.state_dict())
+    for elbo in [-250.0, -72.0, -62.0]:
+        resumed.check("vae", {"elbo": elbo, "kl_weight": 1.0})
+    with pytest.raises(Diverged, match="ELBO fell to -58 nats from -2") as raised:
+        resumed.check("vae", {"elbo": -58.0, "kl_weight": 1.0})
+    assert raised.value.step == "learning_rate"

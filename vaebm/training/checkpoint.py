@@ -26,7 +26,7 @@ from vaebm.errors import InputError
 from vaebm.files import sha256, write_atomically
 from vaebm.training.engine import Engine
 
-FORMAT = 2  # of a checkpoint: which keys a state has; higher whenever an older state could not be gone on from
+FORMAT = 3  # of a checkpoint: which keys a state has; higher whenever an older state could not be gone on from
 Tree = dict[str, Any]  # nested dicts (keys: str or int) and lists of tensors and JSON values
 NOISE = "generator"  # the key of a state's generator, of which no two processes may have the same
 DAMAGE = (OSError, LookupError, TypeError, AttributeError, ValueError, SafetensorError)  # what broken files raise

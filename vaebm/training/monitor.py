@@ -11,6 +11,7 @@
 | an energy that varied over data and is now the same at all of them: its net has died | the learning rate |
 | an energy gap mean E(x-) - mean E(x+) beyond `energy_gap` nats in size | the learning rate |
 | a gap that drops twice in a row far below 0 and below what it was | the learning rate |
+| an ELBO that stays far below what it was | the learning rate |
 | steps that move E over held-out data by `drift` times its scale, or far more than before** | the learning rate |
 | a logistic loss above log 4 by more than `loss_excess` over `window` iterations: worse than none | the learning rate |
 
@@ -35,7 +36,8 @@ DEAD = 1e-6  # spread of E over data, as a fraction of the largest in the stage
 SMALL_NORM = 1.0  # a gradient that is shorter harms nothing, whatever it was before
 SMALL_SCALE = 1.0  # nats of energy that harm nothing, however fast they move
 DROP = 8.0  # of the gap, in standard deviations
-SMALL_DROP = 2.0  # nats of a gap that are no alarm, however quiet it was before
+SMALL_DROP = 2.0  # nats of a gap or a bound that are no alarm, however quiet it was before
+FALLEN = 10  # iterations in a row of an ELBO: a healthy one has a spike now and then
 LOOKS = 3  # at the drift of energies, whose mean counts
 HISTORY, JUMP, SMALL_DRIFT = 6, 6.0, 0.12  # looks that a sudden rise of two is held against, and the rise that counts
 
@@ -62,8 +64,9 @@ class DivergenceMonitorSettings(Settings):
 class DivergenceMonitor:
     """Checks each iteration's figures, where given.
 
-    They are `loss`, `gradient_norm`, `gap`, `ratio_excess`, `stuck_fraction`, the scales `chain_start` and `chain_end`
-    of positions, `energy_spread`, the standard deviation of E over data, and `drift` with `drift_scale`.
+    They are `loss`, `gradient_norm`, `elbo` with `kl_weight`, `gap`, `ratio_excess`, `stuck_fraction`, the scales
+    `chain_start` and `chain_end` of positions, `energy_spread`, the standard deviation of E over data, and `drift` with
+    `drift_scale`.
     """
 
     def __init__(self, settings: DivergenceMonitorSettings) -> None:
@@ -78,6 +81,9 @@ class DivergenceMonitor:
         self._gaps: list[float] = []
         self._drops = 0  # how many iterations the gap has dropped in a row
         self._drifts: list[float] = []
+        self._elbos: list[float] = []
+        self._fallen = 0  # how many iterations the ELBO has been far below these in a row
+        self._kl_weight = 1.0
 
     def check(self, where: str, figures: Mapping[str, float], broken_rows: Sequence[int] = ()) -> None:
         """Raises `Diverged`, with what is wrong and the step that is the likely cause, where figures are not healthy.
@@ -124,7 +130,7 @@ class DivergenceMonitor:
         if abs(gap) > s.energy_gap:
             said = f"the energy gap between samples and data is {gap:.0f} nats (limit {s.energy_gap:.0f})"
             return said, "learning_rate"
-        if (alarm := self._dropped(figures) or self._thrown_about(figures)) is not None:
+        if (alarm := self._dropped(figures) or self._fell(figures) or self._thrown_about(figures)) is not None:
             return alarm
         if len(self._norms) == s.window and norm > s.gradient_growth * max(SMALL_NORM, usual := median(self._norms)):
             return f"the gradient norm is {norm:.3g}, its median in {s.window} iterations {usual:.3g}", "learning_rate"
@@ -150,14 +156,29 @@ class DivergenceMonitor:
             return None
         if len(self._gaps) == window:
             middle = median(self._gaps)
-            noise = 1.48 * median(abs(one - middle) for one in self._gaps)
-            limit = min(0.0, middle) - max(SMALL_DROP, DROP * noise)
+            limit = min(0.0, middle) - _harmless(self._gaps)
             self._drops = self._drops + 1 if gap < limit else 0
             if self._drops == 2:
                 said = f"the energy gap between samples and data dropped to {gap:.2g} nats, from {middle:.2g}"
                 return f"{said}: E is lower at samples than at data", "learning_rate"
         if not self._drops:
             self._gaps = [*self._gaps, gap][-window:]
+        return None
+
+    def _fell(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
+        """A bound that is lost: steps have thrown the VAE out of what it had learned."""
+        if "elbo" not in figures:
+            return None
+        elbo, weight, window = figures["elbo"], figures.get("kl_weight", 1.0), self.settings.window
+        if weight != self._kl_weight:  # in a warm-up codes may cost more from one iteration to the next
+            self._elbos, self._fallen, self._kl_weight = [], 0, weight
+        if len(self._elbos) == window:
+            middle = median(self._elbos)
+            self._fallen = self._fallen + 1 if elbo < middle - _harmless(self._elbos) else 0
+            if self._fallen == FALLEN:
+                return f"the ELBO fell to {elbo:.4g} nats from {middle:.4g} and stays there", "learning_rate"
+        if not self._fallen:
+            self._elbos = [*self._elbos, elbo][-window:]
         return None
 
     def _thrown_about(self, figures: Mapping[str, float]) -> tuple[str, Step] | None:
@@ -178,8 +199,16 @@ class DivergenceMonitor:
 
     def state_dict(self) -> dict[str, Any]:
         seen = {"gaps": self._gaps, "drops": self._drops, "drifts": self._drifts}
+        seen |= {"elbos": self._elbos, "fallen": self._fallen, "kl_weight": self._kl_weight}
         return {"excess": self._excess, "norms": self._norms, "spread": self._spread, **seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._excess, self._norms, self._spread = state["excess"], list(state["norms"]), state["spread"]
         self._gaps, self._drops, self._drifts = list(state["gaps"]), state["drops"], list(state["drifts"])
+        self._elbos, self._fallen, self._kl_weight = list(state["elbos"]), state["fallen"], state["kl_weight"]
+
+
+def _harmless(seen: Sequence[float]) -> float:
+    """Nats by which a figure may be below the median of those seen."""
+    middle = median(seen)
+    return max(SMALL_DROP, DROP * 1.48 * median(abs(one - middle) for one in seen))
