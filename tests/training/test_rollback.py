@@ -156,8 +156,9 @@ def test_a_sampler_whose_step_is_too_long(recipe: Path, tmp_path: Path) -> None:
     assert serves(tmp_path / "run")
     own = ["energy_stage.phases.divergence.sampler={kind: mala, step_size: 20, steps: 4, warmup: 0}"]
     train(recipe, tmp_path / "own", device="cpu", overrides=own)
-    (event,) = rollbacks(tmp_path / "own")
-    assert "energy_stage.phases.divergence.sampler.step_size times 0.1" in event["message"]
+    first, second = rollbacks(tmp_path / "own")
+    assert "energy_stage.phases.divergence.sampler.step_size times 0.3 and" in first["message"]
+    assert "energy_stage.phases.divergence.sampler.step_size times 0.03 and" in second["message"]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +187,8 @@ def test_a_stage_takes_the_shorter_step(recipe: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(VAEStage, "step", step)
     train(recipe, tmp_path / "run", device="cpu")
     for first, second, third in zip(rates[:5], rates[5:10], rates[10:15], strict=True):
-        assert second == pytest.approx(first / 10)
-        assert third == pytest.approx(first / 100)
+        assert second == pytest.approx(0.3 * first)
+        assert third == pytest.approx(0.03 * first)
 
 
 def test_each_return_goes_further_back_with_other_noise(
@@ -223,7 +224,7 @@ def test_a_run_cut_anywhere_about_its_alarms_equals_one_that_never_was(
             os.kill(os.getpid(), signal.SIGTERM)
         if cut == signal.SIGKILL:
             raise Killed
-        if at == {1.0: 17, 0.1: 14}.get(stage.optimizer.pace):
+        if at == {1.0: 17, 0.3: 14}.get(stage.optimizer.pace):
             weights_times_1000(stage)
         return STEP(stage, at)
 
