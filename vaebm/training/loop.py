@@ -7,10 +7,11 @@ was taken.
 
 On an alarm of the divergence monitor training returns to a healthy checkpoint of the stage: the newest with finite
 weights after which `window` iterations passed without an alarm, and to which it did not return before; else the oldest
-that is left. It goes on with new noise and a shorter step of the likely cause: with 0.3 of it the
-first time, since an accident is nobody's step and a phase learns little at a tenth of its rate, then with a tenth of
-that. Such checkpoints are taken at fixed iterations, so a run that was interrupted returns to the same ones; what
-happened stays in them. When the tries are used up, the model of a healthy checkpoint is the result.
+that is left. It goes on with new noise and a shorter step of the likely cause: with 0.3 of it the first time, since an
+accident is nobody's step and a phase learns little at a tenth of its rate, then with .03 and .01, which mend steps that
+are ten and a hundred times too long. Such checkpoints are taken at fixed iterations, so a run that was interrupted
+returns to the same ones; what happened stays in them. When the tries are used up, the model of a healthy checkpoint is
+the result.
 """
 
 import time
@@ -29,7 +30,7 @@ from vaebm.training.memory import is_out_of_memory
 from vaebm.training.monitor import DivergenceMonitor
 from vaebm.training.stage import Stage, Training
 
-ONCE, AGAIN = 0.3, 0.1  # what the first alarm of a step multiplies it by, and each later one
+PACES = (1.0, 0.3, 0.03, 0.01)  # what a step is multiplied by after so many alarms of it; beyond, a tenth for each
 
 
 class CheckpointSettings(Settings):
@@ -188,7 +189,7 @@ class Loop:
     def _pace(self, stage: Stage, step: Step, further: int = 0) -> float:
         """What the stage's alarms, and as many further ones, multiply one of its steps by."""
         alarms = further + sum((one["stage"], one["step"]) == (stage.name, step) for one in self._rollbacks)
-        return ONCE * AGAIN ** (alarms - 1) if alarms else 1.0
+        return PACES[min(alarms, len(PACES) - 1)] * 0.1 ** max(0, alarms - len(PACES) + 1)
 
     def _count_time(self) -> None:
         now = time.perf_counter()
