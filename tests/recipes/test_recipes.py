@@ -133,6 +133,7 @@ OTHERS = {
         "halve",
         "padding",
         "split",
+        "decimals",
     ),  # the form of data and nets
     *("warmup_iterations", "kl_zero_iterations", "kl_warmup_iterations", "replay_ramp_iterations"),  # within iterations
 }
