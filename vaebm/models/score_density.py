@@ -152,11 +152,10 @@ class ScoreDensity:
 
     def _check(self) -> None:
         """Raises a ValueError where tensors do not fit each other: the file is another's."""
-        d, shapes = len(self.names), [tuple(getattr(self, name).shape) for name in TENSORS]
-        k, n = max(1, len(self.log_weights)), max(1, self.scores.numel())
-        if shapes != [(k,), (k, d), (k, d, d), (n,)] or {getattr(self, name).dtype for name in TENSORS} != {
-            torch.float64
-        }:
+        tensors: list[Tensor] = [getattr(self, name) for name in TENSORS]
+        k, d, n = max(1, len(self.log_weights)), len(self.names), max(1, self.scores.numel())
+        fit = [tuple(tensor.shape) for tensor in tensors] == [(k,), (k, d), (k, d, d), (n,)]
+        if not fit or any(tensor.dtype != torch.float64 for tensor in tensors):
             raise ValueError("shapes")
 
 
